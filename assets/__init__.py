@@ -1,0 +1,1 @@
+"""Partitioned assets and their checks: thin, the work is in ``sql/revenue``."""

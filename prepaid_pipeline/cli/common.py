@@ -1,0 +1,100 @@
+"""What several commands share: the options --as-of and --json, the open database, output."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime
+from decimal import Decimal
+from functools import wraps
+from typing import Any
+
+import click
+
+from prepaid_pipeline import database, migrations
+from prepaid_pipeline.settings import Settings, load, parse_month
+
+
+class _Date(click.ParamType[date]):
+    name = "date"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> date:
+        try:
+            return date.fromisoformat(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is no date: expected YYYY-MM-DD", param, ctx)
+
+
+class _Month(click.ParamType[date]):
+    name = "month"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> date:
+        try:
+            return parse_month(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is no month: expected YYYY-MM", param, ctx)
+
+
+MONTH = _Month()
+
+as_of_option = click.option(
+    "--as-of", type=_Date(), default=None, metavar="DATE",
+    help="The business date (YYYY-MM-DD). Default: today in PREPAID_TIMEZONE.",
+)  # fmt: skip
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+
+
+def with_database(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command ``settings`` and an ``engine`` on the migrated database."""
+
+    @wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> None:
+        settings = load()
+        engine = database.engine(settings)
+        try:
+            migrations.require_current(engine)
+            command(*args, settings=settings, engine=engine, **kwargs)
+        finally:
+            engine.dispose()
+
+    return wrapped
+
+
+def business_date(as_of: date | None, settings: Settings) -> date:
+    """The date given with --as-of, else today where the installation is."""
+    return as_of or settings.today()
+
+
+def echo_json(value: object) -> None:
+    """Print JSON; amounts are strings, so that no reader turns them into floats."""
+    click.echo(json.dumps(value, indent=2, default=_plain, ensure_ascii=False))
+
+
+def echo_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> None:
+    """Print rows as columns under their titles (``columns``: key -> title); numbers to the right."""
+    cells = [[_show(row[key]) for key in columns] for row in rows]
+    widths = [
+        max(len(title), *(len(line[i]) for line in cells)) if cells else len(title)
+        for i, title in enumerate(columns.values())
+    ]
+    right = [bool(rows) and isinstance(rows[0][key], int | Decimal) for key in columns]
+    for line in [list(columns.values()), *cells]:
+        padded = (
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(line, widths, right, strict=True)
+        )
+        click.echo("  ".join(padded).rstrip())
+
+
+def _show(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%d %H:%M")
+    return str(value)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, date | datetime):
+        return value.isoformat()
+    return str(value)
+
+

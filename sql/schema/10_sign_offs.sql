@@ -1,0 +1,187 @@
+-- How people decide: one function, and over it the two sign-off tables (updatable views).
+
+-- Decides tasks for the person who is acting (the role that is set, or the session's user).
+-- All or nothing. Returns how many decisions were recorded; the same decision again is not one.
+CREATE FUNCTION prepaid.decide_tasks(task_ids bigint[], new_decision text, new_note text DEFAULT NULL)
+RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_temp AS $$
+DECLARE
+    person text := prepaid.acting_person();
+    recorded integer;
+    refused record;
+BEGIN
+    PERFORM FROM prepaid.tasks k WHERE k.task_id = ANY (task_ids) ORDER BY k.task_id FOR UPDATE;
+
+    SELECT asked.task_id, k.kind,
+        CASE
+            WHEN k.task_id IS NULL THEN 'there is no such task'
+            WHEN NOT pg_has_role(person, k.assigned_role, 'MEMBER')
+                THEN format('it belongs to %s, and %s is not in that team', k.assigned_role, person)
+            WHEN k.status = 'Withdrawn' THEN 'it was withdrawn; look for the new task of the same invoice'
+            WHEN new_decision IS NULL OR new_decision NOT IN ('approved', 'rejected', 'passed', 'failed')
+                OR (k.kind LIKE 'payment%') <> (new_decision IN ('approved', 'rejected'))
+                THEN format('the decision must be %s, not %s',
+                    CASE WHEN k.kind LIKE 'payment%' THEN 'approved or rejected'
+                         ELSE 'passed or failed' END, coalesce(quote_literal(new_decision), 'empty'))
+            WHEN new_decision IN ('rejected', 'failed') AND coalesce(btrim(new_note), '') = ''
+                THEN format('%s needs a note that says why', new_decision)
+            WHEN i.status <> 'Open' AND k.kind = 'payment_verification'
+                THEN format('invoice %s is already %s', i.invoice_number, i.status)
+            WHEN k.closed_at IS NOT NULL THEN 'it is closed; use its follow-up task'
+        END AS reason
+    INTO refused
+    FROM unnest(task_ids) asked (task_id)
+    LEFT JOIN prepaid.tasks k ON k.task_id = asked.task_id
+    LEFT JOIN prepaid.invoices i ON i.invoice_id = k.invoice_id
+    WHERE k.task_id IS NULL
+       OR NOT pg_has_role(person, k.assigned_role, 'MEMBER')
+       OR k.status = 'Withdrawn'
+       OR new_decision IS NULL
+       OR new_decision NOT IN ('approved', 'rejected', 'passed', 'failed')
+       OR (k.kind LIKE 'payment%') <> (new_decision IN ('approved', 'rejected'))
+       OR new_decision IN ('rejected', 'failed') AND coalesce(btrim(new_note), '') = ''
+       OR i.status <> 'Open' AND k.kind = 'payment_verification'
+       OR k.closed_at IS NOT NULL
+    ORDER BY asked.task_id LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'task % cannot be decided: %', refused.task_id, refused.reason;
+    END IF;
+
+    WITH decided AS (
+        UPDATE prepaid.tasks k
+        SET status = 'Done', decision = new_decision, note = new_note,
+            decided_by = person, decided_at = clock_timestamp()
+        WHERE k.task_id = ANY (task_ids)
+          AND (k.decision, k.note, k.decided_by) IS DISTINCT FROM (new_decision, new_note, person)
+        RETURNING k.task_id
+    )
+    INSERT INTO prepaid.sign_offs (task_id, decision, note, decided_by)
+    SELECT task_id, new_decision, new_note, person FROM decided ORDER BY task_id;
+    GET DIAGNOSTICS recorded = ROW_COUNT;
+
+    IF new_decision = 'rejected' THEN
+        INSERT INTO prepaid.holds (service_plan_id, reason_code, text)
+        SELECT i.service_plan_id, 'payment_rejected',
+            format('%s rejected the payment of invoice %s: %s. Clear it up with the customer; '
+                   'releasing the hold asks finance again.', person, i.invoice_number, new_note)
+        FROM prepaid.tasks k JOIN prepaid.invoices i USING (invoice_id)
+        WHERE k.task_id = ANY (task_ids) AND k.kind = 'payment_verification'
+        ON CONFLICT (service_plan_id, reason_code) WHERE released_at IS NULL DO NOTHING;
+    ELSIF new_decision = 'approved' THEN
+        -- A later approval of the same task replaces the rejection, and with it the hold.
+        UPDATE prepaid.holds h
+        SET released_at = clock_timestamp(), released_by = person, note = 'approved after all'
+        FROM prepaid.tasks k JOIN prepaid.invoices i USING (invoice_id)
+        WHERE k.task_id = ANY (task_ids) AND k.kind = 'payment_verification'
+          AND h.service_plan_id = i.service_plan_id AND h.reason_code = 'payment_rejected'
+          AND h.released_at IS NULL;
+    END IF;
+    RETURN recorded;
+END $$;
+
+-- Releases every live hold of a plan under the acting person's name; the plan goes on where it was.
+-- A released rejection opens a new verification task on the same invoice. Returns the holds released.
+CREATE FUNCTION prepaid.release_holds(plan bigint, release_note text)
+RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_temp AS $$
+DECLARE
+    person text := prepaid.acting_person();
+    released integer;
+    rejected boolean;
+BEGIN
+    IF NOT (pg_has_role(person, 'finance', 'MEMBER') OR pg_has_role(person, 'customer_success', 'MEMBER')
+            OR pg_has_role(person, 'engineering', 'MEMBER')) THEN
+        RAISE EXCEPTION '% may not release holds: not in finance, customer_success or engineering', person;
+    END IF;
+    IF coalesce(btrim(release_note), '') = '' THEN
+        RAISE EXCEPTION 'releasing a hold needs a note that says what was done';
+    END IF;
+    rejected := EXISTS (SELECT FROM prepaid.holds h WHERE h.service_plan_id = plan
+        AND h.reason_code = 'payment_rejected' AND h.released_at IS NULL);
+    IF rejected AND NOT pg_has_role(person, 'finance', 'MEMBER') THEN
+        RAISE EXCEPTION '% may not release a rejected payment: only finance can', person;
+    END IF;
+    UPDATE prepaid.holds h
+    SET released_at = clock_timestamp(), released_by = person, note = release_note
+    WHERE h.service_plan_id = plan AND h.released_at IS NULL;
+    GET DIAGNOSTICS released = ROW_COUNT;
+    IF released = 0 THEN
+        RAISE EXCEPTION 'service plan % is not held', plan;
+    END IF;
+    IF rejected THEN
+        UPDATE prepaid.tasks k SET status = 'Withdrawn'
+        FROM prepaid.invoices i
+        WHERE i.service_plan_id = plan AND i.status = 'Open' AND k.invoice_id = i.invoice_id
+          AND k.kind = 'payment_verification' AND k.decision = 'rejected';
+        INSERT INTO prepaid.tasks (kind, service_plan_id, invoice_id, assigned_role, opened_on)
+        SELECT 'payment_verification', plan, i.invoice_id, 'finance',
+               coalesce(prepaid.as_of(), current_date)
+        FROM prepaid.invoices i
+        WHERE i.service_plan_id = plan AND i.status = 'Open' AND i.total > 0
+          AND NOT EXISTS (SELECT FROM prepaid.tasks k WHERE k.invoice_id = i.invoice_id
+                          AND k.kind = 'payment_verification' AND k.status <> 'Withdrawn');
+    END IF;
+    RETURN released;
+END $$;
+
+-- What a finance officer needs to decide: the invoice, the provider's record beside it, and in words
+-- what differs. UPDATE … SET decision = 'approved' | 'rejected', note = '…' WHERE task_id = …
+CREATE VIEW prepaid.payment_verifications AS
+SELECT k.task_id, k.status, k.opened_on, i.invoice_number, p.service_plan_id,
+       c.customer_ref, p.customer_name, p.plan_name, p.kind, i.currency, i.net, i.tax, i.total,
+       r.provider AS record_provider, r.provider_ref AS record_ref, r.status AS record_status,
+       r.amount AS record_amount, r.currency AS record_currency, r.occurred_at AS record_at,
+       d.difference IS NULL AS agrees, d.difference,
+       k.decision, k.note, k.decided_by, k.decided_at
+FROM prepaid.tasks k
+JOIN prepaid.invoices i USING (invoice_id)
+JOIN prepaid.service_plans p ON p.service_plan_id = i.service_plan_id
+JOIN prepaid.customers c ON c.customer_id = i.customer_id
+LEFT JOIN LATERAL (
+    SELECT t.* FROM prepaid.transactions t WHERE t.invoice_number = i.invoice_number
+    ORDER BY t.outcome = 'matched' DESC NULLS LAST, t.status = 'Success' DESC,
+             t.occurred_at DESC, t.transaction_id
+    LIMIT 1
+) r ON true
+CROSS JOIN LATERAL (
+    SELECT CASE
+        WHEN r.transaction_id IS NULL THEN 'no record from a payment provider yet'
+        WHEN r.status IS DISTINCT FROM 'Success'
+            THEN format('the record says %s', coalesce(r.status, 'nothing'))
+        WHEN r.currency IS DISTINCT FROM i.currency
+            THEN format('the record is in %s, the invoice in %s', coalesce(r.currency, 'no currency'), i.currency)
+        WHEN r.amount IS DISTINCT FROM i.total
+            THEN format('the record is over %s, the invoice over %s', coalesce(r.amount::text, 'nothing'), i.total)
+        WHEN r.customer_ref <> c.customer_ref
+            THEN format('the record names customer %s, the invoice %s', r.customer_ref, c.customer_ref)
+        WHEN r.outcome NOT IN ('matched') THEN r.outcome_reason
+    END AS difference
+) d
+WHERE k.kind = 'payment_verification' AND k.status <> 'Withdrawn';
+
+-- What customer success needs: the plan's features to look at.
+-- UPDATE … SET decision = 'passed' | 'failed', note = '…' WHERE task_id = …
+CREATE VIEW prepaid.quality_checks AS
+SELECT k.task_id, k.kind, k.status, k.opened_on, p.service_plan_id, c.customer_ref, p.customer_name,
+       p.plan_name, p.start_date, p.end_date,
+       concat_ws(', ', p.plan_name, (
+           SELECT string_agg(a ->> 'name', ', ' ORDER BY n)
+           FROM jsonb_array_elements(p.addons) WITH ORDINALITY e (a, n))) AS features,
+       earlier.note AS what_failed,
+       k.decision, k.note, k.decided_by, k.decided_at
+FROM prepaid.tasks k
+JOIN prepaid.service_plans p USING (service_plan_id)
+JOIN prepaid.customers c ON c.customer_id = p.customer_id
+LEFT JOIN prepaid.tasks earlier ON earlier.task_id = k.parent_task_id
+WHERE k.kind IN ('quality_check', 'quality_follow_up') AND k.status <> 'Withdrawn';
+
+CREATE FUNCTION prepaid.decide_from_view() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF to_jsonb(NEW) - 'decision' - 'note' <> to_jsonb(OLD) - 'decision' - 'note' THEN
+        RAISE EXCEPTION 'only decision and note can be set in %', TG_TABLE_NAME;
+    END IF;
+    PERFORM prepaid.decide_tasks(ARRAY[OLD.task_id], NEW.decision, NEW.note);
+    RETURN NEW;
+END $$;
+CREATE TRIGGER decide INSTEAD OF UPDATE ON prepaid.payment_verifications
+    FOR EACH ROW EXECUTE FUNCTION prepaid.decide_from_view();
+CREATE TRIGGER decide INSTEAD OF UPDATE ON prepaid.quality_checks
+    FOR EACH ROW EXECUTE FUNCTION prepaid.decide_from_view();

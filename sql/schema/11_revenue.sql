@@ -1,0 +1,3 @@
+-- Monthly figures and the reports made from them.
+
+CREATE SCHEMA revenue;
