@@ -1,6 +1,7 @@
 -- What is sold and how it is taxed: currencies, plans, add-ons, price lists, tax rates.
 
-CREATE SCHEMA prepaid;
+-- The migrations make the schema first, for the table that says which of them have run.
+CREATE SCHEMA IF NOT EXISTS prepaid;
 
 -- ISO 4217: the exponent is the number of decimals an amount of the currency can have.
 CREATE TABLE prepaid.currencies (

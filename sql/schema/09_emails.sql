@@ -19,7 +19,8 @@ CREATE TABLE prepaid.emails (
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     sent_at timestamptz,
     UNIQUE (service_plan_id, template, occasion),
-    CHECK (status = 'pending' OR content IS NOT NULL),
+    -- A mail that could not even be written has failed without content.
+    CHECK (status IN ('pending', 'failed') OR content IS NOT NULL),
     CHECK ((status = 'sent') = (sent_at IS NOT NULL))
 );
 CREATE INDEX emails_to_send ON prepaid.emails (next_attempt_at, email_id)

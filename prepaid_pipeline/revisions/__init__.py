@@ -1,0 +1,1 @@
+"""Alembic's environment and its revisions; each revision runs one file of ``sql/migrations``."""
