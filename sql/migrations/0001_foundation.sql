@@ -953,9 +953,191 @@ CREATE TRIGGER decide INSTEAD OF UPDATE ON prepaid.quality_checks
     FOR EACH ROW EXECUTE FUNCTION prepaid.decide_from_view();
 
 -- 11_revenue.sql
--- Monthly figures and the reports made from them.
+-- Monthly figures and the reports made from them. A month is named by its first day.
 
 CREATE SCHEMA revenue;
+
+-- Figures are staged under their run, validated there, and only then published in one transaction:
+-- a failed validation leaves the last good figures in place. Staging tables have no constraints,
+-- so that a bad row arrives where the validation names it, and are unlogged: a run that a crash
+-- interrupts starts again anyway.
+
+-- Which months have figures, and as of which business date. An empty month has a row here only.
+CREATE TABLE revenue.months (
+    month date PRIMARY KEY CHECK (extract(day FROM month) = 1),
+    as_of date NOT NULL,
+    run_id text NOT NULL,
+    published_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    CHECK (as_of >= month)
+);
+CREATE UNLOGGED TABLE revenue.months_staging (
+    run_id text NOT NULL,
+    month date,
+    as_of date,
+    staged_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- Monthly recurring revenue on the month's last day (the running month: as of its cut-off).
+-- Amounts are not rounded; they are when shown, so that their sums are right.
+CREATE TABLE revenue.mrr (
+    month date NOT NULL REFERENCES revenue.months,
+    currency text NOT NULL REFERENCES prepaid.currencies,
+    plan_code text NOT NULL REFERENCES prepaid.plans (plan_code),
+    active_plans bigint NOT NULL CHECK (active_plans > 0),
+    mrr numeric NOT NULL CHECK (mrr >= 0),
+    PRIMARY KEY (month, currency, plan_code)
+);
+CREATE UNLOGGED TABLE revenue.mrr_staging (
+    run_id text NOT NULL,
+    month date,
+    currency text,
+    plan_code text,
+    active_plans bigint,
+    mrr numeric
+);
+
+-- What changed between two month ends, per customer and currency, added up.
+CREATE TABLE revenue.mrr_movements (
+    month date NOT NULL REFERENCES revenue.months,
+    currency text NOT NULL REFERENCES prepaid.currencies,
+    movement text NOT NULL
+        CHECK (movement IN ('new', 'reactivation', 'expansion', 'contraction', 'churn')),
+    customers bigint NOT NULL CHECK (customers > 0),
+    amount numeric NOT NULL,
+    PRIMARY KEY (month, currency, movement),
+    CHECK (CASE WHEN movement IN ('contraction', 'churn') THEN amount < 0 ELSE amount > 0 END)
+);
+CREATE UNLOGGED TABLE revenue.mrr_movements_staging (
+    run_id text NOT NULL,
+    month date,
+    currency text,
+    movement text,
+    customers bigint,
+    amount numeric
+);
+
+-- Start and end of each month as the movements since the very first term add up to: the identity
+-- start + movements = end is checked against revenue.mrr before anything is published.
+CREATE TABLE revenue.mrr_bridge (
+    month date NOT NULL REFERENCES revenue.months,
+    currency text NOT NULL REFERENCES prepaid.currencies,
+    opening_mrr numeric NOT NULL CHECK (opening_mrr >= 0),
+    closing_mrr numeric NOT NULL CHECK (closing_mrr >= 0),
+    opening_customers bigint NOT NULL CHECK (opening_customers >= 0),
+    closing_customers bigint NOT NULL CHECK (closing_customers >= 0),
+    PRIMARY KEY (month, currency)
+);
+CREATE UNLOGGED TABLE revenue.mrr_bridge_staging (
+    run_id text NOT NULL,
+    month date,
+    currency text,
+    opening_mrr numeric,
+    closing_mrr numeric,
+    opening_customers bigint,
+    closing_customers bigint
+);
+
+-- Terms that began, in the month of the later of start and activation. net_amount is the whole
+-- term's price without tax, one-time fees included.
+CREATE TABLE revenue.plan_activations (
+    month date NOT NULL REFERENCES revenue.months,
+    currency text NOT NULL REFERENCES prepaid.currencies,
+    plan_code text NOT NULL REFERENCES prepaid.plans (plan_code),
+    kind text NOT NULL CHECK (kind IN ('new', 'renewal', 'reactivation')),
+    plans bigint NOT NULL CHECK (plans > 0),
+    net_amount numeric NOT NULL CHECK (net_amount >= 0),
+    PRIMARY KEY (month, currency, plan_code, kind)
+);
+CREATE UNLOGGED TABLE revenue.plan_activations_staging (
+    run_id text NOT NULL,
+    month date,
+    currency text,
+    plan_code text,
+    kind text,
+    plans bigint,
+    net_amount numeric
+);
+
+-- The last month's terms counted one by one instead of added up from their starts and ends, from
+-- the same snapshot: what the running sums must agree with.
+CREATE UNLOGGED TABLE revenue.control_staging (
+    run_id text NOT NULL,
+    month date,
+    currency text,
+    active_plans bigint,
+    mrr numeric,
+    activations bigint
+);
+
+-- A month's report: version 0 while the month is preliminary (it is replaced), then 1, and one
+-- more whenever later truth differs. A published version never changes.
+CREATE TABLE revenue.report_versions (
+    month date NOT NULL REFERENCES revenue.months,
+    version integer NOT NULL CHECK (version >= 0),
+    cut_off date NOT NULL,
+    note text NOT NULL,
+    run_id text NOT NULL,
+    published_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (month, version)
+);
+
+-- The figures as shown in the report, rounded to the currency's decimals; figures holds the tables
+-- behind the headline (bridge, plans, activations), so that an old version can be opened again.
+CREATE TABLE revenue.monthly_report (
+    month date NOT NULL,
+    currency text NOT NULL REFERENCES prepaid.currencies,
+    version integer NOT NULL,
+    new_plans bigint NOT NULL CHECK (new_plans >= 0),
+    renewals bigint NOT NULL CHECK (renewals >= 0),
+    reactivations bigint NOT NULL CHECK (reactivations >= 0),
+    opening_mrr numeric NOT NULL CHECK (opening_mrr >= 0),
+    mrr numeric NOT NULL CHECK (mrr >= 0),
+    active_plans bigint NOT NULL CHECK (active_plans >= 0),
+    customers bigint NOT NULL CHECK (customers >= 0),
+    figures jsonb NOT NULL,
+    published_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (month, currency, version),
+    FOREIGN KEY (month, version) REFERENCES revenue.report_versions ON DELETE CASCADE
+);
+CREATE UNLOGGED TABLE revenue.monthly_report_staging (
+    run_id text NOT NULL,
+    month date,
+    currency text,
+    new_plans bigint,
+    renewals bigint,
+    reactivations bigint,
+    opening_mrr numeric,
+    mrr numeric,
+    active_plans bigint,
+    customers bigint,
+    figures jsonb
+);
+
+CREATE FUNCTION revenue.refuse_report_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'version % of the report for % is published: it stays, a correction is a new version',
+        OLD.version, to_char(OLD.month, 'YYYY-MM');
+END $$;
+CREATE TRIGGER published_versions_stay BEFORE UPDATE OR DELETE ON revenue.report_versions
+    FOR EACH ROW WHEN (OLD.version > 0) EXECUTE FUNCTION revenue.refuse_report_change();
+CREATE TRIGGER published_reports_stay BEFORE UPDATE OR DELETE ON revenue.monthly_report
+    FOR EACH ROW WHEN (OLD.version > 0) EXECUTE FUNCTION revenue.refuse_report_change();
+
+-- One run's staged rows, the run being the session's (setting prepaid.run_id): what is validated.
+CREATE VIEW revenue.staged_months AS
+    SELECT * FROM revenue.months_staging WHERE run_id = prepaid.run_id();
+CREATE VIEW revenue.staged_mrr AS
+    SELECT * FROM revenue.mrr_staging WHERE run_id = prepaid.run_id();
+CREATE VIEW revenue.staged_mrr_movements AS
+    SELECT * FROM revenue.mrr_movements_staging WHERE run_id = prepaid.run_id();
+CREATE VIEW revenue.staged_mrr_bridge AS
+    SELECT * FROM revenue.mrr_bridge_staging WHERE run_id = prepaid.run_id();
+CREATE VIEW revenue.staged_plan_activations AS
+    SELECT * FROM revenue.plan_activations_staging WHERE run_id = prepaid.run_id();
+CREATE VIEW revenue.staged_control AS
+    SELECT * FROM revenue.control_staging WHERE run_id = prepaid.run_id();
+CREATE VIEW revenue.staged_monthly_report AS
+    SELECT * FROM revenue.monthly_report_staging WHERE run_id = prepaid.run_id();
 
 -- 12_rights.sql
 -- Teams are database roles without login; each person is a role of their own in one of them.
