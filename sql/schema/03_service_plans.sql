@@ -88,6 +88,7 @@ CREATE INDEX service_plans_to_settle ON prepaid.service_plans (service_plan_id)
     WHERE invoiced_at IS NOT NULL AND settled_at IS NULL AND status IN ('Pending', 'Active');
 CREATE INDEX service_plans_ending ON prepaid.service_plans (end_date)
     WHERE status IN ('Active', 'Expired');
+CREATE INDEX service_plans_to_expire ON prepaid.service_plans (end_date) WHERE status = 'Active';
 
 -- A held plan keeps its status and leaves its batch; when a person releases it, it goes on where it was.
 CREATE TABLE prepaid.holds (

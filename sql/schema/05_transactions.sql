@@ -22,6 +22,8 @@ CREATE INDEX transactions_by_event
     ON prepaid.transactions (provider, provider_ref, status, occurred_at);
 CREATE INDEX transactions_by_invoice_number ON prepaid.transactions (invoice_number);
 CREATE INDEX transactions_undecided ON prepaid.transactions (transaction_id) WHERE outcome IS NULL;
+CREATE INDEX transactions_waiting ON prepaid.transactions (provider, provider_ref)
+    WHERE outcome = 'waiting';
 CREATE UNIQUE INDEX transactions_one_match_per_invoice ON prepaid.transactions (invoice_id)
     WHERE outcome = 'matched';
 

@@ -41,7 +41,9 @@ END $$;
 CREATE TRIGGER audit_log_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON prepaid.audit_log
     FOR EACH STATEMENT EXECUTE FUNCTION prepaid.refuse_change();
 
--- Statement triggers with transition tables: one insert per statement, not one per row.
+-- Statement triggers with transition tables: one insert per statement, not one per row. Their plans
+-- are kept from the first call in a session, often one of no rows at all; without nested loops such
+-- a plan is still right for ten thousand (2,700 rows: 0.02 s instead of 1.4 s).
 CREATE FUNCTION prepaid.audit_opened_plans() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO prepaid.audit_log
@@ -55,7 +57,8 @@ CREATE TRIGGER audit_opened_plans AFTER INSERT ON prepaid.service_plans
     REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION prepaid.audit_opened_plans();
 
-CREATE FUNCTION prepaid.audit_plan_status() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION prepaid.audit_plan_status() RETURNS trigger LANGUAGE plpgsql
+SET enable_nestloop TO off AS $$
 BEGIN
     INSERT INTO prepaid.audit_log
         (event, service_plan_id, entity, entity_id, before, after, actor, run_id, as_of)
@@ -81,7 +84,8 @@ CREATE TRIGGER audit_new_invoices AFTER INSERT ON prepaid.invoices
     REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION prepaid.audit_new_invoices();
 
-CREATE FUNCTION prepaid.audit_invoice_status() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION prepaid.audit_invoice_status() RETURNS trigger LANGUAGE plpgsql
+SET enable_nestloop TO off AS $$
 BEGIN
     INSERT INTO prepaid.audit_log
         (event, service_plan_id, entity, entity_id, before, after, detail, actor, run_id, as_of)
@@ -107,7 +111,8 @@ CREATE TRIGGER audit_new_holds AFTER INSERT ON prepaid.holds
     REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION prepaid.audit_new_holds();
 
-CREATE FUNCTION prepaid.audit_released_holds() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION prepaid.audit_released_holds() RETURNS trigger LANGUAGE plpgsql
+SET enable_nestloop TO off AS $$
 BEGIN
     INSERT INTO prepaid.audit_log
         (event, service_plan_id, entity, entity_id, before, actor, run_id, as_of)
@@ -121,7 +126,8 @@ CREATE TRIGGER audit_released_holds AFTER UPDATE ON prepaid.holds
     REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION prepaid.audit_released_holds();
 
-CREATE FUNCTION prepaid.audit_record_outcomes() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION prepaid.audit_record_outcomes() RETURNS trigger LANGUAGE plpgsql
+SET enable_nestloop TO off AS $$
 BEGIN
     INSERT INTO prepaid.audit_log
         (event, service_plan_id, entity, entity_id, before, after, detail, actor, run_id, as_of)

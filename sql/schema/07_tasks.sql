@@ -49,7 +49,8 @@ CREATE INDEX sign_offs_by_task ON prepaid.sign_offs (task_id, sign_off_id);
 CREATE TRIGGER sign_offs_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON prepaid.sign_offs
     FOR EACH STATEMENT EXECUTE FUNCTION prepaid.refuse_change();
 
-CREATE FUNCTION prepaid.audit_task_status() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION prepaid.audit_task_status() RETURNS trigger LANGUAGE plpgsql
+SET enable_nestloop TO off AS $$
 BEGIN
     INSERT INTO prepaid.audit_log
         (event, service_plan_id, entity, entity_id, before, after, detail, actor, run_id, as_of)

@@ -26,7 +26,8 @@ CREATE TABLE prepaid.emails (
 CREATE INDEX emails_to_send ON prepaid.emails (next_attempt_at, email_id)
     WHERE status IN ('pending', 'sending');
 
-CREATE FUNCTION prepaid.audit_email_status() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION prepaid.audit_email_status() RETURNS trigger LANGUAGE plpgsql
+SET enable_nestloop TO off AS $$
 BEGIN
     INSERT INTO prepaid.audit_log
         (event, service_plan_id, entity, entity_id, before, after, detail, actor, run_id, as_of)

@@ -14,7 +14,7 @@ BEGIN
     SELECT asked.task_id, k.kind,
         CASE
             WHEN k.task_id IS NULL THEN 'there is no such task'
-            WHEN NOT pg_has_role(person, k.assigned_role, 'MEMBER')
+            WHEN NOT pg_has_role(person, k.assigned_role, 'USAGE')
                 THEN format('it belongs to %s, and %s is not in that team', k.assigned_role, person)
             WHEN k.status = 'Withdrawn' THEN 'it was withdrawn; look for the new task of the same invoice'
             WHEN new_decision IS NULL OR new_decision NOT IN ('approved', 'rejected', 'passed', 'failed')
@@ -33,7 +33,7 @@ BEGIN
     LEFT JOIN prepaid.tasks k ON k.task_id = asked.task_id
     LEFT JOIN prepaid.invoices i ON i.invoice_id = k.invoice_id
     WHERE k.task_id IS NULL
-       OR NOT pg_has_role(person, k.assigned_role, 'MEMBER')
+       OR NOT pg_has_role(person, k.assigned_role, 'USAGE')
        OR k.status = 'Withdrawn'
        OR new_decision IS NULL
        OR new_decision NOT IN ('approved', 'rejected', 'passed', 'failed')
@@ -87,8 +87,8 @@ DECLARE
     released integer;
     rejected boolean;
 BEGIN
-    IF NOT (pg_has_role(person, 'finance', 'MEMBER') OR pg_has_role(person, 'customer_success', 'MEMBER')
-            OR pg_has_role(person, 'engineering', 'MEMBER')) THEN
+    IF NOT (pg_has_role(person, 'finance', 'USAGE') OR pg_has_role(person, 'customer_success', 'USAGE')
+            OR pg_has_role(person, 'engineering', 'USAGE')) THEN
         RAISE EXCEPTION '% may not release holds: not in finance, customer_success or engineering', person;
     END IF;
     IF coalesce(btrim(release_note), '') = '' THEN
@@ -96,7 +96,7 @@ BEGIN
     END IF;
     rejected := EXISTS (SELECT FROM prepaid.holds h WHERE h.service_plan_id = plan
         AND h.reason_code = 'payment_rejected' AND h.released_at IS NULL);
-    IF rejected AND NOT pg_has_role(person, 'finance', 'MEMBER') THEN
+    IF rejected AND NOT pg_has_role(person, 'finance', 'USAGE') THEN
         RAISE EXCEPTION '% may not release a rejected payment: only finance can', person;
     END IF;
     UPDATE prepaid.holds h

@@ -1,0 +1,31 @@
+"""The code location: everything that Dagster knows of, as explicit lists."""
+
+from typing import Any
+
+import dagster as dg
+
+from prepaid_pipeline.jobs import JOBS
+from prepaid_pipeline.resources import Database
+from prepaid_pipeline.schedules import daily_schedules
+from prepaid_pipeline.settings import load
+from sensors.outbox import outbox
+from sensors.payment_records import payment_records
+from sensors.purchases import purchases
+from sensors.run_failures import run_failures
+from sensors.sign_offs import sign_offs
+
+SENSORS = (purchases, payment_records, sign_offs, outbox, run_failures)
+
+
+def build_defs(**overrides: Any) -> dg.Definitions:
+    """Fresh definitions; ``overrides`` replace resources by key (tests give their own)."""
+    settings = load()
+    return dg.Definitions(
+        jobs=JOBS,
+        schedules=daily_schedules(settings),
+        sensors=SENSORS,
+        resources={"database": Database(), **overrides},
+    )
+
+
+defs = build_defs()

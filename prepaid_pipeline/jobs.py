@@ -1,0 +1,122 @@
+"""The jobs. People stand between them; no run ever waits for a person.
+
+All ops of a run share one process: the multiprocess executor takes seconds per op, a step over
+10,000 plans less than one.
+"""
+
+import dagster as dg
+
+from prepaid_pipeline import process
+from prepaid_pipeline.email.sender import send_emails as send_waiting_emails
+from prepaid_pipeline.resources import Database
+from prepaid_pipeline.steps import STEP_OPS, BusinessDate, claim_verified_plans, open_service_plans
+
+# dagster.yaml allows one live run per value of this tag, sensors look for it before they ask.
+QUEUE_TAG = "prepaid/queue"
+
+
+def _through(queue: str, batches: dg.DynamicOutput[int]) -> None:
+    for step in process.QUEUES[queue]:
+        batches = batches.map(STEP_OPS[step])  # type: ignore[attr-defined]
+
+
+@dg.graph(description="Steps 0-5: from a plan that is due to an invoice that waits for its payment.")
+def open_renewals_graph() -> None:
+    """Steps 0-5."""
+    _through("open_renewals", open_service_plans())
+
+
+@dg.graph(description="Steps 6-11: from a cleared payment to an active, provisioned, confirmed plan.")
+def settle_renewals_graph() -> None:
+    """Steps 6-11."""
+    _through("settle_renewals", claim_verified_plans())
+
+
+@dg.op(description="Gives each landed payment record one outcome.", tags={"dagster/kind": "sql"})
+def match_payment_records(
+    context: dg.OpExecutionContext, config: BusinessDate, database: Database
+) -> dg.Output[None]:
+    """Matched, parked with a reason, superseded or waiting."""
+    outcomes = process.match_payments(database.engine(), config.context(context, database))
+    return dg.Output(None, metadata=dict(outcomes))
+
+
+@dg.op(description="Acts on the quality decisions that were made.", tags={"dagster/kind": "sql"})
+def close_decided_quality_checks(
+    context: dg.OpExecutionContext, config: BusinessDate, database: Database
+) -> dg.Output[None]:
+    """Passed closes; failed holds the plan and opens a follow-up."""
+    closed = process.close_quality_checks(database.engine(), config.context(context, database))
+    return dg.Output(None, metadata=dict(closed))
+
+
+@dg.op(description="Active -> Expired for terms that have ended.", tags={"dagster/kind": "sql"})
+def expire_ended_plans(
+    context: dg.OpExecutionContext, config: BusinessDate, database: Database
+) -> dg.Output[None]:
+    """The term's range is [start, end): it ends on end_date."""
+    expired = process.expire_service_plans(database.engine(), config.context(context, database))
+    return dg.Output(None, metadata={"expired": expired})
+
+
+@dg.op(description="Sends what is in the outbox.", tags={"dagster/kind": "python"})
+def send_outbox(
+    context: dg.OpExecutionContext, config: BusinessDate, database: Database
+) -> dg.Output[None]:
+    """Over SMTP, or as .eml files while no server is set."""
+    business = config.context(context, database)
+    result = send_waiting_emails(
+        database.engine(), database.settings(), as_of=business.as_of, run_id=context.run_id
+    )
+    metadata = {"sent": result.sent, "failed": result.failed, "retried": result.retried}
+    return dg.Output(None, metadata=metadata)
+
+
+@dg.graph(description="Whatever a provider has delivered gets its outcome.")
+def match_payments_graph() -> None:
+    """One op."""
+    match_payment_records()
+
+
+@dg.graph(description="Quality checks: passed ones are closed, failed ones get a follow-up.")
+def close_quality_checks_graph() -> None:
+    """One op."""
+    close_decided_quality_checks()
+
+
+@dg.graph(description="Terms that have ended become Expired.")
+def expire_service_plans_graph() -> None:
+    """One op."""
+    expire_ended_plans()
+
+
+@dg.graph(description="The outbox is sent.")
+def send_emails_graph() -> None:
+    """One op."""
+    send_outbox()
+
+
+def _job(name: str, graph: dg.GraphDefinition) -> dg.JobDefinition:
+    return graph.to_job(
+        name=name,
+        description=graph.description,
+        executor_def=dg.in_process_executor,
+        tags={QUEUE_TAG: name},
+    )
+
+
+open_renewals = _job("open_renewals", open_renewals_graph)
+match_payments = _job("match_payments", match_payments_graph)
+settle_renewals = _job("settle_renewals", settle_renewals_graph)
+close_quality_checks = _job("close_quality_checks", close_quality_checks_graph)
+send_emails = _job("send_emails", send_emails_graph)
+expire_service_plans = _job("expire_service_plans", expire_service_plans_graph)
+
+JOBS = (
+    open_renewals,
+    match_payments,
+    settle_renewals,
+    close_quality_checks,
+    send_emails,
+    expire_service_plans,
+)

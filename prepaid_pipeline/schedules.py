@@ -1,0 +1,38 @@
+"""Daily schedules of the process. The revenue schedules are beside their jobs."""
+
+import dagster as dg
+
+from prepaid_pipeline.jobs import expire_service_plans, open_renewals
+from prepaid_pipeline.settings import Settings
+
+
+def daily_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
+    """Renewals at 00:10 and expiry at 00:20 local time: soon after the local day has begun, and
+    not at midnight itself, when a clock that is off by a minute would give the day before.
+    """
+    return [
+        _daily("open_renewals_daily", open_renewals, "open_service_plans", "10 0 * * *", settings),
+        _daily("expire_service_plans_daily", expire_service_plans, "expire_ended_plans",
+               "20 0 * * *", settings),
+    ]  # fmt: skip
+
+
+def _daily(
+    name: str, job: dg.JobDefinition, first_op: str, cron: str, settings: Settings
+) -> dg.ScheduleDefinition:
+    @dg.schedule(
+        name=name,
+        job=job,
+        cron_schedule=cron,
+        execution_timezone=str(settings.timezone),
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description=f"{job.description} Every day, for the day that has begun.",
+    )
+    def schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        # The tick's own date, not today's: a tick that is caught up later works for its own day.
+        as_of = context.scheduled_execution_time.astimezone(settings.timezone).date()
+        return dg.RunRequest(
+            run_config={"ops": {first_op: {"config": {"as_of": as_of.isoformat()}}}}
+        )
+
+    return schedule

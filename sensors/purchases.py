@@ -1,0 +1,25 @@
+"""New purchases, orders and released plans -> open_renewals."""
+
+import dagster as dg
+
+from prepaid_pipeline import queries
+from prepaid_pipeline.jobs import open_renewals
+from prepaid_pipeline.process import Context
+from prepaid_pipeline.resources import Database
+from sensors.queues import LOOK_LIMIT, ask_for_run
+
+
+@dg.sensor(
+    job=open_renewals,
+    minimum_interval_seconds=30,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="New purchases, orders of returning customers and plans released from a hold.",
+)
+def purchases(
+    context: dg.SensorEvaluationContext, database: Database
+) -> dg.RunRequest | dg.SkipReason:
+    """Asks for a run when a purchase, an order or a released plan waits for steps 0-5."""
+    params = Context.of(database.settings()).parameters() | {"limit": LOOK_LIMIT}
+    with database.engine().connect() as connection:
+        found = queries.statement("sensors/purchases").execute(connection, params).first()
+    return ask_for_run(context, open_renewals, found is not None, "purchases")

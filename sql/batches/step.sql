@@ -1,0 +1,34 @@
+-- What every step does around its own statements, in the same transaction.
+
+-- name: plans_of_batch
+SELECT service_plan_id FROM prepaid.service_plans WHERE batch_id = :batch_id ORDER BY service_plan_id;
+
+-- name: renew_lease
+UPDATE prepaid.batches SET leased_until = clock_timestamp() + make_interval(secs => :lease_seconds)
+WHERE batch_id = :batch_id;
+
+-- name: lock_plans
+-- A worker that was thought dead finds no rows here: its plans have a new batch_id. The step's
+-- statements get the ids, not the batch: the planner knows the length of an array, while of a batch
+-- made a moment ago it expects one row, and joins ten thousand in nested loops.
+SELECT service_plan_id FROM prepaid.service_plans
+WHERE batch_id = :batch_id AND service_plan_id = ANY (:plans)
+ORDER BY service_plan_id
+FOR NO KEY UPDATE;
+
+-- name: leave_held
+UPDATE prepaid.service_plans p SET batch_id = NULL
+WHERE p.service_plan_id = ANY (:plans) AND p.batch_id = :batch_id
+  AND EXISTS (SELECT FROM prepaid.holds h
+              WHERE h.service_plan_id = p.service_plan_id AND h.released_at IS NULL)
+RETURNING service_plan_id;
+
+-- name: hold_failed_plan
+INSERT INTO prepaid.holds (service_plan_id, reason_code, text)
+SELECT service_plan_id, 'step_failed', :text FROM prepaid.service_plans
+WHERE service_plan_id = ANY (:plans) AND batch_id = :batch_id
+ON CONFLICT (service_plan_id, reason_code) WHERE released_at IS NULL DO NOTHING;
+
+-- name: finish_batch
+UPDATE prepaid.batches SET finished_at = clock_timestamp(), leased_until = clock_timestamp()
+WHERE batch_id = :batch_id;

@@ -1,0 +1,9 @@
+-- Active -> Expired on the day the term ends (the range is [start, end)). A plan whose settling is
+-- not finished waits for it: what was paid for is first confirmed, then ended.
+UPDATE prepaid.service_plans SET status = 'Expired'
+WHERE service_plan_id IN (
+    SELECT service_plan_id FROM prepaid.service_plans
+    WHERE status = 'Active' AND end_date <= :as_of
+      AND (origin = 'imported' OR settled_at IS NOT NULL)
+    ORDER BY end_date LIMIT :limit
+    FOR UPDATE SKIP LOCKED);

@@ -1,0 +1,65 @@
+-- The outbox: mails are claimed in small batches, written once, sent, and their outcomes noted.
+-- Between the steps no transaction is open: a slow mail server must not hold locks.
+
+-- name: claim
+-- leased_until is also the claim's token: whoever finds another value in it has lost the mail.
+WITH due AS (
+    SELECT email_id FROM prepaid.emails
+    WHERE status IN ('pending', 'sending') AND next_attempt_at <= clock_timestamp()
+      AND (leased_until IS NULL OR leased_until < clock_timestamp())
+    ORDER BY next_attempt_at, email_id
+    LIMIT :batch_size
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE prepaid.emails e
+SET leased_until = now() + make_interval(secs => :lease_seconds), attempts = e.attempts + 1,
+    status = CASE WHEN e.content IS NULL THEN 'pending' ELSE 'sending' END
+FROM due WHERE e.email_id = due.email_id
+RETURNING e.email_id, e.recipient, e.message_id, e.content, e.leased_until;
+
+-- name: details
+-- What the templates may show: the plan's own snapshot, its live invoice and the record that paid
+-- it. Amounts are texts inside JSON: a JSON number would become a float.
+SELECT e.email_id, e.template, e.recipient, e.created_at,
+       p.customer_name, p.plan_name, p.kind, p.start_date, p.end_date,
+       coalesce(p.addons, '[]') AS addons,
+       i.invoice_number, i.issued_on, i.paid_on, i.currency, u.exponent, i.net, i.tax, i.total,
+       i.tax_note, t.provider, t.provider_ref, coalesce(l.lines, '[]') AS lines
+FROM prepaid.emails e
+JOIN prepaid.service_plans p USING (service_plan_id)
+LEFT JOIN prepaid.invoices i ON i.service_plan_id = p.service_plan_id AND i.status <> 'Void'
+LEFT JOIN prepaid.currencies u ON u.currency = i.currency
+LEFT JOIN prepaid.transactions t
+    ON t.transaction_id = i.transaction_id AND t.invoice_id = i.invoice_id
+LEFT JOIN LATERAL (
+    SELECT jsonb_agg(jsonb_build_object('description', n.description, 'net', n.net::text,
+               'tax_rate', n.tax_rate::text, 'tax', n.tax::text) ORDER BY n.line_number) AS lines
+    FROM prepaid.invoice_lines n WHERE n.invoice_id = i.invoice_id
+) l ON true
+WHERE e.email_id = ANY (CAST(:email_ids AS bigint[]));
+
+-- name: store
+UPDATE prepaid.emails e
+SET message_id = w.message_id, content = w.content, status = 'sending'
+FROM unnest(CAST(:email_ids AS bigint[]), CAST(:message_ids AS text[]),
+            CAST(:contents AS bytea[])) w (email_id, message_id, content)
+WHERE e.email_id = w.email_id AND e.leased_until = :lease AND e.content IS NULL
+RETURNING e.email_id;
+
+-- name: finish
+-- A mail that is to be tried again waits 1, 2, 4 … minutes, an hour at most.
+UPDATE prepaid.emails e
+SET status = o.status, last_error = o.error, leased_until = NULL,
+    sent_at = CASE o.status WHEN 'sent' THEN clock_timestamp() END,
+    next_attempt_at = CASE o.status WHEN 'pending' THEN clock_timestamp()
+        + make_interval(mins => least(60, power(2, least(e.attempts - 1, 6))::integer))
+        ELSE e.next_attempt_at END
+FROM unnest(CAST(:email_ids AS bigint[]), CAST(:statuses AS text[]),
+            CAST(:errors AS text[])) o (email_id, status, error)
+WHERE e.email_id = o.email_id AND e.leased_until = :lease;
+
+-- name: give_back
+-- Not tried after all: no time was left under the lease.
+UPDATE prepaid.emails
+SET status = 'pending', attempts = attempts - 1, leased_until = NULL
+WHERE email_id = ANY (CAST(:email_ids AS bigint[])) AND leased_until = :lease;

@@ -1,0 +1,83 @@
+-- Step 1: the snapshot on the plan's row. The invoice and the confirmation are made from it, so
+-- that a price list changed tomorrow does not change what the customer was asked for today.
+
+-- name: hold_without_email
+INSERT INTO prepaid.holds (service_plan_id, reason_code, text)
+SELECT p.service_plan_id, 'no_email', format(
+    'Customer %s has no e-mail address, so the confirmation cannot be sent. '
+    'Add one (import customers.csv), then release the hold.', c.customer_ref)
+FROM prepaid.service_plans p JOIN prepaid.customers c USING (customer_id)
+WHERE p.service_plan_id = ANY (:plans)
+  AND p.retrieved_at IS NULL AND coalesce(btrim(c.email), '') = ''
+ON CONFLICT (service_plan_id, reason_code) WHERE released_at IS NULL DO NOTHING;
+
+-- name: hold_without_price
+INSERT INTO prepaid.holds (service_plan_id, reason_code, text)
+SELECT p.service_plan_id, 'no_price', format(
+    'Plan %s has no price in %s and subscription %s has none of its own. '
+    'Add one (import plans.csv or subscriptions.csv), then release the hold.',
+    l.plan_code, p.currency, s.subscription_ref)
+FROM prepaid.service_plans p
+JOIN prepaid.subscriptions s USING (subscription_id)
+JOIN prepaid.plans l ON l.plan_id = p.plan_id
+LEFT JOIN prepaid.plan_prices lp ON lp.plan_id = p.plan_id AND lp.currency = p.currency
+WHERE p.service_plan_id = ANY (:plans)
+  AND p.retrieved_at IS NULL AND coalesce(p.price, s.price, lp.price) IS NULL
+ON CONFLICT (service_plan_id, reason_code) WHERE released_at IS NULL DO NOTHING;
+
+-- name: hold_without_addon_price
+INSERT INTO prepaid.holds (service_plan_id, reason_code, text)
+SELECT p.service_plan_id, 'no_addon_price', format(
+    'No price in %s for a term of this length: add-on %s. '
+    'Add it (import addons.csv), then release the hold.',
+    p.currency, string_agg(a.addon_code, ', ' ORDER BY a.addon_code))
+FROM prepaid.service_plans p
+JOIN prepaid.subscription_addons sa USING (subscription_id)
+JOIN prepaid.addons a USING (addon_id)
+LEFT JOIN prepaid.addon_prices ap ON ap.addon_id = a.addon_id AND ap.currency = p.currency
+    AND ap.term_months = p.term_months AND ap.term_days = p.term_days
+WHERE p.service_plan_id = ANY (:plans)
+  AND p.retrieved_at IS NULL AND ap.price IS NULL
+  AND (a.recurring OR p.previous_plan_id IS NULL)
+GROUP BY p.service_plan_id, p.currency
+ON CONFLICT (service_plan_id, reason_code) WHERE released_at IS NULL DO NOTHING;
+
+-- name: snapshot
+-- A one-time add-on is charged with the subscription's first term only.
+WITH sold AS (
+    SELECT p.service_plan_id,
+           jsonb_agg(jsonb_build_object('addon_code', a.addon_code, 'name', a.name,
+               'price', ap.price, 'recurring', a.recurring, 'tax_class', a.tax_class)
+               ORDER BY a.addon_code) AS addons,
+           sum(ap.price) AS net,
+           coalesce(sum(ap.price) FILTER (WHERE a.recurring), 0) AS recurring
+    FROM prepaid.service_plans p
+    JOIN prepaid.subscription_addons sa USING (subscription_id)
+    JOIN prepaid.addons a USING (addon_id)
+    JOIN prepaid.addon_prices ap ON ap.addon_id = a.addon_id AND ap.currency = p.currency
+        AND ap.term_months = p.term_months AND ap.term_days = p.term_days
+    WHERE p.service_plan_id = ANY (:plans)
+      AND p.retrieved_at IS NULL AND (a.recurring OR p.previous_plan_id IS NULL)
+    GROUP BY p.service_plan_id
+), details AS (
+    SELECT p.service_plan_id, c.name, c.email, c.country, c.tax_exempt, l.name AS plan_name,
+           l.tax_class, coalesce(p.price, s.price, lp.price) AS price,
+           coalesce(sold.addons, '[]') AS addons, coalesce(sold.net, 0) AS addons_net,
+           coalesce(sold.recurring, 0) AS addons_recurring
+    FROM prepaid.service_plans p
+    JOIN prepaid.subscriptions s USING (subscription_id)
+    JOIN prepaid.customers c ON c.customer_id = p.customer_id
+    JOIN prepaid.plans l ON l.plan_id = p.plan_id
+    LEFT JOIN prepaid.plan_prices lp ON lp.plan_id = p.plan_id AND lp.currency = p.currency
+    LEFT JOIN sold ON sold.service_plan_id = p.service_plan_id
+    WHERE p.service_plan_id = ANY (:plans)
+      AND p.retrieved_at IS NULL
+      AND NOT EXISTS (SELECT FROM prepaid.holds h
+                      WHERE h.service_plan_id = p.service_plan_id AND h.released_at IS NULL)
+)
+UPDATE prepaid.service_plans p
+SET customer_name = d.name, email = d.email, country = d.country, tax_exempt = d.tax_exempt,
+    plan_name = d.plan_name, tax_class = d.tax_class, price = d.price, addons = d.addons,
+    net_amount = d.price + d.addons_net, recurring_amount = d.price + d.addons_recurring,
+    retrieved_at = clock_timestamp()
+FROM details d WHERE p.service_plan_id = d.service_plan_id;

@@ -1,0 +1,54 @@
+-- Step 8: Pending -> Active; kind, start and end are fixed by the business date of activation.
+
+-- name: fix_terms
+-- A first plan starts no earlier than today. A renewal within grace starts where the previous term
+-- ended; after grace it is a reactivation, from today and with a new anchor. Most plans keep what
+-- was planned, so only the others are written.
+WITH fixed AS (
+    SELECT p.service_plan_id, p.term_months, p.term_days, term.kind,
+           CASE term.kind WHEN 'renewal' THEN previous.end_date ELSE starts.on_date END AS start_date,
+           CASE term.kind WHEN 'renewal'
+               THEN prepaid.anchor_for(previous.anchor_date, previous.end_date)
+               ELSE starts.on_date END AS anchor_date
+    FROM prepaid.service_plans p
+    LEFT JOIN prepaid.service_plans previous ON previous.service_plan_id = p.previous_plan_id
+    CROSS JOIN LATERAL (SELECT greatest(p.planned_start, :as_of) AS on_date) starts
+    CROSS JOIN LATERAL (SELECT CASE
+        WHEN previous.service_plan_id IS NULL THEN 'new'
+        WHEN starts.on_date <= previous.end_date
+                               + prepaid.days_within_term(:grace_days, previous.term_days) THEN 'renewal'
+        ELSE 'reactivation' END AS kind) term
+    WHERE p.service_plan_id = ANY (:plans)
+      AND p.status = 'Pending'
+)
+UPDATE prepaid.service_plans p
+SET kind = f.kind, start_date = f.start_date, anchor_date = f.anchor_date,
+    end_date = prepaid.term_end(f.anchor_date, f.start_date, f.term_months, f.term_days)
+FROM fixed f
+WHERE p.service_plan_id = f.service_plan_id
+  AND (p.kind, p.start_date, p.anchor_date) IS DISTINCT FROM (f.kind, f.start_date, f.anchor_date);
+
+-- name: hold_overlapping
+INSERT INTO prepaid.holds (service_plan_id, reason_code, text)
+SELECT DISTINCT ON (p.service_plan_id) p.service_plan_id, 'overlapping_term', format(
+    'The term %s to %s would overlap term %s to %s (service plan %s) of the same subscription. '
+    'Cancel one of them, then release the hold.',
+    p.start_date, p.end_date, other.start_date, other.end_date, other.service_plan_id)
+FROM prepaid.service_plans p
+JOIN prepaid.service_plans other ON other.subscription_id = p.subscription_id
+    AND other.service_plan_id <> p.service_plan_id AND other.status IN ('Active', 'Expired')
+    AND daterange(other.start_date, other.end_date) && daterange(p.start_date, p.end_date)
+WHERE p.service_plan_id = ANY (:plans)
+  AND p.status = 'Pending'
+ORDER BY p.service_plan_id, other.start_date
+ON CONFLICT (service_plan_id, reason_code) WHERE released_at IS NULL DO NOTHING;
+
+-- name: activate
+UPDATE prepaid.service_plans p
+SET status = 'Active', activated_on = :as_of, activated_at = clock_timestamp()
+WHERE p.service_plan_id = ANY (:plans)
+  AND p.status = 'Pending'
+  AND EXISTS (SELECT FROM prepaid.invoices i
+              WHERE i.service_plan_id = p.service_plan_id AND i.status = 'Paid')
+  AND NOT EXISTS (SELECT FROM prepaid.holds h
+                  WHERE h.service_plan_id = p.service_plan_id AND h.released_at IS NULL);

@@ -1,0 +1,18 @@
+-- Step 11: customer success confirms that every digital feature is reachable. The plan is settled
+-- and leaves the batch.
+
+-- name: assign
+INSERT INTO prepaid.tasks (kind, service_plan_id, assigned_role, opened_on)
+SELECT 'quality_check', p.service_plan_id, 'customer_success', :as_of
+FROM prepaid.service_plans p
+WHERE p.service_plan_id = ANY (:plans)
+  AND p.status = 'Active'
+  AND NOT EXISTS (SELECT FROM prepaid.tasks k
+                  WHERE k.service_plan_id = p.service_plan_id AND k.kind = 'quality_check')
+ORDER BY p.service_plan_id;
+
+-- name: settle
+UPDATE prepaid.service_plans p
+SET settled_at = clock_timestamp(), batch_id = NULL
+WHERE p.service_plan_id = ANY (:plans)
+  AND p.status = 'Active';

@@ -1,0 +1,5 @@
+-- Mails that can be sent now: new ones, those whose wait is over, those whose sender died.
+SELECT email_id FROM prepaid.emails
+WHERE status IN ('pending', 'sending') AND next_attempt_at <= clock_timestamp()
+  AND (leased_until IS NULL OR leased_until < clock_timestamp())
+LIMIT :limit;
