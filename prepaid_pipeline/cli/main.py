@@ -54,7 +54,8 @@ def prepaid() -> None:
 def main() -> None:
     """Run the command; exit 0, 1 (failed) or 2 (wrong usage)."""
     try:
-        prepaid(standalone_mode=False)
+        # In this mode click returns the code of an Exit instead of leaving with it.
+        code = prepaid(standalone_mode=False)
     except click.UsageError as error:
         error.show()
         sys.exit(2)
@@ -67,3 +68,4 @@ def main() -> None:
     except PrepaidError as error:
         click.echo(f"prepaid: {error}", err=True)
         sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,53 @@
+"""``prepaid story`` and ``prepaid check``: why a plan is what it is, and whether all is well."""
+
+from datetime import date
+
+import click
+from sqlalchemy import Engine
+
+from prepaid_pipeline import checks, story
+from prepaid_pipeline.cli.common import (
+    as_of_option,
+    business_date,
+    echo_json,
+    echo_table,
+    json_option,
+    with_database,
+)
+from prepaid_pipeline.process import Context
+from prepaid_pipeline.settings import Settings
+
+
+@click.command("story")
+@click.argument("plan")
+@json_option
+@with_database
+def story_command(plan: str, as_json: bool, settings: Settings, engine: Engine) -> None:  # noqa: ARG001
+    """Tell everything about one plan (its id or invoice number), in order."""
+    told = story.tell(engine, story.find(engine, plan))
+    if as_json:
+        echo_json({"plan": told.plan, "events": told.events})
+        return
+    for key, value in told.plan.items():
+        click.echo(f"{key.replace('_', ' '):16} {'-' if value is None else value}")
+    click.echo("")
+    echo_table(told.events, {"at": "when", "event": "event", "actor": "who", "what": "what"})
+
+
+@click.command("check")
+@as_of_option
+@json_option
+@with_database
+def check_command(as_of: date | None, as_json: bool, settings: Settings, engine: Engine) -> None:
+    """Run every invariant and list violations. Exit 1 if there are any."""
+    context = Context.of(settings, business_date(as_of, settings))
+    results = checks.run(engine, context)
+    if as_json:
+        echo_json([{"check": r.name, "rule": r.rule, "findings": r.findings} for r in results])
+    else:
+        for result in results:
+            click.echo(f"{'ok  ' if not result.findings else 'FAIL'}  {result.rule}")
+            for finding in result.findings:
+                click.echo(f"      - {finding}")
+    if any(result.findings for result in results):
+        raise click.exceptions.Exit(1)

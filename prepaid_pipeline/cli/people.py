@@ -1,0 +1,131 @@
+"""``prepaid user``, ``prepaid tasks`` and ``prepaid held``: people, and what they decide."""
+
+import click
+from sqlalchemy import Engine
+
+from prepaid_pipeline import people, queries, story
+from prepaid_pipeline.cli.common import echo_json, echo_table, json_option, with_database
+from prepaid_pipeline.settings import Settings
+
+_KINDS = ("payment_verification", "payment_review", "quality_check", "quality_follow_up")
+_as_option = click.option(
+    "--as", "person", required=True, metavar="PERSON", help="Whose decision this is."
+)
+
+
+@click.group("user")
+def user_command() -> None:
+    """The people who decide."""
+
+
+@user_command.command("add")
+@click.argument("name")
+@click.option("--team", type=click.Choice(people.TEAMS), required=True)
+@with_database
+def user_add(name: str, team: str, settings: Settings, engine: Engine) -> None:  # noqa: ARG001
+    """Add a person (a database role without login) to a team."""
+    made = people.add(engine, name, team)
+    click.echo(f"{name} {'added to' if made else 'was known and is in'} {team}")
+
+
+@click.group("tasks")
+def tasks_command() -> None:
+    """What waits for a person's decision."""
+
+
+@tasks_command.command("list")
+@click.option("--kind", type=click.Choice(_KINDS), default=None)
+@json_option
+@with_database
+def tasks_list(kind: str | None, as_json: bool, settings: Settings, engine: Engine) -> None:  # noqa: ARG001
+    """List the open tasks, oldest first."""
+    with engine.connect() as connection:
+        found = queries.statement("cli/tasks", "open").execute(connection, {"kind": kind})
+        rows = [dict(row._mapping) for row in found]
+    if as_json:
+        echo_json(rows)
+        return
+    titles = {
+        "task_id": "task", "kind": "kind", "opened_on": "since", "invoice_number": "invoice",
+        "customer_ref": "customer", "currency": "", "total": "total", "agrees": "agrees",
+        "detail": "detail",
+    }  # fmt: skip
+    echo_table(rows, titles)
+
+
+@tasks_command.command("approve")
+@click.argument("tasks", type=int, nargs=-1)
+@click.option("--all-agreeing", is_flag=True, help="Every open payment whose record agrees.")
+@_as_option
+@click.option("--note", default=None)
+@with_database
+def tasks_approve(
+    tasks: tuple[int, ...],
+    all_agreeing: bool,
+    person: str,
+    note: str | None,
+    settings: Settings,  # noqa: ARG001
+    engine: Engine,
+) -> None:
+    """Approve payments, or pass quality checks."""
+    if bool(tasks) == all_agreeing:
+        raise click.UsageError("name tasks, or say --all-agreeing")
+    chosen = list(tasks)
+    if all_agreeing:
+        with engine.connect() as connection:
+            rows = queries.statement("cli/tasks", "agreeing").execute(connection, {})
+            chosen = [row.task_id for row in rows]
+    recorded = people.decide(engine, person, chosen, "approve", note) if chosen else 0
+    click.echo(f"{recorded} approved by {person}")
+
+
+@tasks_command.command("reject")
+@click.argument("tasks", type=int, nargs=-1, required=True)
+@_as_option
+@click.option("--note", required=True, help="Why.")
+@with_database
+def tasks_reject(
+    tasks: tuple[int, ...],
+    person: str,
+    note: str,
+    settings: Settings,  # noqa: ARG001
+    engine: Engine,
+) -> None:
+    """Reject payments, or fail quality checks, with the reason."""
+    recorded = people.decide(engine, person, list(tasks), "reject", note)
+    click.echo(f"{recorded} rejected by {person}")
+
+
+@click.group("held")
+def held_command() -> None:
+    """Plans that wait for a person to put something right."""
+
+
+@held_command.command("list")
+@json_option
+@with_database
+def held_list(as_json: bool, settings: Settings, engine: Engine) -> None:  # noqa: ARG001
+    """List the held plans with the reason and what can be done."""
+    with engine.connect() as connection:
+        found = queries.statement("cli/held", "held").execute(connection, {})
+        rows = [dict(row._mapping) for row in found]
+    if as_json:
+        echo_json(rows)
+        return
+    titles = {
+        "service_plan_id": "plan", "status": "status", "customer_ref": "customer",
+        "held_at": "since", "text": "reason",
+    }  # fmt: skip
+    echo_table(rows, titles)
+
+
+@held_command.command("release")
+@click.argument("plan")
+@_as_option
+@click.option("--note", required=True, help="What was done.")
+@with_database
+def held_release(plan: str, person: str, note: str, settings: Settings, engine: Engine) -> None:  # noqa: ARG001
+    """Release a plan (its id or invoice number); it goes on where it was."""
+    service_plan_id = story.find(engine, plan)
+    people.release(engine, person, service_plan_id, note)
+    click.echo(f"service plan {service_plan_id} released by {person}")

@@ -1,0 +1,87 @@
+"""``prepaid due`` and ``prepaid drain``."""
+
+from dataclasses import asdict
+from datetime import date
+
+import click
+from sqlalchemy import Engine
+
+from prepaid_pipeline.cli.common import (
+    as_of_option,
+    business_date,
+    echo_json,
+    echo_table,
+    json_option,
+    with_database,
+)
+from prepaid_pipeline.drain import Drained, drain
+from prepaid_pipeline.due import due
+from prepaid_pipeline.process import Context
+from prepaid_pipeline.settings import Settings
+
+
+@click.command("due")
+@as_of_option
+@json_option
+@with_database
+def due_command(as_of: date | None, as_json: bool, settings: Settings, engine: Engine) -> None:
+    """Show what would open, with totals per currency. Changes nothing."""
+    context = Context.of(settings, business_date(as_of, settings))
+    found = due(engine, context)
+    if as_json:
+        echo_json({"as_of": context.as_of, "totals": found.totals, "held": found.held})
+        return
+    plans = sum(row["plans"] for row in found.totals)
+    click.echo(f"{plans} service plans are due on {context.as_of}.")
+    titles = {key: key for key in ("currency", "kind", "plans", "net", "tax", "total")}
+    if found.totals:
+        echo_table(found.totals, titles)
+    for row in found.held:
+        click.echo(f"would be held, {row['reason_code']}: {row['plans']}; such as: {row['text']}")
+
+
+@click.command("drain")
+@as_of_option
+@json_option
+@with_database
+def drain_command(as_of: date | None, as_json: bool, settings: Settings, engine: Engine) -> None:
+    """Do in this process what the daemon would, until nothing is ready.
+
+    Opens and invoices what is due, matches payment records, settles what finance has approved,
+    closes quality checks, expires ended terms and sends mails. May run beside the daemon.
+    """
+    context = Context.of(settings, business_date(as_of, settings), actor="prepaid drain")
+    with click.progressbar(length=0, label="draining", show_pos=True) as bar:
+
+        def progress(what: str, plans: int) -> None:
+            bar.label = what
+            bar.update(plans)
+
+        silent = not click.get_text_stream("stdout").isatty()
+        done = drain(engine, settings, context, *(() if silent else (progress,)))
+    if as_json:
+        echo_json(asdict(done))
+    else:
+        click.echo(summary(done, context.as_of))
+
+
+def summary(done: Drained, as_of: date) -> str:
+    """What was done, one line per kind of work that there was."""
+    lines = [
+        (done.opened, f"{done.opened} service plans opened"),
+        (done.invoiced, f"{done.invoiced} invoiced, waiting for payment and sign-off"),
+        (sum(done.records.values()), "payment records: " + _counts(done.records)),
+        (done.settled, f"{done.settled} activated, provisioned and confirmed"),
+        (sum(done.quality.values()), "quality checks: " + _counts(done.quality)),
+        (done.held, f"{done.held} held; see 'prepaid held list'"),
+        (done.expired, f"{done.expired} expired"),
+        (done.mails_sent, f"{done.mails_sent} mails sent"),
+        (done.mails_retried, f"{done.mails_retried} mails to be tried again later"),
+        (done.mails_failed, f"{done.mails_failed} mails failed"),
+    ]
+    said = [f"  {line}" for count, line in lines if count]
+    return "\n".join([f"As of {as_of}:", *(said or ["  nothing was ready"])])
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {what}" for what, count in counts.items() if count)

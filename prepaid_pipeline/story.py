@@ -1,0 +1,35 @@
+"""Everything about one plan, in order: how it came to be what it is."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Engine
+
+from prepaid_pipeline import queries
+from prepaid_pipeline.errors import UnknownThing
+
+
+@dataclass(frozen=True)
+class Story:
+    """``plan``: the row with its invoice. ``events``: at, event, actor and what, oldest first."""
+
+    plan: dict[str, Any]
+    events: list[dict[str, Any]]
+
+
+def find(engine: Engine, name: str) -> int:
+    """The plan that is meant by its id or by an invoice number. Raises UnknownThing."""
+    with engine.connect() as connection:
+        found = queries.statement("cli/story", "find").execute(connection, {"name": name}).first()
+    if found is None:
+        raise UnknownThing(f"there is no service plan {name}, and no invoice of that number")
+    return int(found.service_plan_id)
+
+
+def tell(engine: Engine, plan: int) -> Story:
+    """The story of a plan."""
+    with engine.connect() as connection:
+        params = {"plan": plan}
+        row = queries.statement("cli/story", "plan").execute(connection, params).one()
+        events = queries.statement("cli/story", "events").execute(connection, params)
+        return Story(dict(row._mapping), [dict(event._mapping) for event in events])

@@ -1,0 +1,31 @@
+-- The tasks that wait for a decision, oldest first, with what is needed to decide.
+
+-- name: open
+SELECT k.task_id, k.kind, k.assigned_role, k.opened_on, k.service_plan_id,
+       coalesce(i.invoice_number, t.invoice_number) AS invoice_number,
+       coalesce(c.customer_ref, t.customer_ref) AS customer_ref,
+       CASE k.kind WHEN 'payment_review' THEN t.currency ELSE i.currency END AS currency,
+       CASE k.kind WHEN 'payment_review' THEN t.amount ELSE i.total END AS total,
+       v.agrees,
+       CASE k.kind WHEN 'payment_review' THEN t.outcome_reason
+            WHEN 'payment_verification' THEN v.difference
+            ELSE q.features END AS detail
+FROM prepaid.tasks k
+LEFT JOIN prepaid.invoices i USING (invoice_id)
+LEFT JOIN prepaid.transactions t ON t.transaction_id = k.transaction_id
+LEFT JOIN prepaid.service_plans p ON p.service_plan_id = k.service_plan_id
+LEFT JOIN prepaid.customers c ON c.customer_id = p.customer_id
+LEFT JOIN prepaid.payment_verifications v ON v.task_id = k.task_id
+LEFT JOIN prepaid.quality_checks q ON q.task_id = k.task_id
+WHERE k.status = 'Open' AND (CAST(:kind AS text) IS NULL OR k.kind = :kind)
+ORDER BY k.task_id;
+
+-- name: agreeing
+SELECT task_id, currency, total FROM prepaid.payment_verifications
+WHERE status = 'Open' AND agrees ORDER BY task_id;
+
+-- name: kinds
+SELECT task_id, kind FROM prepaid.tasks WHERE task_id = ANY (:tasks);
+
+-- name: decide
+SELECT prepaid.decide_tasks(CAST(:tasks AS bigint[]), :decision, :note);
