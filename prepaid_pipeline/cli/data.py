@@ -1,0 +1,91 @@
+"""prepaid import: CSV files into the database."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import date
+from pathlib import Path
+
+import click
+from sqlalchemy import Engine
+
+from prepaid_pipeline.cli.common import (
+    as_of_option,
+    business_date,
+    echo_json,
+    json_option,
+    with_database,
+)
+from prepaid_pipeline.errors import ImportRefused
+from prepaid_pipeline.importer.files import files
+from prepaid_pipeline.importer.loading import Progress, import_directory
+from prepaid_pipeline.importer.reports import FileReport
+from prepaid_pipeline.settings import Settings
+
+
+@click.command("import")
+@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@as_of_option
+@json_option
+@with_database
+def import_command(
+    directory: Path, as_of: date | None, as_json: bool, settings: Settings, engine: Engine
+) -> None:
+    """Import the CSV files in DIRECTORY.
+
+    customers.csv, plans.csv, addons.csv, tax_rates.csv, subscriptions.csv, service_plans.csv and
+    transactions.csv, each if it exists, all or nothing per file. The same files again change
+    nothing. docs/import.md describes the columns.
+    """
+    with _progress_bar() as on_progress:
+        reports = import_directory(
+            engine,
+            directory,
+            as_of=business_date(as_of, settings),
+            grace_days=settings.grace_days,
+            timezone=settings.timezone,
+            on_progress=on_progress,
+        )
+    if as_json:
+        echo_json([asdict(report) for report in reports])
+    else:
+        for report in reports:
+            _echo(report)
+    known = {file.filename for file in files(settings.timezone)}
+    for path in sorted(directory.glob("*.csv")):
+        if path.name not in known:
+            click.echo(f"{path.name}: not read, no import file has this name", err=True)
+    refused = [report.file for report in reports if report.status in ("refused", "skipped")]
+    if refused:
+        raise ImportRefused(
+            f"nothing was imported from {', '.join(refused)}; correct what is listed, then import "
+            "the directory again"
+        )
+
+
+def _echo(report: FileReport) -> None:
+    click.echo(
+        f"{report.file:<19} {report.status:<10} {report.rows:>9,} rows {report.added:>9,} added "
+        f"{report.changed:>9,} changed"
+    )
+    for message in (*report.errors, *report.differences):
+        click.echo(message, err=True)
+
+
+@contextmanager
+def _progress_bar() -> Iterator[Progress | None]:
+    """A bar over the bytes of all files; nothing when nobody looks at it."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    # 1,000 steps: the bar is drawn at most that often, however many lines there are.
+    with click.progressbar(length=1000, file=sys.stderr, show_eta=False) as bar:
+
+        def on_progress(name: str, done: int, total: int) -> None:
+            steps = done * 1000 // max(total, 1) - bar.pos
+            if steps or bar.label != name:
+                bar.label = name
+                bar.update(steps)
+
+        yield on_progress

@@ -1,0 +1,146 @@
+"""Taking a directory of import files into the database: all or nothing per file.
+
+Each file has its script ``sql/import/<file>.sql``, run in order in one transaction. The names of
+its parts say what is done with them: ``copy`` receives the records, ``problems_…`` return bad
+lines, ``differences`` what known terms have otherwise, ``count`` how many rows are new and how many
+changed; everything behind it runs only if there are any, and ``analyze`` only after many.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, date, tzinfo
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Row
+
+from prepaid_pipeline import database, queries
+from prepaid_pipeline.errors import ImportRefused
+from prepaid_pipeline.importer.files import File, files
+from prepaid_pipeline.importer.reading import Reader
+from prepaid_pipeline.importer.reports import MAX_MESSAGES, FileReport, Problems, quoted
+
+# From here on the planner's old statistics are wrong enough to choose slow plans.
+MANY_ROWS = 1000
+
+Progress = Callable[[str, int, int], None]
+
+
+def import_directory(
+    engine: Engine,
+    directory: Path,
+    *,
+    as_of: date,
+    grace_days: int,
+    timezone: tzinfo = UTC,
+    on_progress: Progress | None = None,
+) -> list[FileReport]:
+    """Import every file of ``directory`` that exists, each in a transaction of its own.
+
+    ``as_of`` is the business date, ``grace_days`` the days after a term's end until which the next
+    one is a renewal, ``timezone`` that of moments without an offset. ``on_progress`` is called
+    with the file being read, the bytes read so far and the bytes of all files.
+
+    Returns one report per existing file, in dependency order. Raises ImportRefused when there is
+    no import file at all.
+    """
+    every = files(timezone)
+    present = [file for file in every if (directory / file.filename).is_file()]
+    if not present:
+        names = ", ".join(file.filename for file in every)
+        raise ImportRefused(f"{directory} has none of the import files: {names}")
+
+    total = sum((directory / file.filename).stat().st_size for file in present)
+    done = 0
+    reports: list[FileReport] = []
+    for file in present:
+        needed = {f"{name}.csv" for name in file.needs}
+        refused = [r.file for r in reports if r.status == "refused" and r.file in needed]
+        if refused:
+            reason = f"{file.filename}: skipped, because it needs {', '.join(refused)}"
+            reports.append(FileReport(file.filename, "skipped", errors=[reason]))
+            continue
+
+        def on_bytes(count: int, name: str = file.filename) -> None:
+            nonlocal done
+            done += count
+            if on_progress is not None:
+                on_progress(name, done, total)
+
+        reports.append(
+            _import_file(engine, directory / file.filename, file, as_of, grace_days, on_bytes)
+        )
+    return reports
+
+
+def _import_file(
+    engine: Engine,
+    path: Path,
+    file: File,
+    as_of: date,
+    grace_days: int,
+    on_bytes: Callable[[int], None],
+) -> FileReport:
+    problems = Problems(file.filename)
+    reader = Reader(path, file, problems, on_bytes)
+    report = FileReport(file.filename, "unchanged")
+    try:
+        with database.transaction(engine, actor="import", as_of=as_of) as connection:
+            params = {"as_of": as_of, "grace_days": grace_days, "given": reader.given}
+            _run(connection, file, reader, problems, report, params)
+            if problems:
+                raise ImportRefused(file.filename)
+    except ImportRefused:
+        report.status, report.errors = "refused", problems.messages()
+        report.differences = []
+    except OSError as error:
+        report.status = "refused"
+        report.errors = [f"{file.filename}: cannot be read: {error.strerror}"]
+    report.rows = reader.rows
+    return report
+
+
+def _run(
+    connection: Connection,
+    file: File,
+    reader: Reader,
+    problems: Problems,
+    report: FileReport,
+    params: dict[str, Any],
+) -> None:
+    queries.statement("import/start").execute(connection, params)
+    for statement in queries.script(f"import/{file.name}"):
+        if statement.name == "copy":
+            _copy(connection, statement.clause.text, reader)
+            params["given"] = reader.given
+        elif statement.name.startswith("problems"):
+            for bad in statement.execute(connection, params):
+                problems.add(bad.line, bad.column_name, quoted(bad.found), bad.expected)
+        elif statement.name == "differences":
+            rows = statement.execute(connection, params).all()
+            report.differences = [_difference(file, row) for row in rows[:MAX_MESSAGES]]
+            if more := len(rows) - len(report.differences):
+                report.differences.append(f"{file.filename}: {more:,} more differences")
+        elif statement.name == "count":
+            if problems:
+                return
+            counted = statement.execute(connection, params).one()
+            report.added, report.changed = counted.added, counted.changed
+            if not report.added + report.changed:
+                return
+            report.status = "imported"
+        elif statement.name != "analyze" or report.added >= MANY_ROWS:
+            statement.execute(connection, params)
+
+
+def _difference(file: File, row: Row[Any]) -> str:
+    return (
+        f"{file.filename}:{row.line}:{row.column_name}: found {quoted(row.found)}, but the known "
+        f"term has {quoted(row.known)} and is not changed"
+    )
+
+
+def _copy(connection: Connection, command: str, reader: Reader) -> None:
+    driver: Any = connection.connection.driver_connection
+    with driver.cursor() as cursor, cursor.copy(command) as copy:
+        for record in reader:
+            copy.write_row(record)

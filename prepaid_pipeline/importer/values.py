@@ -1,0 +1,121 @@
+"""What a field of an import file may hold: each parser returns what the database is given.
+
+A parser takes the field's text without surrounding blanks, never empty, and raises BadValue with
+what was expected instead.
+"""
+
+import re
+from collections.abc import Callable
+from datetime import date, datetime, tzinfo
+from decimal import Decimal
+
+from prepaid_pipeline import terms
+from prepaid_pipeline.importer.countries import COUNTRIES
+
+Parser = Callable[[str], str]
+
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
+# 15 digits before the point: more than any price in any currency, and far from an exponent.
+_NUMBER = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,15})?", re.ASCII)
+_EMAIL = re.compile(r"[^@\s\x00-\x1f]+@[^@\s\x00-\x1f]+")
+_STATUSES = ("Pending", "Active", "Expired", "Cancelled")
+
+
+class BadValue(Exception):  # noqa: N818  (never leaves the importer; its text is what was expected)
+    """A field does not hold what its column expects."""
+
+
+def words(text: str) -> str:
+    """Any text."""
+    return text
+
+
+def day(text: str) -> str:
+    """A date YYYY-MM-DD; years outside 1900-2199 are slips of the keyboard."""
+    if _DATE.fullmatch(text):
+        try:
+            if 1900 <= date.fromisoformat(text).year < 2200:
+                return text
+        except ValueError:
+            pass
+    raise BadValue("a date such as 2026-01-31")
+
+
+def moment(zone: tzinfo) -> Parser:
+    """A parser of ISO 8601 date and time; what names no offset is local time in ``zone``."""
+
+    def parse(text: str) -> str:
+        try:
+            value = datetime.fromisoformat(text)
+        except ValueError:
+            raise BadValue("a date and time such as 2026-01-31T10:15:00Z") from None
+        return (value if value.tzinfo else value.replace(tzinfo=zone)).isoformat()
+
+    return parse
+
+
+def number(text: str) -> str:
+    """A decimal number, negative ones too."""
+    if not _NUMBER.fullmatch(text):
+        raise BadValue("a number with a decimal point such as 1234.50")
+    return text
+
+
+def price(text: str) -> str:
+    """A decimal number of 0 or more."""
+    if not _NUMBER.fullmatch(text):
+        raise BadValue("a price with a decimal point such as 1234.50")
+    if text.startswith("-"):
+        raise BadValue("a price of 0 or more")
+    return text
+
+
+def rate(text: str) -> str:
+    """A tax rate as a fraction."""
+    if not _NUMBER.fullmatch(text) or not 0 <= Decimal(text) <= 1:
+        raise BadValue("a fraction from 0 to 1 (0.19 is 19 %)")
+    return text
+
+
+def truth(text: str) -> str:
+    """true or false."""
+    if text not in ("true", "false"):
+        raise BadValue("true or false")
+    return text
+
+
+def term(text: str) -> str:
+    """An ISO 8601 duration of months or of days."""
+    try:
+        return terms.format(terms.parse(text))
+    except ValueError:
+        raise BadValue("an ISO 8601 duration such as P1M, P1Y or P30D") from None
+
+
+def country(text: str) -> str:
+    """An ISO 3166-1 alpha-2 code."""
+    if text not in COUNTRIES:
+        raise BadValue("an ISO 3166 country code such as US")
+    return text
+
+
+def email(text: str) -> str:
+    """A mail address: something on both sides of one @, and no blanks or line breaks."""
+    if not _EMAIL.fullmatch(text):
+        raise BadValue("an e-mail address such as billing@example.com, or nothing")
+    return text
+
+
+def status(text: str) -> str:
+    """The status of a term."""
+    if text not in _STATUSES:
+        raise BadValue("one of " + ", ".join(_STATUSES))
+    return text
+
+
+def codes(text: str) -> str:
+    """Codes separated by semicolons, each once."""
+    found = [code.strip() for code in text.split(";") if code.strip()]
+    if len(set(found)) < len(found):
+        raise BadValue("each add-on once, separated by ;")
+    return ";".join(found)
