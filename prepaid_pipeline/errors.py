@@ -5,7 +5,8 @@ PrepaidError
 ├── DatabaseNotReady  the database cannot be reached or is not migrated
 ├── ImportRefused     an import file has bad lines; nothing of it was taken
 ├── NotAllowed        the database refused what a person or a step asked for
-└── UnknownThing      a plan, task or month that does not exist
+├── UnknownThing      a plan, task or month that does not exist
+└── MailNotSent       a mail could not be handed over (email.transport says which way)
 """
 
 
@@ -34,3 +35,7 @@ class NotAllowed(PrepaidError):  # noqa: N818
 
 class UnknownThing(PrepaidError):  # noqa: N818
     """There is no such plan, task or month."""
+
+
+class MailNotSent(PrepaidError):  # noqa: N818
+    """A mail could not be handed over."""

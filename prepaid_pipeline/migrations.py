@@ -86,10 +86,10 @@ def run_file(connection: Connection, name: str) -> None:
 
 
 def _require_server(connection: Connection) -> None:
-    version = connection.dialect.server_version_info or (0,)
-    if version[0] < OLDEST_SERVER:
+    (version, *_) = connection.dialect.server_version_info or (0,)
+    if int(version) < OLDEST_SERVER:
         raise DatabaseNotReady(
-            f"The server is PostgreSQL {version[0]}: version {OLDEST_SERVER} or newer is needed."
+            f"The server is PostgreSQL {version}: version {OLDEST_SERVER} or newer is needed."
         )
 
 

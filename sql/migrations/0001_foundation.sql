@@ -400,7 +400,9 @@ END $$;
 CREATE TRIGGER audit_log_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON prepaid.audit_log
     FOR EACH STATEMENT EXECUTE FUNCTION prepaid.refuse_change();
 
--- Statement triggers with transition tables: one insert per statement, not one per row.
+-- Statement triggers with transition tables: one insert per statement, not one per row. Their plans
+-- are kept from the first call in a session, often one of no rows at all; without nested loops such
+-- a plan is still right for ten thousand (2,700 rows: 0.02 s instead of 1.4 s).
 CREATE FUNCTION prepaid.audit_opened_plans() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO prepaid.audit_log
@@ -414,7 +416,8 @@ CREATE TRIGGER audit_opened_plans AFTER INSERT ON prepaid.service_plans
     REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION prepaid.audit_opened_plans();
 
-CREATE FUNCTION prepaid.audit_plan_status() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION prepaid.audit_plan_status() RETURNS trigger LANGUAGE plpgsql
+SET enable_nestloop TO off AS $$
 BEGIN
     INSERT INTO prepaid.audit_log
         (event, service_plan_id, entity, entity_id, before, after, actor, run_id, as_of)
@@ -440,7 +443,8 @@ CREATE TRIGGER audit_new_invoices AFTER INSERT ON prepaid.invoices
     REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION prepaid.audit_new_invoices();
 
-CREATE FUNCTION prepaid.audit_invoice_status() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION prepaid.audit_invoice_status() RETURNS trigger LANGUAGE plpgsql
+SET enable_nestloop TO off AS $$
 BEGIN
     INSERT INTO prepaid.audit_log
         (event, service_plan_id, entity, entity_id, before, after, detail, actor, run_id, as_of)
@@ -466,7 +470,8 @@ CREATE TRIGGER audit_new_holds AFTER INSERT ON prepaid.holds
     REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION prepaid.audit_new_holds();
 
-CREATE FUNCTION prepaid.audit_released_holds() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION prepaid.audit_released_holds() RETURNS trigger LANGUAGE plpgsql
+SET enable_nestloop TO off AS $$
 BEGIN
     INSERT INTO prepaid.audit_log
         (event, service_plan_id, entity, entity_id, before, actor, run_id, as_of)
@@ -480,7 +485,8 @@ CREATE TRIGGER audit_released_holds AFTER UPDATE ON prepaid.holds
     REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION prepaid.audit_released_holds();
 
-CREATE FUNCTION prepaid.audit_record_outcomes() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION prepaid.audit_record_outcomes() RETURNS trigger LANGUAGE plpgsql
+SET enable_nestloop TO off AS $$
 BEGIN
     INSERT INTO prepaid.audit_log
         (event, service_plan_id, entity, entity_id, before, after, detail, actor, run_id, as_of)
@@ -587,7 +593,8 @@ CREATE INDEX sign_offs_by_task ON prepaid.sign_offs (task_id, sign_off_id);
 CREATE TRIGGER sign_offs_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON prepaid.sign_offs
     FOR EACH STATEMENT EXECUTE FUNCTION prepaid.refuse_change();
 
-CREATE FUNCTION prepaid.audit_task_status() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION prepaid.audit_task_status() RETURNS trigger LANGUAGE plpgsql
+SET enable_nestloop TO off AS $$
 BEGIN
     INSERT INTO prepaid.audit_log
         (event, service_plan_id, entity, entity_id, before, after, detail, actor, run_id, as_of)
@@ -718,7 +725,8 @@ CREATE TABLE prepaid.emails (
 CREATE INDEX emails_to_send ON prepaid.emails (next_attempt_at, email_id)
     WHERE status IN ('pending', 'sending');
 
-CREATE FUNCTION prepaid.audit_email_status() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION prepaid.audit_email_status() RETURNS trigger LANGUAGE plpgsql
+SET enable_nestloop TO off AS $$
 BEGIN
     INSERT INTO prepaid.audit_log
         (event, service_plan_id, entity, entity_id, before, after, detail, actor, run_id, as_of)
@@ -780,7 +788,7 @@ BEGIN
     SELECT asked.task_id, k.kind,
         CASE
             WHEN k.task_id IS NULL THEN 'there is no such task'
-            WHEN NOT pg_has_role(person, k.assigned_role, 'MEMBER')
+            WHEN NOT pg_has_role(person, k.assigned_role, 'USAGE')
                 THEN format('it belongs to %s, and %s is not in that team', k.assigned_role, person)
             WHEN k.status = 'Withdrawn' THEN 'it was withdrawn; look for the new task of the same invoice'
             WHEN new_decision IS NULL OR new_decision NOT IN ('approved', 'rejected', 'passed', 'failed')
@@ -799,7 +807,7 @@ BEGIN
     LEFT JOIN prepaid.tasks k ON k.task_id = asked.task_id
     LEFT JOIN prepaid.invoices i ON i.invoice_id = k.invoice_id
     WHERE k.task_id IS NULL
-       OR NOT pg_has_role(person, k.assigned_role, 'MEMBER')
+       OR NOT pg_has_role(person, k.assigned_role, 'USAGE')
        OR k.status = 'Withdrawn'
        OR new_decision IS NULL
        OR new_decision NOT IN ('approved', 'rejected', 'passed', 'failed')
@@ -853,8 +861,8 @@ DECLARE
     released integer;
     rejected boolean;
 BEGIN
-    IF NOT (pg_has_role(person, 'finance', 'MEMBER') OR pg_has_role(person, 'customer_success', 'MEMBER')
-            OR pg_has_role(person, 'engineering', 'MEMBER')) THEN
+    IF NOT (pg_has_role(person, 'finance', 'USAGE') OR pg_has_role(person, 'customer_success', 'USAGE')
+            OR pg_has_role(person, 'engineering', 'USAGE')) THEN
         RAISE EXCEPTION '% may not release holds: not in finance, customer_success or engineering', person;
     END IF;
     IF coalesce(btrim(release_note), '') = '' THEN
@@ -862,7 +870,7 @@ BEGIN
     END IF;
     rejected := EXISTS (SELECT FROM prepaid.holds h WHERE h.service_plan_id = plan
         AND h.reason_code = 'payment_rejected' AND h.released_at IS NULL);
-    IF rejected AND NOT pg_has_role(person, 'finance', 'MEMBER') THEN
+    IF rejected AND NOT pg_has_role(person, 'finance', 'USAGE') THEN
         RAISE EXCEPTION '% may not release a rejected payment: only finance can', person;
     END IF;
     UPDATE prepaid.holds h

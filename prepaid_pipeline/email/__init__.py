@@ -1,0 +1,1 @@
+"""Mails: writing them from templates, sending what is in the outbox, and alerts."""

@@ -1,0 +1,116 @@
+"""Writing a mail: the subject, text and HTML of its template, as one message (RFC 5322)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from email import policy
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.utils import format_datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+
+from prepaid_pipeline.email.transport import sender_address
+from prepaid_pipeline.settings import Settings
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_WIDTH = 44
+
+
+@dataclass(frozen=True)
+class Message:
+    """A written mail; ``content`` are the bytes that every attempt sends."""
+
+    message_id: str
+    content: bytes
+
+
+def write(details: Mapping[str, Any], settings: Settings) -> Message:
+    """Write the mail of one row of the outbox (sql/jobs/send_emails.sql, part ``details``).
+
+    The same row always gives the same Message-ID: a mail that arrives twice can be recognised.
+    Raises ValueError for an address that cannot be one, and Jinja's errors.
+    """
+    sender = sender_address(settings)
+    ordered: datetime = details["created_at"]
+    message_id = (
+        f"<{details['email_id']}.{int(ordered.timestamp() * 1_000_000):x}.prepaid@{sender.domain}>"
+    )
+    name, values = details["template"], _values(details)
+    message = EmailMessage(policy=policy.SMTP)
+    message["From"] = sender
+    message["To"] = recipient_address(details["recipient"], details["customer_name"])
+    message["Subject"] = _one_line(_render(f"{name}.subject", values))
+    message["Date"] = format_datetime(ordered.astimezone(settings.timezone))
+    message["Message-ID"] = message_id
+    # RFC 3834: nobody's out-of-office reply is wanted.
+    message["Auto-Submitted"] = "auto-generated"
+    message.set_content(_render(f"{name}.txt", values))
+    message.add_alternative(_render(f"{name}.html", values), subtype="html")
+    return Message(message_id, message.as_bytes())
+
+
+def recipient_address(address: str, name: str | None) -> Address:
+    """A To address. Raises ValueError for one that cannot be delivered to, or that hides a header.
+
+    A domain may be in any script; a local part must be ASCII, as most servers lack SMTPUTF8
+    (RFC 6531).
+    """
+    local, at, domain = address.strip().rpartition("@")
+    try:
+        encoded = domain.encode("idna").decode("ascii")
+        if not (at and local and local.isascii() and encoded and " " not in encoded):
+            raise ValueError(address)
+        return Address(_one_line(name or ""), addr_spec=f"{local}@{encoded}")
+    except (ValueError, IndexError) as error:
+        raise ValueError(f"{address!r} is not an e-mail address that can be written to") from error
+
+
+def money(amount: Decimal | str, exponent: int) -> str:
+    """An amount with its currency's decimals (ISO 4217): 1,234.50 in USD, 1,235 in JPY."""
+    return f"{Decimal(amount):,.{exponent}f}"
+
+
+def percentage(rate: Decimal | str | None) -> str:
+    """A tax rate as people write it: 0.0725 is 7.25 %; none at all is exempt."""
+    if rate is None:
+        return "exempt"
+    return f"{(Decimal(rate) * 100).normalize():f} %"
+
+
+def day(value: date) -> str:
+    """A date that reads the same everywhere: 1 November 2026."""
+    return f"{value.day} {value:%B %Y}"
+
+
+def _values(details: Mapping[str, Any]) -> dict[str, Any]:
+    # Terms are [start, end): the last day that is paid for is the one before the end.
+    return {**details, "last_day": details["end_date"] - timedelta(days=1)}
+
+
+def _render(name: str, values: Mapping[str, Any]) -> str:
+    return _environment().get_template(name).render(values)
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=select_autoescape(["html"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(
+        money=money, percentage=percentage, day=day, column=lambda text: str(text).ljust(_WIDTH)
+    )
+    return environment
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
