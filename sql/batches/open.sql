@@ -9,4 +9,5 @@ FROM prepaid.subscriptions;
 INSERT INTO prepaid.audit_log (event, entity, entity_id, detail, actor, run_id, as_of)
 SELECT 'opening_failed', 'subscription', subscription_id, :text,
        prepaid.actor(), prepaid.run_id(), :as_of
-FROM prepaid.subscriptions WHERE subscription_id BETWEEN :first AND :last;
+FROM prepaid.subscriptions WHERE subscription_id BETWEEN :first AND :last
+ON CONFLICT (entity_id, as_of) WHERE event = 'opening_failed' DO NOTHING;

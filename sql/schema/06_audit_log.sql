@@ -19,6 +19,9 @@ CREATE TABLE prepaid.audit_log (
 CREATE INDEX audit_log_by_service_plan ON prepaid.audit_log (service_plan_id, audit_id);
 CREATE UNIQUE INDEX audit_log_provisioned_once ON prepaid.audit_log (service_plan_id)
     WHERE event = 'service_provisioned';
+-- One entry a day for a subscription whose plan cannot be opened, however often it is tried.
+CREATE UNIQUE INDEX audit_log_opening_failed ON prepaid.audit_log (entity_id, as_of)
+    WHERE event = 'opening_failed';
 
 -- A person is the role that was set; current_user would be the owner inside SECURITY DEFINER.
 CREATE FUNCTION prepaid.acting_person() RETURNS text LANGUAGE sql STABLE RETURN

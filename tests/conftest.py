@@ -1,0 +1,102 @@
+"""A real PostgreSQL for every test: one server and one migrated template per session."""
+
+import os
+import runpy
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from filelock import FileLock
+from sqlalchemy import URL, Engine, make_url
+
+from prepaid_pipeline import database, migrations, server
+from prepaid_pipeline.settings import Settings, load
+from tests.world import World
+
+TEMPLATE = "prepaid_template"
+
+
+def _execute(url: URL, command: str) -> None:
+    with psycopg.connect(url.render_as_string(hide_password=False), autocommit=True) as connection:
+        connection.execute(command)
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[URL]:
+    """The session's server with the template database; its URL names the maintenance database.
+
+    Parallel workers share it: the first makes it, the last one to finish stops it.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    root = tmp_path_factory.getbasetemp()
+    home = (root.parent if worker else root) / "cluster"
+    home.mkdir(exist_ok=True)
+    users = home / "users"
+    with FileLock(home / "lock"):
+        url = make_url(server.start(home)).set(database="postgres")
+        users.touch()
+        if not (home / "template_ready").exists():
+            runpy.run_path("scripts/freeze_migration.py")["freeze"]()
+            _execute(url, f"CREATE DATABASE {TEMPLATE}")
+            engine = database.engine_for(url.set(database=TEMPLATE))
+            migrations.upgrade(engine)
+            engine.dispose()
+            (home / "template_ready").touch()
+        users.write_text(f"{users.read_text()}{os.getpid()}\n")
+    yield url
+    with FileLock(home / "lock"):
+        left = [pid for pid in users.read_text().split() if pid != str(os.getpid())]
+        users.write_text("".join(f"{pid}\n" for pid in left))
+        if not left:
+            server.stop(home)
+
+
+@contextmanager
+def _fresh_database(cluster: URL) -> Iterator[URL]:
+    name = f"test_{uuid.uuid4().hex[:16]}"
+    _execute(cluster, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY file_copy")
+    yield cluster.set(database=name)
+    _execute(cluster, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def database_url(cluster: URL) -> Iterator[URL]:
+    """A fresh copy of the template, dropped after the test."""
+    with _fresh_database(cluster) as url:
+        yield url
+
+
+@pytest.fixture
+def engine(database_url: URL) -> Iterator[Engine]:
+    engine = database.engine_for(database_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def settings(database_url: URL, tmp_path: Path) -> Settings:
+    """The defaults, with a home of the test's own and its database."""
+    return load(
+        {
+            "PREPAID_HOME": str(tmp_path / "home"),
+            "PREPAID_DATABASE_URL": database_url.render_as_string(hide_password=False),
+        }
+    )
+
+
+
+@pytest.fixture
+def world(engine: Engine) -> World:
+    return World(engine)
+
+
+@pytest.fixture(scope="module")
+def module_world(cluster: URL) -> Iterator[World]:
+    """A world that the examples of a property share; they roll back what they do."""
+    with _fresh_database(cluster) as url:
+        engine = database.engine_for(url)
+        yield World(engine)
+        engine.dispose()

@@ -1,0 +1,153 @@
+"""Exactly once: steps run twice, workers side by side, workers killed; the end is the same."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from prepaid_pipeline import process
+from tests.world import World, context
+
+PLANS = 7
+
+
+def make_due(world: World) -> World:
+    """Renewals and a purchase, one of them held for its missing e-mail."""
+    world.tax_rate("0.0725")
+    for n in range(PLANS):
+        world.due_renewal(email=None if n == 3 else "someone@example.com")
+    addon = world.addon("3.33")
+    world.subscription(world.customer(), world.plan(), addons=(addon,))
+    return world
+
+
+@pytest.fixture
+def due(world: World) -> World:
+    return make_due(world)
+
+
+def finish(world: World) -> dict[str, list[str]]:
+    """Everything that is ready, to its end."""
+    invoiced = [plan for plan in world.open() if not world.holds(plan)]
+    unpaid = [plan for plan in invoiced if world.status(plan) == "Pending"]
+    if unpaid and not world.sql("SELECT count(*) FROM prepaid.transactions"):
+        world.pay_and_approve(*unpaid)
+    world.settle()
+    return world.dump()
+
+
+@pytest.fixture
+def undisturbed(module_world: World) -> dict[str, list[str]]:
+    """The end of a run that nothing disturbs, made once."""
+    if not module_world.sql("SELECT count(*) FROM prepaid.service_plans"):
+        make_due(module_world)
+        finish(module_world)
+    return module_world.dump()
+
+
+@pytest.mark.parametrize("step", process.STEPS)
+def test_every_step_run_twice_changes_nothing_more(
+    due: World, step: str, undisturbed: dict[str, list[str]]
+) -> None:
+    at = context()
+    queue = "settle_renewals" if step in process.SETTLING_STEPS else "open_renewals"
+    if queue == "settle_renewals":
+        due.pay_and_approve(*(plan for plan in due.open() if not due.holds(plan)))
+    process.open_service_plans(due.engine, at)
+    (batch,) = process.claim_all(due.engine, queue, at)
+    for name in process.QUEUES[queue]:
+        process.run_step(due.engine, name, batch, at)
+        if name == step:
+            before = due.dump()
+            process.run_step(due.engine, name, batch, at)
+            assert due.dump() == before
+    assert finish(due) == undisturbed
+
+
+def test_two_workers_at_once_end_as_one(
+    due: World, undisturbed: dict[str, list[str]]
+) -> None:
+    _side_by_side(lambda at: due.open(at))
+    due.pay_and_approve(*(plan for plan in due.open() if not due.holds(plan)))
+    _side_by_side(lambda at: due.settle(at))
+    assert _without_numbers(due.dump()) == _without_numbers(undisturbed)
+    assert due.rows("SELECT last_number FROM prepaid.invoice_series") == [(PLANS,)]
+
+
+def _side_by_side(work: Callable[[process.Context], object]) -> None:
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work(context(batch_size=2))
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+
+
+def _without_numbers(dump: dict[str, list[str]]) -> dict[str, int]:
+    """Two workers may number the invoices in another order: compare how many rows there are."""
+    return {table: len(rows) for table, rows in dump.items()}
+
+
+@pytest.mark.parametrize("moment", ["before-commit", "after-commit"])
+@pytest.mark.parametrize("step", process.STEPS)
+def test_a_killed_worker_is_finished_by_the_next(
+    due: World, step: str, moment: str, undisturbed: dict[str, list[str]]
+) -> None:
+    queue = "settle_renewals" if step in process.SETTLING_STEPS else "open_renewals"
+    if queue == "settle_renewals":
+        due.pay_and_approve(*(plan for plan in due.open() if not due.holds(plan)))
+    url = due.engine.url.render_as_string(hide_password=False)
+    worker = subprocess.run(
+        [sys.executable, "-m", "tests.process.dying_worker", url, queue, step, moment],
+        cwd=Path(__file__).parents[2], env=os.environ, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert worker.returncode == -signal.SIGKILL, worker.stderr
+    # Nobody takes its plans while the lease lasts.
+    assert process.claim(due.engine, queue, context()) is None
+    due.sql("UPDATE prepaid.batches SET leased_until = clock_timestamp() WHERE finished_at IS NULL")
+    assert finish(due) == undisturbed
+
+
+def test_a_worker_thought_dead_changes_nothing(due: World) -> None:
+    at = context()
+    process.open_service_plans(due.engine, at)
+    slow = process.claim(due.engine, "open_renewals", at)
+    assert slow is not None
+    due.sql("UPDATE prepaid.batches SET leased_until = clock_timestamp()")
+    other = process.claim(due.engine, "open_renewals", at)
+    assert other is not None
+    process.run_batch(due.engine, "open_renewals", other, at)
+    before = due.dump()
+    results = process.run_batch(due.engine, "open_renewals", slow, at)
+    assert all(result.taken == 0 for result in results)
+    assert due.dump() == before
+
+
+def test_charges_are_made_anew_when_the_run_goes_on_the_next_day(due: World) -> None:
+    due.tax_rate("0.5", valid_from="2026-11-03")
+    at = context()
+    process.open_service_plans(due.engine, at)
+    (batch,) = process.claim_all(due.engine, "open_renewals", at)
+    for step in list(process.OPENING_STEPS)[:3]:
+        process.run_step(due.engine, step, batch, at)
+    due.sql("UPDATE prepaid.batches SET leased_until = clock_timestamp()")
+    due.open(context(at.as_of + timedelta(days=1)))
+    assert due.rows("SELECT DISTINCT tax_rate, issued_on FROM prepaid.invoices"
+                    " JOIN prepaid.invoice_lines USING (invoice_id)") == [
+        (due.sql("SELECT 0.5"), at.as_of + timedelta(days=1))
+    ]  # fmt: skip
