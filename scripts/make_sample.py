@@ -53,17 +53,19 @@ TAX_RATES = (
     ("US", "standard", "0.0725", "2020-01-01"), ("US", "reduced", "0", "2020-01-01"),
     ("DE", "standard", "0.19", "2021-01-01"), ("DE", "reduced", "0.07", "2021-01-01"),
     ("EE", "standard", "0.22", "2024-01-01"), ("EE", "standard", "0.24", "2025-07-01"),
-    ("EE", "reduced", "0.09", "2024-01-01"),
+    ("EE", "reduced", "0.09", "2025-01-01"),
     ("JP", "standard", "0.10", "2019-10-01"), ("JP", "reduced", "0.08", "2019-10-01"),
 )  # fmt: skip
 COUNTRIES = {"US": ("USD", 50), "DE": ("EUR", 22), "EE": ("EUR", 8), "JP": ("JPY", 20)}
 
-FIRST_WORDS = "Amber Birch Cedar Coral Delta Ember Fjord Harbor Indigo Juniper Lagoon Maple North "
-FIRST_WORDS += "Ocean Pebble Quartz River Saffron Tundra Willow"
+FIRST_WORDS = (
+    "Amber Birch Cedar Coral Delta Ember Fjord Harbor Indigo Juniper Lagoon Maple North Ocean "
+    "Pebble Quartz River Saffron Tundra Willow"
+)
 TRADES = (
     "Bakery Books Cycles Dental Design Florist Garage Garden Hotel Kitchen Lab Logistics Media "
+    "Music Optics Pharmacy Print Studio Tools Travel"
 )
-TRADES += "Music Optics Pharmacy Print Studio Tools Travel"
 
 
 @dataclass

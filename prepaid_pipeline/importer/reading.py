@@ -138,17 +138,18 @@ class Reader:
             name for name, column in known.items() if name not in self.given and not column.optional
         ]
         lacks = f" and no column {', '.join(missing)}" if missing else ""
+        header = f"the header {self._file.header}"
         for position, name in enumerate(self.given):
+            where = name if name.isascii() and name.isidentifier() else "-"
             if name not in known:
                 found = f"an unknown column {quoted(name)}{lacks}"
-            elif name in self.given[:position]:
-                found = f"the column {name} twice"
-            else:
-                continue
-            self._problems.add(1, name if name in known else "-", found, self._file.header)
-            return False
+                self._problems.add(1, where, found, header)
+                return False
+            if name in self.given[:position]:
+                self._problems.add(1, where, "this column twice", header)
+                return False
         if missing:
-            self._problems.add(1, missing[0], "no such column", f"the header {self._file.header}")
+            self._problems.add(1, missing[0], "no such column", header)
         return not missing
 
     def _values(
