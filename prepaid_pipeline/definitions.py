@@ -4,8 +4,11 @@ from typing import Any
 
 import dagster as dg
 
+from assets import catalogue
+from prepaid_pipeline import partitions
 from prepaid_pipeline.jobs import JOBS
 from prepaid_pipeline.resources import Database
+from prepaid_pipeline.revenue_jobs import revenue_jobs, revenue_schedules
 from prepaid_pipeline.schedules import daily_schedules
 from prepaid_pipeline.settings import load
 from sensors.outbox import outbox
@@ -20,9 +23,12 @@ SENSORS = (purchases, payment_records, sign_offs, outbox, run_failures)
 def build_defs(**overrides: Any) -> dg.Definitions:
     """Fresh definitions; ``overrides`` replace resources by key (tests give their own)."""
     settings = load()
+    months = partitions.monthly(settings)
     return dg.Definitions(
-        jobs=JOBS,
-        schedules=daily_schedules(settings),
+        assets=catalogue.assets(months),
+        asset_checks=catalogue.ASSET_CHECKS,
+        jobs=[*JOBS, *revenue_jobs(months)],
+        schedules=[*daily_schedules(settings), *revenue_schedules(settings)],
         sensors=SENSORS,
         resources={"database": Database(), **overrides},
     )

@@ -1,0 +1,52 @@
+"""What a materialisation shows of its months: a table, and numbers that Dagster can plot."""
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Any
+
+import dagster as dg
+
+from prepaid_pipeline.partitions import month_of
+from prepaid_pipeline.revenue import Span
+from prepaid_pipeline.rules import KINDS
+from prepaid_pipeline.settings import Settings
+
+_TITLE = "| month | currency | MRR | change | active plans | new | renewals | reactivations |"
+_RULE = "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |"
+
+
+class BusinessDay(dg.Config):
+    """``as_of``: the business date, YYYY-MM-DD; today in PREPAID_TIMEZONE when it is not given."""
+
+    as_of: str | None = None
+
+    def day(self, settings: Settings) -> date:
+        """The business date."""
+        return date.fromisoformat(self.as_of) if self.as_of else settings.today()
+
+    def span(self, context: dg.AssetExecutionContext, settings: Settings) -> Span:
+        """The months that this run was asked for."""
+        keys = context.partition_key_range
+        return Span(month_of(keys.start), month_of(keys.end), self.day(settings))
+
+
+def table(reports: Mapping[date, Sequence[Mapping[str, Any]]]) -> dg.MarkdownMetadataValue:
+    """The months as a Markdown table, one line per month and currency."""
+    lines = [_TITLE, _RULE]
+    for month, currencies in reports.items():
+        for f in currencies:
+            kinds = " | ".join(str(f["kinds"][kind]["plans"]) for kind in KINDS)
+            lines.append(
+                f"| {month:%Y-%m} | {f['currency']} | {f['mrr']} | {f['change']}"
+                f" | {f['active_plans']} | {kinds} |"
+            )
+        if not currencies:
+            lines.append(f"| {month:%Y-%m} | nothing active | | | | | | |")
+    return dg.MetadataValue.md("\n".join(lines))
+
+
+def plotted(values: Mapping[str, str | int]) -> dict[str, dg.FloatMetadataValue]:
+    """Numbers for Dagster's plots over partitions. It plots floats only; amounts are exact in the
+    table beside them, and everywhere else.
+    """
+    return {name: dg.MetadataValue.float(float(value)) for name, value in values.items()}

@@ -1,0 +1,81 @@
+"""Step 13: the month's report, stored as a version and written as HTML and JSON."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from assets import figures
+from assets.checking import check_results, check_specs, report_failures
+from prepaid_pipeline import database as db
+from prepaid_pipeline import quality, revenue
+from prepaid_pipeline.partitions import Months, key_of
+from prepaid_pipeline.report import files, versions
+from prepaid_pipeline.report.figures import collect
+from prepaid_pipeline.report.store import INDEX, Store
+from prepaid_pipeline.resources import Database
+from prepaid_pipeline.rules import MONTHLY_REPORT
+
+NAME = "monthly_revenue_report"
+
+
+def monthly_revenue_report(months: Months) -> dg.AssetsDefinition:
+    """The report asset over these months."""
+
+    @dg.asset(
+        name=NAME,
+        deps=["mrr", "mrr_movements", "plan_activations"],
+        output_required=False,
+        group_name="report",
+        owners=["team:leadership", "team:finance"],
+        kinds={"html", "json"},
+        description="New plans against renewals, MRR and what moved it. Preliminary until the month"
+        " is closed, then a version that stays.",
+        metadata={"dagster/table_name": "revenue.monthly_report"},
+        check_specs=check_specs(MONTHLY_REPORT, blocking=True),
+        partitions_def=months,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+    )
+    def monthly_revenue_report(
+        context: dg.AssetExecutionContext, config: figures.BusinessDay, database: Database
+    ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult[None]]:
+        settings, engine = database.settings(), database.engine()
+        span, store = config.span(context, settings), Store.of(settings)
+        with revenue.one_at_a_time(engine):
+            versions.stage(engine, span, context.run_id)
+            findings = quality.validate(
+                db.url(settings), MONTHLY_REPORT, run_id=context.run_id, as_of=span.as_of
+            )
+            yield from check_results(findings)
+            if report_failures(context, findings):
+                context.log.error(f"no report is published for {span}: the last good ones stay")
+                return
+            changed = versions.publish(engine, span, context.run_id, settings.grace_days)
+            page = files.write(
+                engine, store, span.first_month, span.last_month, settings.grace_days
+            )
+            with engine.connect() as connection:
+                latest = {
+                    version.month: version
+                    for version in versions.load(connection, span.first_month, span.last_month)
+                }
+                reports = collect(connection, span.first_month, span.last_month)
+        for month, version in latest.items():
+            context.log.info(f"{month:%Y-%m}: {version.name}. {version.note}")
+            context.add_asset_metadata(
+                {
+                    "report": dg.MetadataValue.path(store.path(month, "html")),
+                    "version": version.version,
+                    "note": version.note,
+                },
+                partition_key=key_of(month),
+            )
+        yield dg.MaterializeResult(
+            metadata={
+                "figures": figures.table(reports),
+                "latest report": dg.MetadataValue.path(page),
+                "all months": dg.MetadataValue.path(store.root / INDEX),
+                "months changed": len(changed),
+            }
+        )
+
+    return monthly_revenue_report

@@ -1,0 +1,93 @@
+"""Step 12: mrr, mrr_movements and plan_activations, made together from one snapshot of the terms,
+so that they always agree. A run takes any range of months at once: stage, validate, publish.
+"""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from assets import figures
+from assets.checking import check_results, check_specs, report_failures
+from prepaid_pipeline import database as db
+from prepaid_pipeline import quality, revenue
+from prepaid_pipeline.partitions import Months, key_of
+from prepaid_pipeline.report.figures import collect
+from prepaid_pipeline.resources import Database
+from prepaid_pipeline.rules import MONTHLY_FIGURES
+
+OP_NAME = "monthly_figures"
+_DESCRIPTIONS = {
+    "mrr": "Monthly recurring revenue on the month's last day, by currency and plan: the net price"
+    " of the plans active that day, per month of their term. Not rounded.",
+    "mrr_movements": "What moved MRR between two month ends, per customer: new, reactivation,"
+    " expansion, contraction, churn. Start + movements = end.",
+    "plan_activations": "Plans that began in the month, by plan and kind: new, renewal,"
+    " reactivation.",
+}
+# What each asset is plotted by; keys of a month's figures.
+_PLOTTED = {
+    "mrr": ("mrr", "active_plans", "customers"),
+    "mrr_movements": ("change",),
+    "plan_activations": (),
+}
+
+
+def _spec(name: str, deps: list[str]) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        name,
+        deps=deps,
+        # Nothing is materialised when a check fails.
+        skippable=True,
+        group_name="revenue",
+        owners=["team:finance"],
+        kinds={"postgres", "sql"},
+        description=_DESCRIPTIONS[name],
+        metadata={"dagster/table_name": f"revenue.{name}"},
+    )
+
+
+def monthly_figures(months: Months) -> dg.AssetsDefinition:
+    """The three assets of step 12 over these months."""
+
+    @dg.multi_asset(
+        name=OP_NAME,
+        specs=[
+            _spec("mrr", ["service_plans"]),
+            _spec("mrr_movements", ["service_plans", "mrr"]),
+            _spec("plan_activations", ["service_plans"]),
+        ],
+        check_specs=check_specs(MONTHLY_FIGURES, blocking=True),
+        partitions_def=months,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+    )
+    def monthly_figures(
+        context: dg.AssetExecutionContext, config: figures.BusinessDay, database: Database
+    ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult[None]]:
+        settings, engine = database.settings(), database.engine()
+        span = config.span(context, settings)
+        with revenue.one_at_a_time(engine):
+            revenue.stage(engine, span, context.run_id)
+            findings = quality.validate(
+                db.url(settings), MONTHLY_FIGURES, run_id=context.run_id, as_of=span.as_of
+            )
+            yield from check_results(findings)
+            if report_failures(context, findings):
+                context.log.error(f"nothing is published for {span}: the last good figures stay")
+                return
+            revenue.publish(engine, context.run_id)
+            with engine.connect() as connection:
+                reports = collect(connection, span.first_month, span.last_month)
+        context.log.info(f"published {span} as of {span.as_of}")
+        for name, keys in _PLOTTED.items():
+            for month, currencies in reports.items():
+                shown = {f"{key} {f['currency']}": f[key] for f in currencies for key in keys}
+                if name == "plan_activations":
+                    shown = {
+                        f"{kind} {f['currency']}": of_kind["plans"]
+                        for f in currencies
+                        for kind, of_kind in f["kinds"].items()
+                    }
+                context.add_asset_metadata(figures.plotted(shown), name, key_of(month))
+            yield dg.MaterializeResult(asset_key=name, metadata={"figures": figures.table(reports)})
+
+    return monthly_figures

@@ -1,0 +1,136 @@
+"""Runs the rules of ``rules.py`` with Great Expectations and says which rows break them.
+
+Great Expectations takes seconds to import: it is imported when a validation starts, not before.
+"""
+
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from sqlalchemy import URL
+
+from prepaid_pipeline import queries
+from prepaid_pipeline.rules import SESSION_SETTINGS, Rule, Suite
+
+SAMPLE_SIZE = 5
+# Of a rule that fails everywhere, this many rows tell the months and make the sample.
+ROWS_LOOKED_AT = 200
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One rule's outcome. ``months`` are those of the failing rows, ``sample`` shows a few of them:
+    their keys and figures, never a name or an address.
+    """
+
+    asset: str
+    rule: Rule
+    passed: bool
+    failing: int
+    months: tuple[str, ...]
+    sample: tuple[dict[str, str], ...]
+
+    @property
+    def stops(self) -> bool:
+        """True if nothing may be published."""
+        return not self.passed and not self.rule.warning
+
+    def __str__(self) -> str:
+        rows = f"{self.failing} row{'' if self.failing == 1 else 's'}"
+        months = f" in {', '.join(self.months)}" if self.months else ""
+        return f"{self.asset}: {self.rule.name} fails for {rows}{months}"
+
+
+def validate(database: URL, suites: Sequence[Suite], *, run_id: str, as_of: date) -> list[Finding]:
+    """Every rule's outcome, in the order of the suites.
+
+    ``database`` is the URL without a driver. Rules see the staged rows of ``run_id``. Raises
+    RuntimeError if a rule cannot be evaluated: that is a broken check and not a failed one.
+    """
+    session = {"prepaid.run_id": run_id, "prepaid.as_of": as_of.isoformat(), **SESSION_SETTINGS}
+    with warnings.catch_warnings():
+        # Its own use of deprecated modules is nothing that we could act on.
+        warnings.simplefilter("ignore")
+        source = _source(_with_session(database, session))
+        try:
+            return [finding for suite in suites for finding in _findings(source, suite)]
+        finally:
+            # It keeps two pools: one for tables, one for metrics.
+            source.get_execution_engine().engine.dispose()
+            source.get_engine().dispose()
+
+
+def _with_session(database: URL, session: Mapping[str, str]) -> URL:
+    """The connection takes the run and its limits along, so that no rule's SQL is put together."""
+    options = [f"-c{name}={value}" for name, value in session.items()]
+    if given := database.query.get("options"):
+        options.insert(0, given if isinstance(given, str) else " ".join(given))
+    with_options = database.update_query_dict({"options": " ".join(options)})
+    return with_options.set(drivername="postgresql+psycopg")
+
+
+def _source(database: URL) -> Any:
+    os.environ["GX_ANALYTICS_ENABLED"] = "false"
+    import great_expectations as gx
+    from great_expectations.data_context.types.base import ProgressBarsConfig
+
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    url = database.render_as_string(hide_password=False)
+    return context.data_sources.add_sql(
+        # A dollar sign would be taken for a variable of its configuration.
+        name="prepaid", connection_string=url.replace("$", "%24"), create_temp_table=False
+    )  # fmt: skip
+
+
+def _findings(source: Any, suite: Suite) -> Iterator[Finding]:
+    from great_expectations import expectations
+
+    table = source.add_table_asset(
+        name=f"{suite.schema}.{suite.table}", table_name=suite.table, schema_name=suite.schema
+    )
+    batch = table.add_batch_definition_whole_table("all").get_batch()
+    for rule in suite.rules:
+        arguments = dict(rule.arguments)
+        if rule.query is not None:
+            clause = queries.statement(rule.query, rule.name).clause
+            arguments["unexpected_rows_query"] = clause.text
+        expectation = getattr(expectations, rule.expectation)(**arguments)
+        result = batch.validate(expectation, result_format=_result_format(suite, rule))
+        _raise_if_broken(rule, result)
+        yield _finding(suite, rule, result)
+
+
+def _result_format(suite: Suite, rule: Rule) -> dict[str, Any]:
+    # COMPLETE gives the first 200 rows of a query, but every single value of a column's rule.
+    if rule.query is not None:
+        return {"result_format": "COMPLETE"}
+    return {
+        "result_format": "SUMMARY",
+        "partial_unexpected_count": ROWS_LOOKED_AT,
+        "unexpected_index_column_names": list(suite.keys),
+    }
+
+
+def _raise_if_broken(rule: Rule, result: Any) -> None:
+    info = result.exception_info or {}
+    # One entry, or one per metric that the expectation is made from.
+    for entry in (info, *(value for value in info.values() if isinstance(value, Mapping))):
+        if entry.get("raised_exception"):
+            raise RuntimeError(
+                f"rule {rule.name} cannot be evaluated: {entry['exception_message']}"
+            )
+
+
+def _finding(suite: Suite, rule: Rule, result: Any) -> Finding:
+    found = result.result
+    if rule.query is not None:
+        rows, failing = found["details"]["unexpected_rows"], int(found["observed_value"])
+    else:
+        rows, failing = found.get("partial_unexpected_index_list") or [], found["unexpected_count"]
+    months = sorted({str(row["month"])[:7] for row in rows if row.get("month") is not None})
+    sample = [{key: str(value) for key, value in row.items()} for row in rows[:SAMPLE_SIZE]]
+    return Finding(suite.asset, rule, bool(result.success), failing, tuple(months), tuple(sample))

@@ -1,0 +1,1 @@
+"""The monthly revenue report: figures, versions, pages and where they are kept."""

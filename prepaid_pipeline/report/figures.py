@@ -1,0 +1,143 @@
+"""A month's figures as they are reported: taken from the published tables and rounded to be shown.
+
+``figures`` of one month and currency is a dict for JSON: amounts are decimal strings with the
+currency's decimals, counts are integers. ``docs/revenue.md`` says what each means.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping
+
+from prepaid_pipeline import queries
+from prepaid_pipeline.report.rounding import parts, rounded
+from prepaid_pipeline.rules import KINDS, MOVEMENTS
+
+SQL = "revenue/13_monthly_revenue_report"
+
+_Key = tuple[date, str]
+
+
+def collect(
+    connection: Connection, first_month: date, last_month: date
+) -> dict[date, list[dict[str, Any]]]:
+    """The figures of every published month in the range, per currency, largest first. A month
+    without any is an empty list; a month that was never computed is missing.
+    """
+    params = {"first_month": first_month, "last_month": last_month}
+
+    def rows(part: str) -> Sequence[RowMapping]:
+        return queries.statement(SQL, part).execute(connection, params).mappings().all()
+
+    movements, plans = _by_key(rows("movements")), _by_key(rows("plans"))
+    activations = _by_key(rows("activations"))
+    reports: dict[date, list[dict[str, Any]]] = {row["month"]: [] for row in rows("months")}
+    for row in rows("currencies"):
+        key = (row["month"], row["currency"])
+        reports[row["month"]].append(_figures(row, movements[key], plans[key], activations[key]))
+    return reports
+
+
+def _by_key(rows: Sequence[RowMapping]) -> dict[_Key, list[RowMapping]]:
+    groups: dict[_Key, list[RowMapping]] = defaultdict(list)
+    for row in rows:
+        groups[row["month"], row["currency"]].append(row)
+    return groups
+
+
+def _figures(
+    row: RowMapping,
+    movements: Sequence[RowMapping],
+    plans: Sequence[RowMapping],
+    activations: Sequence[RowMapping],
+) -> dict[str, Any]:
+    exponent = row["exponent"]
+    opening, closing = (rounded(row[k], exponent) for k in ("opening_mrr", "closing_mrr"))
+    return {
+        "currency": row["currency"],
+        "exponent": exponent,
+        "opening_mrr": _text(opening),
+        "mrr": _text(closing),
+        "change": _text(closing - opening),
+        "opening_customers": row["opening_customers"],
+        "customers": row["closing_customers"],
+        "active_plans": sum(int(p["active_plans"]) for p in plans),
+        "kinds": _kinds(activations, exponent),
+        "movements": _movements(movements, exponent, closing - opening),
+        "plans": _plans(plans, exponent, closing),
+        "activations": [
+            {
+                "plan_code": a["plan_code"],
+                "name": a["name"],
+                "kind": a["kind"],
+                "plans": a["plans"],
+                "net_amount": _text(rounded(a["net_amount"], exponent)),
+            }
+            for a in activations
+        ],
+    }
+
+
+def _kinds(activations: Sequence[RowMapping], exponent: int) -> dict[str, dict[str, Any]]:
+    kinds = {}
+    for kind in KINDS:
+        of_kind = [a for a in activations if a["kind"] == kind]
+        net = sum((a["net_amount"] for a in of_kind), Decimal(0))
+        kinds[kind] = {
+            "plans": sum(a["plans"] for a in of_kind),
+            "net_amount": _text(rounded(net, exponent)),
+        }
+    return kinds
+
+
+def _movements(rows: Sequence[RowMapping], exponent: int, change: Decimal) -> list[dict[str, Any]]:
+    known = {row["movement"]: row for row in rows}
+    moved = [known[movement] for movement in MOVEMENTS if movement in known]
+    amounts = parts([row["amount"] for row in moved], exponent, change)
+    shown = dict(zip((row["movement"] for row in moved), amounts, strict=True))
+    zero = rounded(Decimal(0), exponent)
+    return [
+        {
+            "movement": movement,
+            "customers": known[movement]["customers"] if movement in known else 0,
+            "amount": _text(shown.get(movement, zero)),
+        }
+        for movement in MOVEMENTS
+    ]
+
+
+def _plans(rows: Sequence[RowMapping], exponent: int, total: Decimal) -> list[dict[str, Any]]:
+    amounts = parts([row["mrr"] for row in rows], exponent, total)
+    return [
+        {
+            "plan_code": row["plan_code"],
+            "name": row["name"],
+            "active_plans": row["active_plans"],
+            "mrr": _text(amount),
+        }
+        for row, amount in zip(rows, amounts, strict=True)
+    ]
+
+
+def _text(amount: Decimal) -> str:
+    # Not 0E-9 and not -0.00: a plain decimal.
+    return f"{amount if amount else abs(amount):f}"
+
+
+def staged_row(month: date, figures: Mapping[str, Any]) -> dict[str, Any]:
+    """The row of revenue.monthly_report for one month's figures of one currency."""
+    return {
+        "month": month.isoformat(),
+        "currency": figures["currency"],
+        "new_plans": figures["kinds"]["new"]["plans"],
+        "renewals": figures["kinds"]["renewal"]["plans"],
+        "reactivations": figures["kinds"]["reactivation"]["plans"],
+        "opening_mrr": figures["opening_mrr"],
+        "mrr": figures["mrr"],
+        "active_plans": figures["active_plans"],
+        "customers": figures["customers"],
+        "figures": figures,
+    }

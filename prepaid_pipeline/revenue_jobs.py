@@ -1,0 +1,132 @@
+"""The revenue jobs and their schedules: the running month every hour, the close of ended months.
+
+Jobs select assets by name, so that this module needs to know nothing of how they are made.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import date, timedelta
+from typing import Any
+
+import dagster as dg
+
+from prepaid_pipeline import queries
+from prepaid_pipeline.jobs import QUEUE_TAG
+from prepaid_pipeline.partitions import Months, key_of
+from prepaid_pipeline.resources import Database
+from prepaid_pipeline.revenue import first_open_month, next_month
+from prepaid_pipeline.rules import INPUTS
+from prepaid_pipeline.settings import Settings
+
+# Dagster's tags for one run over several partitions.
+RANGE_START_TAG = "dagster/asset_partition_range_start"
+RANGE_END_TAG = "dagster/asset_partition_range_end"
+# The ops behind the assets; both take the business date.
+REVENUE_OPS = ("monthly_figures", "monthly_revenue_report")
+CHECK_OP = "input_checks"
+
+_REVENUE = dg.AssetSelection.assets(
+    "mrr", "mrr_movements", "plan_activations", "monthly_revenue_report"
+)
+_INPUT_CHECKS = dg.AssetSelection.checks_for_assets(*sorted({s.asset for s in INPUTS}))
+
+
+def revenue_jobs(months: Months) -> Sequence[Any]:
+    """The jobs ``materialise_mrr`` and ``close_month`` over these months."""
+    return [
+        _job("materialise_mrr", _REVENUE, months,
+             "MRR, movements, activations and the report of the months that are still open."),
+        _job("close_month", _REVENUE | _INPUT_CHECKS, months,
+             "Checks the inputs, and closes months: their reports become versions that stay."),
+    ]  # fmt: skip
+
+
+def _job(name: str, selection: dg.AssetSelection, months: Months, description: str) -> Any:
+    return dg.define_asset_job(
+        name,
+        selection=selection,
+        partitions_def=months,
+        description=description,
+        executor_def=dg.in_process_executor,
+        # One queue for both: two at once would only wait for each other in the database.
+        tags={QUEUE_TAG: "revenue"},
+    )
+
+
+def run_config(as_of: date, ops: Sequence[str] = REVENUE_OPS) -> dict[str, Any]:
+    """The configuration that gives every op the business date."""
+    return {"ops": {op: {"config": {"as_of": as_of.isoformat()}} for op in ops}}
+
+
+def range_tags(first_month: date, last_month: date) -> dict[str, str]:
+    """The tags that make one run of the months from first to last."""
+    return {RANGE_START_TAG: key_of(first_month), RANGE_END_TAG: key_of(last_month)}
+
+
+def revenue_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
+    """Hourly figures of the open months at five past, and the daily close at 01:30 local time."""
+    common: dict[str, Any] = {
+        "execution_timezone": str(settings.timezone),
+        "default_status": dg.DefaultScheduleStatus.RUNNING,
+    }
+
+    @dg.schedule(
+        name="materialise_mrr_hourly",
+        job_name="materialise_mrr",
+        cron_schedule="5 * * * *",
+        description="The running month, and the one before while it can still change.",
+        **common,
+    )
+    def hourly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        as_of = _business_date(context, settings)
+        first = max(first_open_month(as_of, settings.grace_days), settings.first_month)
+        if as_of < first:
+            return dg.SkipReason(f"no month to report yet: PREPAID_FIRST_MONTH is {first:%Y-%m}")
+        running = as_of.replace(day=1)
+        return dg.RunRequest(tags=range_tags(first, running), run_config=run_config(as_of))
+
+    # Daily and by state, not on one day of the month: a close that was missed or failed is asked
+    # for again the next day.
+    @dg.schedule(
+        name="close_month_daily",
+        job_name="close_month",
+        cron_schedule="30 1 * * *",
+        description="Closes every month whose days of grace are over and that is not closed yet.",
+        **common,
+    )
+    def close(
+        context: dg.ScheduleEvaluationContext, database: Database
+    ) -> list[dg.RunRequest] | dg.SkipReason:
+        as_of = _business_date(context, settings)
+        due = _due_months(database, settings, as_of)
+        if not due:
+            return dg.SkipReason("every month that is over is closed")
+        config = run_config(as_of, (*REVENUE_OPS, CHECK_OP))
+        return [
+            dg.RunRequest(tags=range_tags(first, last), run_config=config)
+            for first, last in _ranges(due)
+        ]
+
+    return [hourly, close]
+
+
+def _business_date(context: dg.ScheduleEvaluationContext, settings: Settings) -> date:
+    # The tick's own date, not today's: a tick that is caught up later works for its own day.
+    return context.scheduled_execution_time.astimezone(settings.timezone).date()
+
+
+def _due_months(database: Database, settings: Settings, as_of: date) -> list[date]:
+    last = (first_open_month(as_of, settings.grace_days) - timedelta(days=1)).replace(day=1)
+    params = {"first_month": settings.first_month, "last_month": last}
+    due = queries.statement("revenue/13_monthly_revenue_report", "due_months")
+    with database.engine().connect() as connection:
+        return list(due.execute(connection, params).scalars())
+
+
+def _ranges(months: Sequence[date]) -> Iterator[tuple[date, date]]:
+    first = last = months[0]
+    for month in months[1:]:
+        if month != next_month(last):
+            yield first, last
+            first = month
+        last = month
+    yield first, last

@@ -1,0 +1,135 @@
+"""The data quality rules in business words, and every threshold. How they are run: quality.py.
+
+A rule is a Great Expectations expectation with its arguments. Rules over several tables are queries
+in ``sql/quality`` that return the rows that break them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+# Thresholds. Days are calendar days before the business date; shares are parts of 1.
+RECORD_DAYS = 3
+TASK_DAYS = 14
+CUSTOMERS_WITH_EMAIL = 0.98
+# What the queries read with current_setting().
+SESSION_SETTINGS = {"prepaid.record_days": str(RECORD_DAYS), "prepaid.task_days": str(TASK_DAYS)}
+
+KINDS = ("new", "renewal", "reactivation")
+MOVEMENTS = ("new", "reactivation", "expansion", "contraction", "churn")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """``name`` says in words what must hold. ``warning``: shown, but nothing is stopped by it."""
+
+    name: str
+    expectation: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    query: str | None = None
+    warning: bool = False
+
+    @property
+    def says(self) -> str:
+        """The rule as a sentence."""
+        sentence = self.name.replace("_", " ")
+        return sentence[0].upper() + sentence[1:] + "."
+
+
+@dataclass(frozen=True)
+class Suite:
+    """The rules of one asset over one table or view; ``keys`` name a row in the samples."""
+
+    asset: str
+    schema: str
+    table: str
+    keys: tuple[str, ...]
+    rules: tuple[Rule, ...]
+
+
+def _query(script: str, name: str, *, warning: bool = False) -> Rule:
+    return Rule(name, "UnexpectedRowsExpectation", query=f"quality/{script}", warning=warning)
+
+
+def _present(name: str, column: str, mostly: float = 1, *, warning: bool = False) -> Rule:
+    arguments = {"column": column, "mostly": mostly}
+    return Rule(name, "ExpectColumnValuesToNotBeNull", arguments, warning=warning)
+
+
+def _at_least(name: str, column: str, lowest: int) -> Rule:
+    arguments = {"column": column, "min_value": lowest}
+    return Rule(name, "ExpectColumnValuesToBeBetween", arguments)
+
+
+def _one_of(name: str, column: str, words: tuple[str, ...]) -> Rule:
+    arguments = {"column": column, "value_set": list(words)}
+    return Rule(name, "ExpectColumnValuesToBeInSet", arguments)
+
+
+MONTHLY_FIGURES = (
+    Suite("mrr", "revenue", "staged_mrr", ("month", "currency", "plan_code"), (
+        _query("staged_figures", "one_mrr_row_per_month_currency_and_plan"),
+        _query("staged_figures", "mrr_lies_in_the_months_asked_for"),
+        _present("mrr_is_known", "mrr"),
+        _at_least("mrr_is_never_negative", "mrr", 0),
+        _at_least("a_plan_with_mrr_has_active_terms", "active_plans", 1),
+        _query("staged_figures", "mrr_is_the_terms_counted_one_by_one"),
+    )),
+    Suite("mrr_movements", "revenue", "staged_mrr_movements", ("month", "currency", "movement"), (
+        _query("staged_figures", "one_row_per_month_currency_and_movement"),
+        _one_of("movements_are_of_five_kinds", "movement", MOVEMENTS),
+        _at_least("a_movement_has_customers", "customers", 1),
+        _query("staged_figures", "gains_are_positive_and_losses_negative"),
+        _query("staged_figures", "start_and_movements_make_the_end"),
+    )),
+    Suite("mrr_movements", "revenue", "staged_mrr_bridge", ("month", "currency"), (
+        _query("staged_figures", "a_month_starts_where_the_last_one_ended"),
+        _query("staged_figures", "movements_lead_to_the_mrr_of_the_month"),
+    )),
+    Suite("plan_activations", "revenue", "staged_plan_activations",
+          ("month", "currency", "plan_code", "kind"), (
+        _query("staged_figures", "one_row_per_month_currency_plan_and_kind"),
+        _one_of("activations_are_new_renewal_or_reactivation", "kind", KINDS),
+        _present("the_net_amount_is_known", "net_amount"),
+        _at_least("the_net_amount_is_never_negative", "net_amount", 0),
+        _query("staged_figures", "kinds_add_up_to_all_activations"),
+    )),
+)  # fmt: skip
+
+MONTHLY_REPORT = (
+    Suite("monthly_revenue_report", "revenue", "staged_monthly_report", ("month", "currency"), (
+        _query("staged_report", "one_report_per_month_and_currency"),
+        _query("staged_report", "the_bridge_adds_up_as_shown"),
+        _query("staged_report", "plans_add_up_to_the_mrr_as_shown"),
+        _query("staged_report", "activations_add_up_to_the_headline"),
+        _query("staged_report", "the_report_shows_the_published_mrr"),
+    )),
+)  # fmt: skip
+
+INPUTS = (
+    Suite("customers", "prepaid", "customers", ("customer_id",), (
+        _present("customers_can_be_reached_by_email", "email", CUSTOMERS_WITH_EMAIL, warning=True),
+    )),
+    Suite("service_plans", "prepaid", "service_plans", ("service_plan_id",), (
+        _query("inputs", "plans_belong_to_the_customer_of_their_subscription"),
+        _query("inputs", "plans_are_in_the_currency_of_their_customer"),
+        _query("inputs", "amounts_have_the_decimals_of_their_currency"),
+        _query("inputs", "activated_plans_are_paid_or_held"),
+        _query("inputs", "terms_are_as_long_as_their_plan_says", warning=True),
+    )),
+    Suite("invoices", "prepaid", "invoices", ("invoice_number",), (
+        _query("inputs", "invoices_are_the_sum_of_their_lines"),
+    )),
+    Suite("transactions", "prepaid", "transactions", ("transaction_id",), (
+        _query("inputs", "payment_records_get_an_outcome_in_time", warning=True),
+    )),
+    Suite("tasks", "prepaid", "tasks", ("task_id",), (
+        _query("inputs", "tasks_are_decided_in_time", warning=True),
+    )),
+    Suite("emails", "prepaid", "emails", ("email_id",), (
+        _query("inputs", "confirmations_are_delivered", warning=True),
+    )),
+    Suite("audit_log", "prepaid", "audit_log", ("audit_id",), (
+        _query("inputs", "activated_plans_are_in_the_provisioning_log"),
+    )),
+)  # fmt: skip

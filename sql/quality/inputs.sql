@@ -1,0 +1,63 @@
+-- What must hold for the tables that the figures are made from. Each query returns the rows that
+-- break its rule, by their keys: no personal data. prepaid.as_of() is the run's business date;
+-- limits are settings of the session, named in rules.py.
+
+-- name: plans_belong_to_the_customer_of_their_subscription
+SELECT p.service_plan_id FROM (SELECT * FROM {batch}) p
+JOIN prepaid.subscriptions s USING (subscription_id)
+WHERE p.customer_id <> s.customer_id
+
+-- name: plans_are_in_the_currency_of_their_customer
+SELECT p.service_plan_id, p.currency, c.currency AS customer_currency
+FROM (SELECT * FROM {batch}) p JOIN prepaid.customers c USING (customer_id)
+WHERE p.activated_on IS NOT NULL AND p.currency <> c.currency
+
+-- name: amounts_have_the_decimals_of_their_currency
+SELECT p.service_plan_id, p.currency, p.net_amount
+FROM (SELECT * FROM {batch}) p JOIN prepaid.currencies c USING (currency)
+WHERE p.net_amount <> round(p.net_amount, c.exponent)
+
+-- name: activated_plans_are_paid_or_held
+SELECT p.service_plan_id FROM (SELECT * FROM {batch}) p
+WHERE p.origin = 'pipeline' AND p.status IN ('Active', 'Expired')
+  AND NOT EXISTS (SELECT FROM prepaid.invoices i
+                  WHERE i.service_plan_id = p.service_plan_id AND i.status = 'Paid')
+  AND NOT EXISTS (SELECT FROM prepaid.holds h
+                  WHERE h.service_plan_id = p.service_plan_id AND h.released_at IS NULL)
+
+-- name: terms_are_as_long_as_their_plan_says
+-- A month is 28 to 31 days long: what lies outside is a date that was typed wrong.
+SELECT p.service_plan_id, p.start_date, p.end_date, p.term_months, p.term_days FROM (SELECT * FROM {batch}) p
+WHERE p.activated_on IS NOT NULL
+  AND NOT CASE WHEN p.term_days > 0 THEN p.end_date - p.start_date = p.term_days
+          ELSE p.end_date BETWEEN p.start_date + make_interval(months => p.term_months) - interval '3 days'
+                              AND p.start_date + make_interval(months => p.term_months) + interval '3 days'
+          END
+
+-- name: invoices_are_the_sum_of_their_lines
+SELECT i.invoice_number, i.net, l.net AS net_of_lines, i.tax, l.tax AS tax_of_lines
+FROM (SELECT * FROM {batch}) i
+LEFT JOIN (
+    SELECT invoice_id, sum(net) AS net, sum(tax) AS tax FROM prepaid.invoice_lines GROUP BY 1
+) l USING (invoice_id)
+WHERE (i.net, i.tax) IS DISTINCT FROM (l.net, l.tax)
+
+-- name: payment_records_get_an_outcome_in_time
+SELECT t.transaction_id, t.received_at FROM (SELECT * FROM {batch}) t
+WHERE t.outcome IS NULL
+  AND t.received_at < prepaid.as_of() - current_setting('prepaid.record_days')::integer
+
+-- name: tasks_are_decided_in_time
+SELECT k.task_id, k.kind, k.opened_on FROM (SELECT * FROM {batch}) k
+WHERE k.status = 'Open'
+  AND k.opened_on < prepaid.as_of() - current_setting('prepaid.task_days')::integer
+
+-- name: confirmations_are_delivered
+SELECT e.email_id, e.service_plan_id, e.template, e.attempts FROM (SELECT * FROM {batch}) e
+WHERE e.status = 'failed'
+
+-- name: activated_plans_are_in_the_provisioning_log
+SELECT p.service_plan_id FROM prepaid.service_plans p
+WHERE p.origin = 'pipeline' AND p.settled_at IS NOT NULL
+  AND NOT EXISTS (SELECT FROM (SELECT * FROM {batch}) a WHERE a.service_plan_id = p.service_plan_id
+                  AND a.event = 'service_provisioned')

@@ -1,0 +1,44 @@
+-- What must hold for a report before it is published: what a reader can add up on the page does.
+-- Each query returns the rows that break its rule.
+
+-- name: one_report_per_month_and_currency
+SELECT month, currency, count(*) AS times
+FROM {batch} GROUP BY month, currency HAVING count(*) > 1
+
+-- name: the_bridge_adds_up_as_shown
+SELECT month, currency, opening_mrr, mrr, moved
+FROM (
+    SELECT r.*, (SELECT coalesce(sum((m ->> 'amount')::numeric), 0)
+                 FROM jsonb_array_elements(r.figures -> 'movements') m) AS moved
+    FROM (SELECT * FROM {batch}) r
+) r
+WHERE opening_mrr + moved <> mrr
+
+-- name: plans_add_up_to_the_mrr_as_shown
+SELECT month, currency, mrr, active_plans, of_plans, counted
+FROM (
+    SELECT r.*, p.of_plans, p.counted
+    FROM (SELECT * FROM {batch}) r CROSS JOIN LATERAL (
+        SELECT coalesce(sum((p ->> 'mrr')::numeric), 0) AS of_plans,
+               coalesce(sum((p ->> 'active_plans')::bigint), 0) AS counted
+        FROM jsonb_array_elements(r.figures -> 'plans') p) p
+) r
+WHERE mrr <> of_plans OR active_plans <> counted
+
+-- name: activations_add_up_to_the_headline
+SELECT month, currency, new_plans, renewals, reactivations, of_plans
+FROM (
+    SELECT r.*, (SELECT coalesce(sum((a ->> 'plans')::bigint), 0)
+                 FROM jsonb_array_elements(r.figures -> 'activations') a) AS of_plans
+    FROM (SELECT * FROM {batch}) r
+) r
+WHERE new_plans + renewals + reactivations <> of_plans
+
+-- name: the_report_shows_the_published_mrr
+SELECT r.month, r.currency, r.mrr, f.mrr AS published
+FROM (SELECT * FROM {batch}) r
+JOIN prepaid.currencies c USING (currency)
+LEFT JOIN (
+    SELECT month, currency, sum(mrr) AS mrr FROM revenue.mrr GROUP BY month, currency
+) f USING (month, currency)
+WHERE r.mrr <> round(coalesce(f.mrr, 0), c.exponent)

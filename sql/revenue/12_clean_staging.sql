@@ -1,0 +1,33 @@
+-- Takes a run's staged rows away: before it stages again (a retried run keeps its id) and after it
+-- has published. Rows that failed validation stay for a week, to be looked at, then go as well.
+
+-- name: choose
+CREATE TEMPORARY TABLE staging_to_clean ON COMMIT DROP AS
+SELECT :run_id AS run_id
+UNION
+SELECT run_id FROM revenue.months_staging
+WHERE staged_at < clock_timestamp() - interval '7 days';
+
+-- name: mrr
+DELETE FROM revenue.mrr_staging WHERE run_id IN (SELECT run_id FROM staging_to_clean);
+
+-- name: movements
+DELETE FROM revenue.mrr_movements_staging WHERE run_id IN (SELECT run_id FROM staging_to_clean);
+
+-- name: bridge
+DELETE FROM revenue.mrr_bridge_staging WHERE run_id IN (SELECT run_id FROM staging_to_clean);
+
+-- name: activations
+DELETE FROM revenue.plan_activations_staging WHERE run_id IN (SELECT run_id FROM staging_to_clean);
+
+-- name: control
+DELETE FROM revenue.control_staging WHERE run_id IN (SELECT run_id FROM staging_to_clean);
+
+-- name: report
+DELETE FROM revenue.monthly_report_staging WHERE run_id IN (SELECT run_id FROM staging_to_clean);
+
+-- name: months
+DELETE FROM revenue.months_staging WHERE run_id IN (SELECT run_id FROM staging_to_clean);
+
+-- name: done
+DROP TABLE staging_to_clean;

@@ -1,0 +1,144 @@
+-- Step 12: a month's recurring revenue, what moved it, and the plans that began, for a whole range
+-- of months at once. A term adds its monthly amount when it starts and takes it back when it ends,
+-- so the revenue of a month is a running sum over starts and ends: one scan of the terms whatever
+-- the number of months, and no row per term and month.
+-- A term counts from start_date to the day before end_date, once it is activated; what happens
+-- after :until (the range's last day, or the cut-off if that is earlier) belongs to a later month.
+
+-- name: stage_months
+INSERT INTO revenue.months_staging (run_id, month, as_of)
+SELECT :run_id, m::date, CAST(:as_of AS date)
+FROM generate_series(
+    CAST(:first_month AS timestamp), CAST(:last_month AS timestamp), interval '1 month') m;
+
+-- name: stage_mrr
+INSERT INTO revenue.mrr_staging (run_id, month, currency, plan_code, active_plans, mrr)
+WITH per_day AS (
+    SELECT p.currency, p.plan_id, e.day, sum(e.plans) AS plans, sum(e.amount) AS amount
+    FROM prepaid.service_plans p
+    CROSS JOIN LATERAL (VALUES
+        (p.start_date, 1, p.monthly_amount), (p.end_date, -1, -p.monthly_amount)
+    ) e (day, plans, amount)
+    WHERE p.activated_on <= CAST(:as_of AS date) AND e.day <= CAST(:until AS date)
+    GROUP BY p.currency, p.plan_id, e.day
+),
+-- Everything before the range is its opening balance.
+per_month AS (
+    SELECT currency, plan_id, sum(plans) AS plans, sum(amount) AS amount,
+           greatest(date_trunc('month', day::timestamp)::date, CAST(:first_month AS date)) AS month
+    FROM per_day
+    GROUP BY currency, plan_id,
+             greatest(date_trunc('month', day::timestamp)::date, CAST(:first_month AS date))
+),
+-- Months in which nothing starts or ends carry the balance on.
+running AS (
+    SELECT m.month, k.currency, k.plan_id,
+           sum(coalesce(d.plans, 0)) OVER w AS active_plans, sum(coalesce(d.amount, 0)) OVER w AS mrr
+    FROM revenue.months_staging m
+    CROSS JOIN (SELECT DISTINCT currency, plan_id FROM per_month) k
+    LEFT JOIN per_month d
+        ON d.month = m.month AND d.currency = k.currency AND d.plan_id = k.plan_id
+    WHERE m.run_id = :run_id
+    WINDOW w AS (PARTITION BY k.currency, k.plan_id ORDER BY m.month)
+)
+SELECT :run_id, r.month, r.currency, pl.plan_code, r.active_plans, r.mrr
+FROM running r
+JOIN prepaid.plans pl USING (plan_id)
+WHERE r.active_plans <> 0 OR r.mrr <> 0;
+
+-- name: stage_movements
+WITH deltas AS (
+    SELECT p.customer_id, p.currency, date_trunc('month', e.day::timestamp)::date AS month,
+           sum(e.amount) AS amount
+    FROM prepaid.service_plans p
+    CROSS JOIN LATERAL (VALUES
+        (p.start_date, p.monthly_amount), (p.end_date, -p.monthly_amount)
+    ) e (day, amount)
+    WHERE p.activated_on <= CAST(:as_of AS date) AND e.day <= CAST(:until AS date)
+    GROUP BY p.customer_id, p.currency, date_trunc('month', e.day::timestamp)::date
+    -- A renewal at the same price is an end and a start in one month: it moves nothing. What is left
+    -- begins with the customer's very first revenue, so a first row is "new" and no other is.
+    HAVING sum(e.amount) <> 0
+),
+balances AS (
+    SELECT currency, month, amount,
+           sum(amount) OVER w AS closing, row_number() OVER w = 1 AS is_first
+    FROM deltas
+    WINDOW w AS (PARTITION BY customer_id, currency ORDER BY month)
+),
+moved AS (
+    SELECT month, currency,
+           CASE WHEN is_first THEN 'new'
+                WHEN closing = amount THEN 'reactivation'
+                WHEN closing = 0 THEN 'churn'
+                WHEN amount > 0 THEN 'expansion'
+                ELSE 'contraction' END AS movement,
+           count(*) AS customers, sum(amount) AS amount
+    FROM balances
+    GROUP BY 1, 2, 3
+),
+staged AS (
+    INSERT INTO revenue.mrr_movements_staging
+        (run_id, month, currency, movement, customers, amount)
+    SELECT :run_id, month, currency, movement, customers, amount
+    FROM moved
+    WHERE month >= CAST(:first_month AS date)
+),
+per_month AS (
+    SELECT currency, greatest(month, CAST(:first_month AS date)) AS month,
+           sum(amount) AS amount,
+           sum(amount) FILTER (WHERE month >= CAST(:first_month AS date)) AS moved_in_month,
+           sum(n.customers) AS customers,
+           sum(n.customers) FILTER (WHERE month >= CAST(:first_month AS date)) AS came_in_month
+    FROM moved
+    CROSS JOIN LATERAL (SELECT customers * CASE
+        WHEN movement IN ('new', 'reactivation') THEN 1 WHEN movement = 'churn' THEN -1 ELSE 0
+        END AS customers) n
+    GROUP BY currency, greatest(month, CAST(:first_month AS date))
+),
+bridge AS (
+    SELECT m.month, k.currency,
+           sum(coalesce(d.amount, 0)) OVER w AS closing_mrr,
+           coalesce(d.moved_in_month, 0) AS amount,
+           sum(coalesce(d.customers, 0)) OVER w AS closing_customers,
+           coalesce(d.came_in_month, 0) AS customers
+    FROM revenue.months_staging m
+    CROSS JOIN (SELECT DISTINCT currency FROM per_month) k
+    LEFT JOIN per_month d ON d.month = m.month AND d.currency = k.currency
+    WHERE m.run_id = :run_id
+    WINDOW w AS (PARTITION BY k.currency ORDER BY m.month)
+)
+INSERT INTO revenue.mrr_bridge_staging
+    (run_id, month, currency, opening_mrr, closing_mrr, opening_customers, closing_customers)
+SELECT :run_id, month, currency, closing_mrr - amount, closing_mrr,
+       closing_customers - customers, closing_customers
+FROM bridge
+WHERE closing_mrr <> 0 OR closing_mrr <> amount;
+
+-- name: stage_activations
+INSERT INTO revenue.plan_activations_staging
+    (run_id, month, currency, plan_code, kind, plans, net_amount)
+SELECT :run_id, a.month, a.currency, pl.plan_code, a.kind, a.plans, a.net_amount
+FROM (
+    SELECT date_trunc('month', greatest(start_date, activated_on)::timestamp)::date AS month,
+           currency, plan_id, kind, count(*) AS plans, sum(net_amount) AS net_amount
+    FROM prepaid.service_plans
+    WHERE activated_on <= CAST(:as_of AS date)
+      AND greatest(start_date, activated_on) >= CAST(:first_month AS date)
+      AND greatest(start_date, activated_on) < CAST(:last_month AS date) + interval '1 month'
+    GROUP BY 1, 2, 3, 4
+) a
+JOIN prepaid.plans pl USING (plan_id);
+
+-- name: stage_control
+INSERT INTO revenue.control_staging (run_id, month, currency, active_plans, mrr, activations)
+SELECT :run_id, CAST(:last_month AS date), currency,
+       count(*) FILTER (WHERE active.is_active),
+       coalesce(sum(monthly_amount) FILTER (WHERE active.is_active), 0),
+       count(*) FILTER (WHERE greatest(start_date, activated_on) >= CAST(:first_month AS date)
+           AND greatest(start_date, activated_on) < CAST(:last_month AS date) + interval '1 month')
+FROM prepaid.service_plans
+CROSS JOIN LATERAL (SELECT start_date <= CAST(:until AS date) AND end_date > CAST(:until AS date))
+    active (is_active)
+WHERE activated_on <= CAST(:as_of AS date)
+GROUP BY currency;

@@ -1,0 +1,83 @@
+-- Step 13: the month's report, made from the published figures of step 12 and from nothing else, and
+-- kept as a version with its own figures: what was reported stays as it was reported.
+
+-- name: months
+SELECT month, as_of FROM revenue.months
+WHERE month BETWEEN CAST(:first_month AS date) AND CAST(:last_month AS date) ORDER BY month;
+
+-- name: currencies
+-- Every currency in which something was active, moved or began in the month.
+SELECT k.month, k.currency, c.exponent,
+       coalesce(b.opening_mrr, 0) AS opening_mrr, coalesce(b.closing_mrr, 0) AS closing_mrr,
+       coalesce(b.opening_customers, 0) AS opening_customers,
+       coalesce(b.closing_customers, 0) AS closing_customers
+FROM (
+    SELECT month, currency FROM revenue.mrr_bridge
+    UNION SELECT month, currency FROM revenue.mrr
+    UNION SELECT month, currency FROM revenue.plan_activations
+) k
+JOIN prepaid.currencies c USING (currency)
+LEFT JOIN revenue.mrr_bridge b USING (month, currency)
+WHERE k.month BETWEEN CAST(:first_month AS date) AND CAST(:last_month AS date)
+ORDER BY k.month, coalesce(b.closing_customers, 0) DESC, k.currency;
+
+-- name: movements
+SELECT month, currency, movement, customers, amount FROM revenue.mrr_movements
+WHERE month BETWEEN CAST(:first_month AS date) AND CAST(:last_month AS date);
+
+-- name: plans
+SELECT m.month, m.currency, m.plan_code, p.name, m.active_plans, m.mrr
+FROM revenue.mrr m JOIN prepaid.plans p USING (plan_code)
+WHERE m.month BETWEEN CAST(:first_month AS date) AND CAST(:last_month AS date)
+ORDER BY m.mrr DESC, m.plan_code;
+
+-- name: activations
+SELECT a.month, a.currency, a.plan_code, p.name, a.kind, a.plans, a.net_amount
+FROM revenue.plan_activations a JOIN prepaid.plans p USING (plan_code)
+WHERE a.month BETWEEN CAST(:first_month AS date) AND CAST(:last_month AS date)
+ORDER BY a.plan_code, a.kind;
+
+-- name: stage_months
+INSERT INTO revenue.months_staging (run_id, month, as_of)
+SELECT :run_id, month, as_of FROM revenue.months
+WHERE month BETWEEN CAST(:first_month AS date) AND CAST(:last_month AS date);
+
+-- name: stage
+INSERT INTO revenue.monthly_report_staging
+    (run_id, month, currency, new_plans, renewals, reactivations, opening_mrr, mrr, active_plans,
+     customers, figures)
+SELECT :run_id, r.month, r.currency, r.new_plans, r.renewals, r.reactivations, r.opening_mrr, r.mrr,
+       r.active_plans, r.customers, r.figures
+FROM jsonb_to_recordset(CAST(:reports AS jsonb)) r (
+    month date, currency text, new_plans bigint, renewals bigint, reactivations bigint,
+    opening_mrr numeric, mrr numeric, active_plans bigint, customers bigint, figures jsonb);
+
+-- name: versions
+-- What stands: the preliminary version (0) or all closed ones, oldest first.
+SELECT v.month, v.version, v.cut_off, v.note, v.published_at
+FROM revenue.report_versions v
+WHERE v.month BETWEEN CAST(:first_month AS date) AND CAST(:last_month AS date)
+ORDER BY v.month, v.version;
+
+-- name: reports
+SELECT r.month, r.version, r.currency, r.figures
+FROM revenue.monthly_report r
+WHERE r.month BETWEEN CAST(:first_month AS date) AND CAST(:last_month AS date)
+ORDER BY r.month, r.version, r.customers DESC, r.currency;
+
+-- name: all_months
+-- The latest version of every month, newest month first: what the index lists.
+SELECT DISTINCT ON (v.month) v.month, v.version, v.cut_off
+FROM revenue.report_versions v ORDER BY v.month DESC, v.version DESC;
+
+-- name: due_months
+-- Months from the first term on that have ended for good and have no closed version yet.
+SELECT m::date AS month
+FROM generate_series(
+    greatest(CAST(:first_month AS timestamp), (
+        SELECT date_trunc('month', min(start_date)::timestamp) FROM prepaid.service_plans
+        WHERE activated_on IS NOT NULL)),
+    CAST(:last_month AS timestamp), interval '1 month') m
+WHERE NOT EXISTS (
+    SELECT FROM revenue.report_versions v WHERE v.month = m::date AND v.version > 0)
+ORDER BY 1;

@@ -1,0 +1,25 @@
+-- Publishing of step 13: a preliminary version gives way to its successor; a closed one stays.
+-- :versions is a list of {"month", "version", "cut_off", "note"} for the months that changed.
+
+-- name: drop_preliminary
+DELETE FROM revenue.report_versions
+WHERE version = 0 AND month IN (
+    SELECT month FROM jsonb_to_recordset(CAST(:versions AS jsonb)) v (month date));
+
+-- name: versions
+INSERT INTO revenue.report_versions (month, version, cut_off, note, run_id)
+SELECT month, version, cut_off, note, :run_id
+FROM jsonb_to_recordset(CAST(:versions AS jsonb))
+    v (month date, version integer, cut_off date, note text);
+
+-- name: reports
+INSERT INTO revenue.monthly_report
+    (month, currency, version, new_plans, renewals, reactivations, opening_mrr, mrr, active_plans,
+     customers, figures, published_at)
+SELECT s.month, s.currency, v.version, s.new_plans, s.renewals, s.reactivations, s.opening_mrr,
+       s.mrr, s.active_plans, s.customers, s.figures, v.published_at
+FROM revenue.monthly_report_staging s
+JOIN revenue.report_versions v ON v.month = s.month AND v.run_id = :run_id
+JOIN jsonb_to_recordset(CAST(:versions AS jsonb)) c (month date, version integer)
+    ON c.month = v.month AND c.version = v.version
+WHERE s.run_id = :run_id;
