@@ -75,7 +75,7 @@ def _echo(report: FileReport) -> None:
 
 @contextmanager
 def _progress_bar() -> Iterator[Progress | None]:
-    """A bar over the bytes of all files; nothing when nobody looks at it."""
+    """A bar over all files; nothing when nobody looks at it."""
     if not sys.stderr.isatty():
         yield None
         return

@@ -38,7 +38,7 @@ def import_directory(
 
     ``as_of`` is the business date, ``grace_days`` the days after a term's end until which the next
     one is a renewal, ``timezone`` that of moments without an offset. ``on_progress`` is called
-    with the file being read, the bytes read so far and the bytes of all files.
+    with the file that is taken, the work done so far and all work (in bytes, twice each).
 
     Returns one report per existing file, in dependency order. Raises ImportRefused when there is
     no import file at all.
@@ -49,26 +49,28 @@ def import_directory(
         names = ", ".join(file.filename for file in every)
         raise ImportRefused(f"{directory} has none of the import files: {names}")
 
-    total = sum((directory / file.filename).stat().st_size for file in present)
-    done = 0
+    sizes = {file.name: (directory / file.filename).stat().st_size for file in present}
+    # Reading a file is half of its work, what the database does with it is the other half.
+    total, before = 2 * sum(sizes.values()), 0
     reports: list[FileReport] = []
     for file in present:
+
+        def on_read(size: int, name: str = file.filename, before: int = before) -> None:
+            if on_progress is not None:
+                on_progress(name, before + size, total)
+
         needed = {f"{name}.csv" for name in file.needs}
         refused = [r.file for r in reports if r.status == "refused" and r.file in needed]
         if refused:
             reason = f"{file.filename}: skipped, because it needs {', '.join(refused)}"
             reports.append(FileReport(file.filename, "skipped", errors=[reason]))
-            continue
-
-        def on_bytes(count: int, name: str = file.filename) -> None:
-            nonlocal done
-            done += count
-            if on_progress is not None:
-                on_progress(name, done, total)
-
-        reports.append(
-            _import_file(engine, directory / file.filename, file, as_of, grace_days, on_bytes)
-        )
+        else:
+            reports.append(
+                _import_file(engine, directory / file.filename, file, as_of, grace_days, on_read)
+            )
+        before += 2 * sizes[file.name]
+        if on_progress is not None:
+            on_progress(file.filename, before, total)
     return reports
 
 
@@ -78,10 +80,10 @@ def _import_file(
     file: File,
     as_of: date,
     grace_days: int,
-    on_bytes: Callable[[int], None],
+    on_read: Callable[[int], None],
 ) -> FileReport:
     problems = Problems(file.filename)
-    reader = Reader(path, file, problems, on_bytes)
+    reader = Reader(path, file, problems, on_read)
     report = FileReport(file.filename, "unchanged")
     try:
         with database.transaction(engine, actor="import", as_of=as_of) as connection:

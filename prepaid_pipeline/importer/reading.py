@@ -11,6 +11,7 @@ from prepaid_pipeline.importer.values import BadValue
 
 # Bytes. All columns at their longest stay far below it.
 MAX_LINE = 1 << 20
+_LINES_PER_CALL = 1000
 _BOM = b"\xef\xbb\xbf"
 _CSV_HINTS = {
     "field larger": "a field of at most 131,072 characters: is a closing quote missing?",
@@ -29,11 +30,11 @@ class _Unreadable(Exception):  # noqa: N818
 class _Lines:
     """The decoded lines of a file; ``number`` and ``flaw`` say where and what was broken."""
 
-    def __init__(self, stream: BinaryIO, on_bytes: Callable[[int], None]) -> None:
+    def __init__(self, stream: BinaryIO, on_read: Callable[[int], None]) -> None:
         self.number = 0
         self.flaw: str | None = None
         self._stream = stream
-        self._on_bytes = on_bytes
+        self._on_read = on_read
 
     def __iter__(self) -> Iterator[str]:
         offset = 0
@@ -43,9 +44,10 @@ class _Lines:
                 raise _Unreadable(
                     f"a line longer than {MAX_LINE:,} bytes", "a CSV file with one record per line"
                 )
-            self._on_bytes(len(raw))
             text = self._decode(raw, offset)
             offset += len(raw)
+            if self.number % _LINES_PER_CALL == 0:
+                self._on_read(offset)
             yield text
 
     def _decode(self, raw: bytes, offset: int) -> str:
@@ -66,23 +68,24 @@ class _Lines:
 class Reader:
     """The records of one file; what is wrong with it goes to ``problems``.
 
-    ``rows`` counts the records read, ``given`` are the columns that the header has.
+    ``rows`` counts the records read, ``given`` are the columns that the header has. ``on_read`` is
+    told the bytes read so far, every 1,000 lines.
     """
 
     def __init__(
-        self, path: Path, file: File, problems: Problems, on_bytes: Callable[[int], None]
+        self, path: Path, file: File, problems: Problems, on_read: Callable[[int], None]
     ) -> None:
         self.rows = 0
         self.given: list[str] = []
         self._path = path
         self._file = file
         self._problems = problems
-        self._on_bytes = on_bytes
+        self._on_read = on_read
 
     def __iter__(self) -> Iterator[Record]:
         """Each good record: its line, then a value for every column of the file in order."""
         with self._path.open("rb") as stream:
-            records = self._records(_Lines(stream, self._on_bytes))
+            records = self._records(_Lines(stream, self._on_read))
             header = next(records, None)
             if header is None:
                 if not self._problems:

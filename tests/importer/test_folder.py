@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from tests.importer.folders import BASE, dump, rows, take
+from prepaid_pipeline.importer.loading import import_directory
+from tests.importer.folders import AS_OF, BASE, dump, rows, take, write
 
 
 @pytest.fixture
@@ -158,3 +159,15 @@ def test_trailing_zeros_are_no_decimals(filled: Engine, folder: Path) -> None:
     assert take(filled, folder, {"plans": plans})["plans"].changed == 1
     query = "SELECT price::text FROM prepaid.plan_prices WHERE currency = 'JPY'"
     assert rows(filled, query) == [("1100",)]
+
+
+def test_progress_rises_to_the_whole(engine: Engine, folder: Path) -> None:
+    told: list[tuple[str, int, int]] = []
+    write(folder, dict(BASE))
+    import_directory(
+        engine, folder, as_of=AS_OF, grace_days=7, on_progress=lambda *step: told.append(step)
+    )
+    names, done, totals = zip(*told, strict=True)
+    assert list(dict.fromkeys(names)) == [f"{name}.csv" for name in BASE]
+    assert list(done) == sorted(done)
+    assert {done[-1]} == set(totals)
