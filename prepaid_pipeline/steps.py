@@ -34,11 +34,12 @@ def _purpose(script: str) -> str:
 
 
 def _claims(
-    run: dg.OpExecutionContext, database: Database, queue: str, context: Context
+    run: dg.OpExecutionContext, database: Database, queue: str, context: Context, **figures: int
 ) -> Iterator[dg.DynamicOutput[int]]:
     for batch_id in process.claim_all(database.engine(), queue, context):
         run.log.info(f"batch {batch_id} claimed for {context.as_of}")
-        yield dg.DynamicOutput(batch_id, mapping_key=f"batch_{batch_id}")
+        yield dg.DynamicOutput(batch_id, mapping_key=f"batch_{batch_id}", metadata=figures)
+        figures = {}  # Dagster takes them with an output only: the first batch carries them.
 
 
 @dg.op(
@@ -53,7 +54,7 @@ def open_service_plans(
     business = config.context(context, database)
     opened = process.open_service_plans(database.engine(), business)
     context.log.info(f"{opened} service plans opened for {business.as_of}")
-    yield from _claims(context, database, "open_renewals", business)
+    yield from _claims(context, database, "open_renewals", business, opened=opened)
 
 
 @dg.op(
