@@ -1,8 +1,5 @@
 """prepaid import: CSV files into the database."""
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
@@ -17,9 +14,10 @@ from prepaid_pipeline.cli.common import (
     json_option,
     with_database,
 )
+from prepaid_pipeline.cli.progress import progress_bar
 from prepaid_pipeline.errors import ImportRefused
 from prepaid_pipeline.importer.files import files
-from prepaid_pipeline.importer.loading import Progress, import_directory
+from prepaid_pipeline.importer.loading import import_directory
 from prepaid_pipeline.importer.reports import FileReport
 from prepaid_pipeline.settings import Settings
 
@@ -38,7 +36,7 @@ def import_command(
     transactions.csv, each if it exists, all or nothing per file. The same files again change
     nothing. docs/import.md describes the columns.
     """
-    with _progress_bar() as on_progress:
+    with progress_bar() as on_progress:
         reports = import_directory(
             engine,
             directory,
@@ -71,21 +69,3 @@ def _echo(report: FileReport) -> None:
     )
     for message in (*report.errors, *report.differences):
         click.echo(message, err=True)
-
-
-@contextmanager
-def _progress_bar() -> Iterator[Progress | None]:
-    """A bar over all files; nothing when nobody looks at it."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    # 1,000 steps: the bar is drawn at most that often, however many lines there are.
-    with click.progressbar(length=1000, file=sys.stderr, show_eta=False) as bar:
-
-        def on_progress(name: str, done: int, total: int) -> None:
-            steps = done * 1000 // max(total, 1) - bar.pos
-            if steps or bar.label != name:
-                bar.label = name
-                bar.update(steps)
-
-        yield on_progress

@@ -14,6 +14,7 @@ from prepaid_pipeline.cli.common import (
     json_option,
     with_database,
 )
+from prepaid_pipeline.cli.progress import counter
 from prepaid_pipeline.drain import Drained, drain
 from prepaid_pipeline.due import due
 from prepaid_pipeline.process import Context
@@ -51,14 +52,8 @@ def drain_command(as_of: date | None, as_json: bool, settings: Settings, engine:
     closes quality checks, expires ended terms and sends mails. May run beside the daemon.
     """
     context = Context.of(settings, business_date(as_of, settings), actor="prepaid drain")
-    with click.progressbar(length=0, label="draining", show_pos=True) as bar:
-
-        def progress(what: str, plans: int) -> None:
-            bar.label = what
-            bar.update(plans)
-
-        silent = not click.get_text_stream("stdout").isatty()
-        done = drain(engine, settings, context, *(() if silent else (progress,)))
+    with counter() as progress:
+        done = drain(engine, settings, context, progress)
     if as_json:
         echo_json(asdict(done))
     else:
