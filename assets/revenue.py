@@ -51,6 +51,7 @@ def monthly_figures(months: Months) -> dg.AssetsDefinition:
 
     @dg.multi_asset(
         name=OP_NAME,
+        description="Stages, validates and publishes MRR, movements and activations of the months.",
         specs=[
             _spec("mrr", ["service_plans"]),
             _spec("mrr_movements", ["service_plans", "mrr"]),

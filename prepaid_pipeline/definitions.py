@@ -27,7 +27,7 @@ def build_defs(**overrides: Any) -> dg.Definitions:
     return dg.Definitions(
         assets=catalogue.assets(months),
         asset_checks=catalogue.ASSET_CHECKS,
-        jobs=[*JOBS, *revenue_jobs(months)],
+        jobs=[*JOBS, *revenue_jobs()],
         schedules=[*daily_schedules(settings), *revenue_schedules(settings)],
         sensors=SENSORS,
         resources={"database": Database(), **overrides},

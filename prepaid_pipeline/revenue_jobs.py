@@ -11,7 +11,7 @@ import dagster as dg
 
 from prepaid_pipeline import queries
 from prepaid_pipeline.jobs import QUEUE_TAG
-from prepaid_pipeline.partitions import Months, key_of
+from prepaid_pipeline.partitions import key_of
 from prepaid_pipeline.resources import Database
 from prepaid_pipeline.revenue import first_open_month, next_month
 from prepaid_pipeline.rules import INPUTS
@@ -30,21 +30,20 @@ _REVENUE = dg.AssetSelection.assets(
 _INPUT_CHECKS = dg.AssetSelection.checks_for_assets(*sorted({s.asset for s in INPUTS}))
 
 
-def revenue_jobs(months: Months) -> Sequence[Any]:
-    """The jobs ``materialise_mrr`` and ``close_month`` over these months."""
+def revenue_jobs() -> Sequence[Any]:
+    """The jobs ``materialise_mrr`` and ``close_month``."""
     return [
-        _job("materialise_mrr", _REVENUE, months,
+        _job("materialise_mrr", _REVENUE,
              "MRR, movements, activations and the report of the months that are still open."),
-        _job("close_month", _REVENUE | _INPUT_CHECKS, months,
+        _job("close_month", _REVENUE | _INPUT_CHECKS,
              "Checks the inputs, and closes months: their reports become versions that stay."),
     ]  # fmt: skip
 
 
-def _job(name: str, selection: dg.AssetSelection, months: Months, description: str) -> Any:
+def _job(name: str, selection: dg.AssetSelection, description: str) -> Any:
     return dg.define_asset_job(
         name,
         selection=selection,
-        partitions_def=months,
         description=description,
         executor_def=dg.in_process_executor,
         # One queue for both: two at once would only wait for each other in the database.
