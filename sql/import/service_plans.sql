@@ -10,7 +10,7 @@ CREATE TEMP TABLE incoming (
 COPY incoming (line, subscription_ref, start_date, end_date, price, status) FROM STDIN;
 
 -- name: statistics
-ANALYZE incoming;
+ANALYZE incoming (subscription_ref);
 
 -- name: lock
 -- Until commit nobody opens or activates a plan: what is checked below stays true.
@@ -52,7 +52,7 @@ JOIN prepaid.plans l ON l.plan_id = s.plan_id
 LEFT JOIN known k USING (line);
 
 -- name: resolved_statistics
-ANALYZE resolved;
+ANALYZE resolved (subscription_id);
 
 -- name: last_known
 CREATE TEMP TABLE last_known (
@@ -104,7 +104,7 @@ SELECT service_plan_id, line, subscription_id, customer_id, plan_id, term_months
 FROM chained;
 
 -- name: arriving_statistics
-ANALYZE arriving;
+ANALYZE arriving (subscription_id);
 
 -- name: sold
 -- The subscription's add-ons and what they cost for its term: with the first term all, later only
