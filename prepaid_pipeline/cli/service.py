@@ -1,0 +1,96 @@
+"""Commands that run the installation: up, down, migrate, db, doctor."""
+
+from dataclasses import asdict
+
+import click
+from sqlalchemy import make_url
+
+from prepaid_pipeline import database, migrations, server
+from prepaid_pipeline.cli.common import echo_json, json_option
+from prepaid_pipeline.errors import PrepaidError, SettingError
+from prepaid_pipeline.settings import load
+
+
+@click.command("up")
+def up_command() -> None:
+    """Start everything and keep it up until Ctrl-C.
+
+    The database (the embedded one unless PREPAID_DATABASE_URL is set), its migrations, and Dagster
+    with its UI on 127.0.0.1, port PREPAID_PORT, and its daemon.
+    """
+    from prepaid_pipeline import up
+
+    up.run(load(), click.echo)
+
+
+@click.command("down")
+def down_command() -> None:
+    """Stop the embedded PostgreSQL of PREPAID_HOME. Other databases are left alone."""
+    from prepaid_pipeline.up_lock import holder
+
+    settings = load()
+    url = server.running_url(settings.home)
+    if url is None:
+        click.echo(f"No embedded PostgreSQL runs in {settings.home}.")
+        return
+    engine = database.engine_for(make_url(url))
+    try:
+        running = holder(engine)
+    finally:
+        engine.dispose()
+    if running:
+        raise PrepaidError(f"'prepaid up' works on it ({running}). Stop that first (Ctrl-C there).")
+    server.stop(settings.home)
+    click.echo("Stopped.")
+
+
+@click.command("migrate")
+def migrate_command() -> None:
+    """Bring the database to the newest schema. Harmless when it is there already."""
+    engine = database.engine(load())
+    try:
+        migrations.upgrade(engine)
+    finally:
+        engine.dispose()
+    click.echo(f"The database is at migration {migrations.newest()}.")
+
+
+@click.group("db")
+def db_command() -> None:
+    """The database itself."""
+
+
+@db_command.command("url")
+def db_url() -> None:
+    """Print the database's URL: psql "$(prepaid db url)"."""
+    click.echo(database.url(load()).render_as_string(hide_password=False))
+
+
+@click.command("doctor")
+@json_option
+def doctor_command(as_json: bool) -> None:
+    """Say what is wrong with the set-up and what to do. Exit 1 if anything is."""
+    from prepaid_pipeline.doctor import Finding, examine
+
+    findings = list[Finding]()
+
+    def note(finding: Finding) -> None:
+        findings.append(finding)
+        if not as_json:
+            mark = (
+                click.style("ok   ", fg="green") if finding.ok else click.style("WRONG", fg="red")
+            )
+            click.echo(f"{mark}  {finding.check}: {finding.text}")
+
+    try:
+        settings = load()
+    except SettingError as error:
+        note(Finding("settings", False, str(error)))
+    else:
+        note(Finding("settings", True, f"home {settings.home}, time zone {settings.timezone}"))
+        for finding in examine(settings):
+            note(finding)
+    if as_json:
+        echo_json([asdict(finding) for finding in findings])
+    if not all(finding.ok for finding in findings):
+        raise click.exceptions.Exit(1)

@@ -1,0 +1,69 @@
+"""Dagster's instance: its home, its configuration, and its storage in the product's database."""
+
+import os
+from pathlib import Path
+
+from sqlalchemy import URL
+from sqlalchemy.exc import DBAPIError
+
+from prepaid_pipeline import database, queries
+from prepaid_pipeline.errors import DatabaseNotReady
+from prepaid_pipeline.settings import Settings
+
+SCHEMA = "dagster"
+
+
+def shipped(name: str) -> Path:
+    """A file that comes with the product: inside the installed package, or beside it."""
+    package = Path(__file__).parent
+    packaged = package / name
+    return packaged if packaged.exists() else package.parent / name
+
+
+def storage_url(url: URL) -> str:
+    """Dagster's storage in the product's database: schema ``dagster``, driver psycopg 2.
+
+    dagster-postgres cannot use psycopg 3, which SQLAlchemy takes for a plain postgresql://.
+    """
+    given = url.query.get("options", "")
+    options = " ".join(
+        [*((given,) if isinstance(given, str) else given), f"-csearch_path={SCHEMA}"]
+    )
+    own = url.set(drivername="postgresql+psycopg2").update_query_dict({"options": options.strip()})
+    return own.render_as_string(hide_password=False)
+
+
+def prepare_dagster_home(settings: Settings) -> dict[str, str]:
+    """Write dagster.yaml, make the storage's schema, and return the environment Dagster needs.
+
+    The environment names everything absolutely: Dagster's processes work in another directory.
+    Starts the embedded server if that is the database. Raises DatabaseNotReady.
+    """
+    url = database.url(settings)
+    engine = database.engine_for(url)
+    try:
+        with engine.begin() as connection:
+            for statement in queries.script("service/dagster_schema"):
+                statement.execute(connection, {})
+    except DBAPIError as error:
+        raise DatabaseNotReady(
+            f"Dagster's schema cannot be made: {error.orig}. The user needs CREATE on the database."
+        ) from error
+    finally:
+        engine.dispose()
+    _copy(shipped("dagster.yaml"), settings.dagster_home)
+    reports = settings.reports
+    return {
+        "DAGSTER_HOME": str(settings.dagster_home),
+        "PREPAID_DAGSTER_URL": storage_url(url),
+        "PREPAID_HOME": str(settings.home),
+        "PREPAID_DATABASE_URL": url.render_as_string(hide_password=False),
+        "PREPAID_REPORTS": reports if "://" in reports else str(Path(reports).resolve()),
+    }
+
+
+def _copy(source: Path, directory: Path) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    half = directory / f".{source.name}.{os.getpid()}.tmp"
+    half.write_bytes(source.read_bytes())
+    half.replace(directory / source.name)

@@ -1,0 +1,225 @@
+"""What is wrong with the set-up: each check says what it found, or what is wrong and what to do."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlalchemy import Engine, create_engine, text
+from sqlalchemy.exc import DBAPIError
+from upath import UPath
+
+from prepaid_pipeline import database, migrations, queries
+from prepaid_pipeline.dagster_instance import prepare_dagster_home, shipped
+from prepaid_pipeline.email.transport import SmtpTransport, parse_smtp_url, sender_address
+from prepaid_pipeline.errors import DatabaseNotReady, PrepaidError, SettingError
+from prepaid_pipeline.settings import Settings
+from prepaid_pipeline.up_lock import holder
+
+_SQL = "service/doctor"
+# Leases and waiting times are the database's clock, schedules are this machine's.
+_MOST_SKEW_SECONDS = 5.0
+_VALIDATE_SECONDS = 180
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check: ``text`` is what was found, or what is wrong and what to do about it."""
+
+    check: str
+    ok: bool
+    text: str
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """All checks, cheap ones first. Those of the database are left out if it cannot be reached."""
+    yield _finding("home", lambda: _writable(settings.home, "PREPAID_HOME"))
+    yield _finding("reports", lambda: _reports(settings))
+    yield _finding("mail", lambda: _mail(settings))
+    try:
+        engine = database.engine(settings)
+        reachable = _finding("database", lambda: _version(engine))
+    except PrepaidError as error:
+        yield Finding("database", False, str(error))
+        return
+    try:
+        yield reachable
+        if reachable.ok:
+            for name, check in _DATABASE_CHECKS.items():
+                yield _finding(name, lambda check=check: check(engine))  # type: ignore[misc]
+            yield _finding("dagster storage", lambda: _dagster_storage(settings))
+            yield _finding("code location", lambda: _code_location(settings))
+            yield _finding("up", lambda: holder(engine) or "not running")
+    finally:
+        engine.dispose()
+
+
+def _finding(name: str, check: Callable[[], str]) -> Finding:
+    try:
+        return Finding(name, True, check())
+    except PrepaidError as error:
+        return Finding(name, False, str(error))
+
+
+def _writable(directory: Path, setting: str) -> str:
+    probe = directory / ".prepaid-doctor"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        probe.write_text("", encoding="utf-8")
+        probe.unlink()
+    except OSError as error:
+        raise SettingError(
+            f"{directory} cannot be written: {error.strerror}. Set {setting} to a directory that"
+            " this user may write to."
+        ) from error
+    return str(directory)
+
+
+def _reports(settings: Settings) -> str:
+    if "://" not in settings.reports:
+        return _writable(Path(settings.reports), "PREPAID_REPORTS")
+    try:
+        store = UPath(settings.reports)
+        store.mkdir(parents=True, exist_ok=True)
+        (store / ".prepaid-doctor").write_text("")
+        (store / ".prepaid-doctor").unlink()
+    except (OSError, ValueError, ImportError) as error:
+        raise SettingError(
+            f"PREPAID_REPORTS={settings.reports}: cannot be written: {error}. Check the URL, the"
+            " access rights, and that the package for this kind of store is installed."
+        ) from error
+    return settings.reports
+
+
+def _mail(settings: Settings) -> str:
+    sender = sender_address(settings).addr_spec
+    if settings.smtp_url is None:
+        return f"as files: {_writable(settings.mail_directory, 'PREPAID_HOME')}"
+    server = parse_smtp_url(settings.smtp_url)
+    transport = SmtpTransport(server, sender)
+    try:
+        transport.check()
+    finally:
+        transport.close()
+    return f"{server.scheme} {server.address} as {sender}"
+
+
+def _version(engine: Engine) -> str:
+    try:
+        with engine.connect() as connection:
+            (version, *_) = connection.dialect.server_version_info or (0,)
+    except DBAPIError as error:
+        raise DatabaseNotReady(
+            f"The database cannot be reached: {error.orig}. Check PREPAID_DATABASE_URL."
+        ) from error
+    if int(version) < migrations.OLDEST_SERVER:
+        raise DatabaseNotReady(
+            f"PostgreSQL {version} is too old: {migrations.OLDEST_SERVER} or newer is needed."
+        )
+    return f"PostgreSQL {version}, {engine.url.set(password=None).render_as_string()}"
+
+
+def _btree_gist(engine: Engine) -> str:
+    with engine.connect() as connection:
+        if not queries.statement(_SQL, "btree_gist").execute(connection, {}).scalar():
+            raise DatabaseNotReady(
+                "The extension btree_gist is missing. Install PostgreSQL's contrib package on the"
+                " server."
+            )
+    return "available"
+
+
+def _rights(engine: Engine) -> str:
+    with engine.connect() as connection:
+        row = queries.statement(_SQL, "rights").execute(connection, {}).one()
+    missing = [
+        what
+        for what, granted in (
+            ("CREATE on the database", row.may_create),
+            ("CREATEROLE", row.may_create_roles),
+        )
+        if not granted
+    ]
+    if missing:
+        raise DatabaseNotReady(
+            f"The database user lacks {' and '.join(missing)}. docs/operate.md has the statements."
+        )
+    return "CREATE on the database, CREATEROLE"
+
+
+def _migrated(engine: Engine) -> str:
+    migrations.require_current(engine)
+    return f"at {migrations.newest()}, the newest"
+
+
+def _durability(engine: Engine) -> str:
+    with engine.connect() as connection:
+        off = queries.statement(_SQL, "durability").execute(connection, {}).scalars().all()
+    if off:
+        raise DatabaseNotReady(
+            f"{', '.join(off)} is off: a crash of the server can lose or tear what was committed."
+            " Switch it on in postgresql.conf and reload."
+        )
+    return "fsync, full_page_writes and synchronous_commit are on"
+
+
+def _clock(engine: Engine) -> str:
+    with engine.connect() as connection:
+        queries.statement(_SQL, "clock").execute(connection, {})
+        before = datetime.now(UTC)
+        theirs = queries.statement(_SQL, "clock").execute(connection, {}).scalar_one()
+        after = datetime.now(UTC)
+    skew = max((before - theirs).total_seconds(), (theirs - after).total_seconds(), 0.0)
+    if skew > _MOST_SKEW_SECONDS:
+        raise DatabaseNotReady(
+            f"The database's clock and this machine's differ by {skew:.0f} s. Set both by NTP."
+        )
+    return "the database's and this machine's agree"
+
+
+def _dagster_storage(settings: Settings) -> str:
+    engine = create_engine(prepare_dagster_home(settings)["PREPAID_DAGSTER_URL"])
+    try:
+        with engine.connect() as connection:
+            path = connection.execute(text("SELECT current_schema()")).scalar()
+    except DBAPIError as error:
+        raise DatabaseNotReady(f"Dagster cannot reach its storage: {error.orig}.") from error
+    finally:
+        engine.dispose()
+    if path != "dagster":
+        raise DatabaseNotReady(
+            f"Dagster's storage would be in schema {path}, not in dagster: a connection pooler"
+            " between them must pass on the start-up parameter 'options'."
+        )
+    return "schema dagster of the same database"
+
+
+def _code_location(settings: Settings) -> str:
+    validate = [
+        sys.executable, "-m", "dagster", "definitions", "validate", "-w",
+        str(shipped("workspace.yaml")), "--log-level", "error",
+    ]  # fmt: skip
+    environ = {**os.environ, **prepare_dagster_home(settings)}
+    output = f"no answer after {_VALIDATE_SECONDS} s"
+    with suppress(subprocess.TimeoutExpired):
+        done = subprocess.run(
+            validate, cwd=settings.dagster_home, env=environ,
+            capture_output=True, text=True, timeout=_VALIDATE_SECONDS, check=False,
+        )  # fmt: skip
+        if done.returncode == 0:
+            return "loads"
+        output = "\n".join((done.stdout + done.stderr).strip().splitlines()[-15:])
+    raise PrepaidError(f"Dagster cannot load the code location prepaid_pipeline:\n{output}")
+
+
+_DATABASE_CHECKS: dict[str, Callable[[Engine], str]] = {
+    "btree_gist": _btree_gist,
+    "rights": _rights,
+    "migrations": _migrated,
+    "durability": _durability,
+    "clock": _clock,
+}

@@ -1,0 +1,18 @@
+-- What `prepaid doctor` asks the server about itself.
+
+-- name: durability
+-- Each of these off can lose or tear what was committed: an invoice number given twice.
+SELECT name FROM pg_settings
+WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit') AND setting = 'off' ORDER BY name;
+
+-- name: clock
+SELECT clock_timestamp();
+
+-- name: btree_gist
+SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'btree_gist')
+    OR EXISTS (SELECT FROM pg_extension WHERE extname = 'btree_gist');
+
+-- name: rights
+SELECT has_database_privilege(current_database(), 'CREATE') AS may_create,
+       r.rolcreaterole OR r.rolsuper AS may_create_roles
+FROM pg_roles r WHERE r.rolname = current_user;
