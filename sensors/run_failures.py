@@ -15,7 +15,9 @@ from prepaid_pipeline.resources import Database
 def run_failures(context: dg.RunFailureSensorContext, database: Database) -> None:
     """Nothing is lost by a failed run: every step does what is missing when it is asked again."""
     run = context.dagster_run
-    error = context.failure_event.message or "no message"
+    causes = [event.step_failure_data.error for event in context.get_step_failure_events()]
+    said = [(error.cause or error).message.strip() for error in causes if error is not None]
+    error = " ".join([context.failure_event.message or "no message", *said])
     context.log.error(f"{run.job_name} failed (run {run.run_id}): {error}")
     send_alert(
         database.settings(),

@@ -1,6 +1,8 @@
 """The real code location on the test's database, as the daemon would load it."""
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -20,3 +22,27 @@ def location(
     for name in ("PREPAID_SMTP_URL", "PREPAID_ALERT_TO", "PREPAID_TIMEZONE"):
         monkeypatch.delenv(name, raising=False)
     return build_defs().get_repository_def()
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
+@pytest.fixture
+def evaluate(
+    location: dg.RepositoryDefinition, instance: dg.DagsterInstance
+) -> Callable[..., Any]:
+    """A sensor's tick as the daemon makes it: with the location's own resources, then closed."""
+
+    def evaluate(name: str, cursor: str | None = None) -> Any:
+        with dg.build_sensor_context(
+            instance=instance,
+            cursor=cursor,
+            repository_def=location,
+            resources=location.get_top_level_resources(),
+        ) as context:
+            return location.get_sensor_def(name).evaluate_tick(context)
+
+    return evaluate
