@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from prepaid_pipeline.report.versions import Version
 from prepaid_pipeline.revenue import closes_on, last_day
+from prepaid_pipeline.rules import KINDS
 
 # Raised when a field changes its meaning or goes away; new fields do not change it.
 SCHEMA = "prepaid-monthly-report/1"
@@ -73,6 +74,7 @@ def _environment() -> Environment:
         "per_cent": per_cent,
         "share": share,
         "widest": widest,
+        "by_plan": by_plan,
     }
     return environment
 
@@ -122,3 +124,17 @@ def share(part: str | int | Decimal, whole: str | int | Decimal) -> Decimal:
 def widest(movements: Sequence[dict[str, Any]]) -> Decimal:
     """The largest amount among the movements, whichever way: the length of a full bar."""
     return max(abs(Decimal(movement["amount"])) for movement in movements)
+
+
+def by_plan(activations: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row per plan with the number of each kind and the net amount, and a last one for all."""
+    rows = []
+    for key in (*dict.fromkeys(a["plan_code"] for a in activations), None):
+        of_plan = [a for a in activations if key in (a["plan_code"], None)]
+        row = {
+            "name": of_plan[0]["name"] if key is not None else "All plans",
+            "net_amount": sum(Decimal(a["net_amount"]) for a in of_plan),
+            **{kind: sum(a["plans"] for a in of_plan if a["kind"] == kind) for kind in KINDS},
+        }
+        rows.append(row)
+    return rows

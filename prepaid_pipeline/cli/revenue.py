@@ -1,0 +1,93 @@
+"""``prepaid backfill`` and ``prepaid report``."""
+
+import shutil
+import sys
+from datetime import date
+
+import click
+from sqlalchemy import Engine
+
+from prepaid_pipeline.cli.common import (
+    MONTH,
+    as_of_option,
+    business_date,
+    echo_json,
+    json_option,
+    with_database,
+)
+from prepaid_pipeline.errors import UnknownThing
+from prepaid_pipeline.report.pages import count, money
+from prepaid_pipeline.report.store import Store
+from prepaid_pipeline.report.versions import load
+from prepaid_pipeline.settings import Settings
+
+
+@click.command("backfill")
+@click.argument("first", metavar="FROM", type=MONTH)
+@click.argument("last", metavar="TO", type=MONTH)
+@as_of_option
+@json_option
+@with_database
+def backfill_command(
+    first: date, last: date, as_of: date | None, as_json: bool, settings: Settings, engine: Engine
+) -> None:
+    """Materialise MRR and reports of the months FROM to TO (YYYY-MM), as one Dagster run.
+
+    The running month is measured on the business date. A check that fails leaves the last good
+    figures in place.
+    """
+    from prepaid_pipeline import backfill
+    from prepaid_pipeline.definitions import build_defs
+    from prepaid_pipeline.revenue import Span
+
+    span = Span(first, last, business_date(as_of, settings))
+    outcome = backfill.run(build_defs(), settings, span, _progress)
+    _progress("")
+    for failure in outcome.failed_checks:
+        click.echo(failure, err=True)
+    if outcome.failed_checks:
+        click.echo(f"prepaid: nothing was published for {span}.", err=True)
+        sys.exit(1)
+    with engine.connect() as connection:
+        report = load(connection, last, last)[-1]
+    path = Store.of(settings).path(last, "html")
+    if as_json:
+        figures = {"month": f"{last:%Y-%m}", "run_id": outcome.run_id, "report": str(path)}
+        echo_json({**figures, "version": report.version, "currencies": report.figures})
+        return
+    for f in report.figures or ():
+        click.echo(
+            f"MRR of {last:%Y-%m}: {money(f['mrr'])} {f['currency']}"
+            f" over {count(f['active_plans'])} active plans"
+        )
+    if not report.figures:
+        click.echo(f"Nothing is active in {last:%Y-%m}.")
+    click.echo(f"Report ({report.name}): {path}")
+
+
+@click.command("report")
+@click.argument("month", type=MONTH)
+@with_database
+def report_command(month: date, settings: Settings, engine: Engine) -> None:
+    """Print the path of a month's report (YYYY-MM), its latest version."""
+    path = Store.of(settings).path(month, "html")
+    if path.is_file():
+        click.echo(path)
+        return
+    with engine.connect() as connection:
+        known = bool(load(connection, month, month))
+    if known:
+        raise UnknownThing(
+            f"the report of {month:%Y-%m} is in the database but not in {path.parent}:"
+            f" 'prepaid backfill {month:%Y-%m} {month:%Y-%m}' writes it again"
+        )
+    raise UnknownThing(
+        f"there is no report of {month:%Y-%m}: 'prepaid backfill {month:%Y-%m} {month:%Y-%m}'"
+        " makes it"
+    )
+
+
+def _progress(what: str) -> None:
+    if sys.stderr.isatty():
+        line = what.partition("\n")[0][: shutil.get_terminal_size().columns - 1]
+        click.echo(f"\r\033[K{line}", nl=False, err=True)
