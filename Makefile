@@ -1,0 +1,56 @@
+# python3 (3.11 or newer) and make are all that is needed; everything else goes into .venv.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin
+PIP := $(RUN)/python -m pip --disable-pip-version-check install --quiet --constraint requirements.lock
+PROCESSES ?= 2
+
+.PHONY: install demo test test-long up lint bench help
+
+help:
+	@echo "make install    the product in .venv, so that .venv/bin/prepaid works"
+	@echo "make demo       sample data through the whole process, to an opened report"
+	@echo "make up         Dagster UI and daemon on the embedded database, until Ctrl-C"
+	@echo "make test       the tests; make test-long: those that take minutes too"
+	@echo "make lint       format, style, types, module dependencies"
+	@echo "make bench      how fast it is, against plain SQL that writes the same rows"
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "$(PYTHON) is too old: Python 3.11 or newer is needed (make install PYTHON=python3.12)."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "python3-venv is missing. Install it (Debian, Ubuntu: apt-get install python3-venv), then again."; exit 1; }
+	test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(PIP) --editable '.[test]'
+	@touch $@
+
+$(VENV)/.installed-lint: $(VENV)/.installed
+	$(PIP) --editable '.[test,lint]'
+	@touch $@
+
+demo: install
+	$(RUN)/prepaid demo
+
+up: install
+	@exec $(RUN)/prepaid up
+
+test: $(VENV)/.installed-test
+	$(RUN)/python -m pytest -n $(PROCESSES) -m "not long"
+
+test-long: $(VENV)/.installed-test
+	$(RUN)/python -m pytest -n $(PROCESSES)
+
+lint: $(VENV)/.installed-lint
+	$(RUN)/ruff check
+	$(RUN)/ruff format --check
+	$(RUN)/mypy
+	$(RUN)/lint-imports --no-logo
+
+bench: install
+	$(RUN)/python -m benchmarks.renewals
