@@ -16,9 +16,7 @@ def location(
     database_url: URL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> dg.RepositoryDefinition:
     monkeypatch.setenv("PREPAID_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv(
-        "PREPAID_DATABASE_URL", database_url.render_as_string(hide_password=False)
-    )
+    monkeypatch.setenv("PREPAID_DATABASE_URL", database_url.render_as_string(hide_password=False))
     for name in ("PREPAID_SMTP_URL", "PREPAID_ALERT_TO", "PREPAID_TIMEZONE"):
         monkeypatch.delenv(name, raising=False)
     return build_defs().get_repository_def()
@@ -31,9 +29,7 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 
 @pytest.fixture
-def evaluate(
-    location: dg.RepositoryDefinition, instance: dg.DagsterInstance
-) -> Callable[..., Any]:
+def evaluate(location: dg.RepositoryDefinition, instance: dg.DagsterInstance) -> Callable[..., Any]:
     """A sensor's tick as the daemon makes it: with the location's own resources, then closed."""
 
     def evaluate(name: str, cursor: str | None = None) -> Any:

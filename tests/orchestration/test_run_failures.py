@@ -61,5 +61,3 @@ def test_without_an_address_it_is_logged_only(
     run_id = fail_a_run(location, instance, evaluate)
     assert not (tmp_path / "home" / "mail").exists()
     assert f"open_renewals failed (run {run_id})" in capsys.readouterr().err
-
-

@@ -51,9 +51,7 @@ def test_the_ticks_own_local_day(
 
 # In Cairo the clocks go from 00:00 to 01:00 when summer time begins: 00:10 does not exist then.
 @pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "America/Los_Angeles", "Africa/Cairo"])
-def test_once_for_every_day_soon_after_it_began(
-    monkeypatch: pytest.MonkeyPatch, zone: str
-) -> None:
+def test_once_for_every_day_soon_after_it_began(monkeypatch: pytest.MonkeyPatch, zone: str) -> None:
     monkeypatch.setenv("PREPAID_TIMEZONE", zone)
     location = build_defs().get_repository_def()
     for name in DAILY:

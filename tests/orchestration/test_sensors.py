@@ -33,9 +33,7 @@ Tick = Callable[[str], list[str] | str]
 
 
 @pytest.fixture
-def tick(
-    evaluate: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
-) -> Tick:
+def tick(evaluate: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> Tick:
     """What the daemon gets: the names of the jobs asked for, or the reason for asking for none."""
     monkeypatch.setattr(Settings, "today", lambda _: TODAY)
 
@@ -148,7 +146,8 @@ def test_back_off_after_failures(
         if isinstance(answer, list):
             return False
         assert re.fullmatch(
-            r"purchases waiting; open_renewals failed lately, next try at \d\d:\d\d:\d\d UTC", answer
+            r"purchases waiting; open_renewals failed lately, next try at \d\d:\d\d:\d\d UTC",
+            answer,
         )
         return True
 
