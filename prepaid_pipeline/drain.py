@@ -74,9 +74,7 @@ def _one_round(
     )  # fmt: skip
 
 
-def _through(
-    engine: Engine, queue: str, context: Context, progress: Progress
-) -> tuple[int, int]:
+def _through(engine: Engine, queue: str, context: Context, progress: Progress) -> tuple[int, int]:
     finished = held = 0
     for batch_id in process.claim_all(engine, queue, context):
         results = process.run_batch(engine, queue, batch_id, context)

@@ -20,13 +20,13 @@ def _through(queue: str, batches: dg.DynamicOutput[int]) -> None:
         batches = batches.map(STEP_OPS[step])  # type: ignore[attr-defined]
 
 
-@dg.graph(description="Steps 0-5: from a plan that is due to an invoice that waits for its payment.")
+@dg.graph(description="Steps 0-5: from a due plan to an invoice that waits for its payment.")
 def open_renewals_graph() -> None:
     """Steps 0-5."""
     _through("open_renewals", open_service_plans())
 
 
-@dg.graph(description="Steps 6-11: from a cleared payment to an active, provisioned, confirmed plan.")
+@dg.graph(description="Steps 6-11: from a cleared payment to an active, confirmed plan.")
 def settle_renewals_graph() -> None:
     """Steps 6-11."""
     _through("settle_renewals", claim_verified_plans())

@@ -34,7 +34,8 @@ _DATA_ERRORS = ("22", "23", "P0")
 class Context:
     """What a run is about: the business date, the window around it, and who asks.
 
-    ``grace_days`` and ``lead_days`` are calendar days. ``actor`` and ``run_id`` go to the audit log.
+    ``grace_days`` and ``lead_days`` are calendar days. ``actor`` and ``run_id`` are for the audit
+    log.
     """
 
     as_of: date
@@ -253,7 +254,7 @@ def _bounds(ids: range) -> dict[str, int]:
 
 
 def _halving(attempt: Callable[[S], T], alone: Callable[[S, str], T], rows: S) -> T:
-    """``attempt`` on rows; when the data of one breaks it, on the halves, until that one is alone."""
+    """``attempt`` on rows; when the data of one breaks it, on halves, until that one is alone."""
     try:
         return attempt(rows)
     except DBAPIError as error:

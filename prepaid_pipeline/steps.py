@@ -59,16 +59,14 @@ def open_service_plans(
 
 @dg.op(
     out=dg.DynamicOut(int),
-    description="Claims the plans whose record is matched and whose payment is approved, in batches.",
+    description="Claims, in batches, plans whose record is matched and whose payment is approved.",
     tags={"dagster/kind": "sql"},
 )
 def claim_verified_plans(
     context: dg.OpExecutionContext, config: BusinessDate, database: Database
 ) -> Iterator[dg.DynamicOutput[int]]:
     """What starts steps 6-11."""
-    yield from _claims(
-        context, database, "settle_renewals", config.context(context, database)
-    )
+    yield from _claims(context, database, "settle_renewals", config.context(context, database))
 
 
 def _step(name: str, script: str) -> dg.OpDefinition:

@@ -36,4 +36,7 @@ def sign_offs(
     requests = [answer for answer in answers if isinstance(answer, dg.RunRequest)]
     reasons = [answer.skip_message for answer in answers if isinstance(answer, dg.SkipReason)]
     # Dagster takes run requests or one skip reason from a tick, not both.
-    yield from requests or [dg.SkipReason("; ".join(filter(None, reasons)))]
+    if requests:
+        yield from requests
+    else:
+        yield dg.SkipReason("; ".join(filter(None, reasons)))

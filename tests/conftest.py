@@ -57,7 +57,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[URL]:
 @contextmanager
 def _fresh_database(cluster: URL) -> Iterator[URL]:
     name = f"test_{uuid.uuid4().hex[:16]}"
-    _execute(cluster, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY file_copy")
+    _execute(cluster, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
     yield cluster.set(database=name)
     _execute(cluster, f"DROP DATABASE {name} WITH (FORCE)")
 
@@ -85,7 +85,6 @@ def settings(database_url: URL, tmp_path: Path) -> Settings:
             "PREPAID_DATABASE_URL": database_url.render_as_string(hide_password=False),
         }
     )
-
 
 
 @pytest.fixture

@@ -52,8 +52,9 @@ class World:
                  currency: str = "USD", tax_exempt: bool = False) -> int:  # fmt: skip
         self._count += 1
         return self.sql(
-            "INSERT INTO prepaid.customers (customer_ref, name, email, country, currency, tax_exempt)"
-            " VALUES (:ref, :name, :email, :country, :currency, :exempt) RETURNING customer_id",
+            "INSERT INTO prepaid.customers (customer_ref, name, email, country, currency,"
+            " tax_exempt) VALUES (:ref, :name, :email, :country, :currency, :exempt)"
+            " RETURNING customer_id",
             ref=f"C{self._count}", name=f"Customer {self._count}", email=email, country=country,
             currency=currency, exempt=tax_exempt,
         )  # fmt: skip
@@ -91,12 +92,14 @@ class World:
 
     def subscription(self, customer: int, plan: int, started_on: date = TODAY,
                      auto_renew: bool = True, price: str | None = None,
-                     cancelled_on: date | None = None, addons: tuple[int, ...] = ()) -> int:  # fmt: skip
+                     cancelled_on: date | None = None,
+                     addons: tuple[int, ...] = ()) -> int:  # fmt: skip
         self._count += 1
         subscription_id = self.sql(
             "INSERT INTO prepaid.subscriptions (subscription_ref, customer_id, plan_id, started_on,"
-            " anchor_date, auto_renew, price, cancelled_on) VALUES (:ref, :customer, :plan, :started,"
-            " :started, :renew, CAST(:price AS numeric), :cancelled) RETURNING subscription_id",
+            " anchor_date, auto_renew, price, cancelled_on) VALUES (:ref, :customer, :plan,"
+            " :started, :started, :renew, CAST(:price AS numeric), :cancelled)"
+            " RETURNING subscription_id",
             ref=f"S{self._count}", customer=customer, plan=plan, started=started_on,
             renew=auto_renew, price=price, cancelled=cancelled_on,
         )  # fmt: skip
@@ -106,7 +109,8 @@ class World:
         return subscription_id
 
     def term(self, subscription: int, start: date, end: date, status: str = "Active",
-             anchor: date | None = None, previous: int | None = None, price: str = "10.00") -> int:  # fmt: skip
+             anchor: date | None = None, previous: int | None = None,
+             price: str = "10.00") -> int:  # fmt: skip
         """A term of imported history."""
         return self.sql(
             "INSERT INTO prepaid.service_plans (subscription_id, customer_id, plan_id,"
@@ -136,6 +140,10 @@ class World:
         process.open_service_plans(self.engine, at)
         for batch_id in process.claim_all(self.engine, "open_renewals", at):
             process.run_batch(self.engine, "open_renewals", batch_id, at)
+        return self.plans()
+
+    def plans(self) -> list[int]:
+        """The ids of all plans that the pipeline opened."""
         return [
             row[0]
             for row in self.rows(

@@ -69,7 +69,7 @@ def echo_json(value: object) -> None:
 
 
 def echo_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> None:
-    """Print rows as columns under their titles (``columns``: key -> title); numbers to the right."""
+    """Print rows under their titles (``columns``: key -> title); numbers to the right."""
     cells = [[_show(row[key]) for key in columns] for row in rows]
     widths = [
         max(len(title), *(len(line[i]) for line in cells)) if cells else len(title)
@@ -96,5 +96,3 @@ def _plain(value: object) -> str:
     if isinstance(value, date | datetime):
         return value.isoformat()
     return str(value)
-
-

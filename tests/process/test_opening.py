@@ -27,8 +27,9 @@ def test_the_window_of_grace_and_lead_days(world: World, days: int, due: int) ->
 
 
 @pytest.mark.parametrize(
-    ("term_days", "days", "due"), [(7, 3, 1), (7, 4, 0), (7, -3, 1), (7, -4, 0), (30, 7, 1), (1, 0, 1)]
-)  # fmt: skip
+    ("term_days", "days", "due"),
+    [(7, 3, 1), (7, 4, 0), (7, -3, 1), (7, -4, 0), (30, 7, 1), (1, 0, 1)],
+)
 def test_lead_and_grace_of_terms_in_days_are_half_the_term_at_most(
     world: World, term_days: int, days: int, due: int
 ) -> None:

@@ -70,9 +70,7 @@ def test_every_step_run_twice_changes_nothing_more(
     assert finish(due) == undisturbed
 
 
-def test_two_workers_at_once_end_as_one(
-    due: World, undisturbed: dict[str, list[str]]
-) -> None:
+def test_two_workers_at_once_end_as_one(due: World, undisturbed: dict[str, list[str]]) -> None:
     _side_by_side(lambda at: due.open(at))
     due.pay_and_approve(*(plan for plan in due.open() if not due.holds(plan)))
     _side_by_side(lambda at: due.settle(at))

@@ -141,9 +141,7 @@ def test_pending_and_unknown_words_wait_and_success_supersedes_them(
     ]
 
 
-def test_the_same_event_again_is_dropped_another_content_is_parked(
-    world: World, plan: int
-) -> None:
+def test_the_same_event_again_is_dropped_another_content_is_parked(world: World, plan: int) -> None:
     number = world.invoice(plan)
     event = {"provider_ref": "p1", "occurred_at": "2026-11-02T10:00Z"}
     assert world.record(number, "10.73", **event) is not None

@@ -1,4 +1,4 @@
-"""Step 3: taxes per (tax class, rate) group, rounded half up once, allocated by largest remainder."""
+"""Step 3: tax per (class, rate) group, rounded half up once, allocated by largest remainder."""
 
 import json
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
@@ -103,13 +103,10 @@ def many_classes(module_world: World) -> World:
 
 
 @hypothesis_settings(
-    max_examples=60, deadline=None,
+    max_examples=60,
+    deadline=None,
 )
-@given(
-    lines=st.lists(
-        st.tuples(_amount, st.sampled_from(sorted(_RATES))), min_size=1, max_size=8
-    )
-)
+@given(lines=st.lists(st.tuples(_amount, st.sampled_from(sorted(_RATES))), min_size=1, max_size=8))
 def test_line_taxes_add_up_to_the_group_tax(
     many_classes: World, lines: list[tuple[Decimal, str]]
 ) -> None:

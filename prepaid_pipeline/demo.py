@@ -1,0 +1,132 @@
+"""Three weeks of November 2026 at a company with 300 customers, through all 13 steps.
+
+Nothing here is a short cut: files are imported, records land in ``transactions``, people decide
+through the functions that the sign-off tables use, and the pipeline drains what is ready.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine
+
+from prepaid_pipeline import database, migrations, people, queries, up_lock
+from prepaid_pipeline.drain import drain
+from prepaid_pipeline.errors import NotAllowed
+from prepaid_pipeline.importer.loading import import_directory
+from prepaid_pipeline.process import Context
+from prepaid_pipeline.settings import Settings
+
+SAMPLE = Path(__file__).parent / "sample"
+DAYS = tuple(date(2026, 11, day) for day in (1, 3, 6, 9, 12, 16, 20))
+FINANCE, CUSTOMER_SUCCESS = "demo_finance", "demo_customer_success"
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How many plans the pipeline opened ended in which way."""
+
+    outcome: str
+    plans: int
+
+
+def start_clean(settings: Settings) -> None:
+    """Make an empty, migrated database that is marked as the demo's.
+
+    Raises NotAllowed when the database holds data that is not the demo's, or when a daemon works
+    on it.
+    """
+    engine = database.engine(settings)
+    try:
+        if (by := up_lock.holder(engine)) is not None:
+            raise NotAllowed(f"The demo starts anew and 'prepaid up' is at work ({by}): stop it.")
+        if _ask(engine, "is_demo"):
+            _do(engine, "forget")
+        migrations.upgrade(engine)
+        if not _ask(engine, "is_empty"):
+            raise NotAllowed(
+                "The database holds data that is not the demo's, so the demo leaves it alone."
+                " Set PREPAID_HOME or PREPAID_DATABASE_URL to another place for it."
+            )
+        _do(engine, "mark")
+    finally:
+        engine.dispose()
+
+
+def play(engine: Engine, settings: Settings, say: Say) -> None:
+    """Import the sample and let the days pass. Mails are files, whatever PREPAID_SMTP_URL says."""
+    settings = replace(settings, smtp_url=None)
+    reports = import_directory(engine, SAMPLE, as_of=DAYS[0], grace_days=settings.grace_days)
+    say(f"imported {sum(report.rows for report in reports)} rows of {len(reports)} files")
+    people.add(engine, FINANCE, "finance")
+    people.add(engine, CUSTOMER_SUCCESS, "customer_success")
+    for as_of in DAYS:
+        context = Context.of(settings, as_of, actor="prepaid demo")
+        opened = drain(engine, settings, context)
+        _deliver_records(engine, context)
+        matched = drain(engine, settings, context)
+        decided = _decide(engine, context)
+        settled = drain(engine, settings, context)
+        say(
+            f"{as_of}: {opened.opened} opened, {opened.invoiced} invoiced,"
+            f" {matched.records.get('matched', 0)} payments matched,"
+            f" {decided} decisions, {settled.settled} activated,"
+            f" {settled.mails_sent} confirmations sent"
+        )
+
+
+def outcomes(engine: Engine) -> list[Outcome]:
+    """What became of the plans that the pipeline opened."""
+    with engine.connect() as connection:
+        rows = queries.statement("demo/state", "outcomes").execute(connection, {})
+        return [Outcome(row.outcome, row.plans) for row in rows]
+
+
+def _deliver_records(engine: Engine, context: Context) -> None:
+    with engine.begin() as connection:
+        deliver = queries.statement("demo/day", "deliver_records")
+        deliver.execute(connection, {"as_of": context.as_of})
+
+
+def _decide(engine: Engine, context: Context) -> int:
+    """Finance rejects two doubtful payments, approves the rest, and clears up an earlier one."""
+    for row in _day(engine, "rejected", context):
+        people.release(engine, FINANCE, row.service_plan_id, "cleared up with the customer")
+    doubted = [row.task_id for row in _day(engine, "doubted", context)]
+    decisions = 0
+    if doubted:
+        reason = "The account holder's name is not the customer's"
+        decisions += people.decide(engine, FINANCE, doubted, "reject", reason)
+    with engine.connect() as connection:
+        rows = queries.statement("cli/tasks", "agreeing").execute(connection, {})
+        agreeing = [row.task_id for row in rows]
+    if agreeing:
+        decisions += people.decide(engine, FINANCE, agreeing, "approve", None)
+    checks = list(_day(engine, "quality", context))
+    passing = [row.task_id for row in checks if row.passes]
+    failing = [row.task_id for row in checks if not row.passes]
+    if passing:
+        decisions += people.decide(engine, CUSTOMER_SUCCESS, passing, "approve", None)
+    if failing:
+        reason = "The streaming login is refused"
+        decisions += people.decide(engine, CUSTOMER_SUCCESS, failing, "reject", reason)
+    return decisions
+
+
+def _day(engine: Engine, part: str, context: Context) -> list[Any]:
+    with engine.connect() as connection:
+        statement = queries.statement("demo/day", part)
+        return list(statement.execute(connection, {"as_of": context.as_of}))
+
+
+def _ask(engine: Engine, part: str) -> bool:
+    with engine.connect() as connection:
+        return bool(queries.statement("demo/state", part).execute(connection, {}).scalar_one())
+
+
+def _do(engine: Engine, part: str) -> None:
+    with engine.begin() as connection:
+        queries.statement("demo/state", part).execute(connection, {})
