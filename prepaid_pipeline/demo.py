@@ -85,6 +85,14 @@ def outcomes(engine: Engine) -> list[Outcome]:
         return [Outcome(row.outcome, row.plans) for row in rows]
 
 
+def mrr(engine: Engine) -> list[dict[str, Any]]:
+    """MRR and active plans per currency in the demo's last month, rounded to the currency."""
+    with engine.connect() as connection:
+        params = {"month": DAYS[-1].replace(day=1)}
+        rows = queries.statement("demo/state", "mrr").execute(connection, params)
+        return [dict(row._mapping) for row in rows]
+
+
 def _deliver_records(engine: Engine, context: Context) -> None:
     with engine.begin() as connection:
         deliver = queries.statement("demo/day", "deliver_records")

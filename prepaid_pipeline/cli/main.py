@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+import warnings
 
 import click
 
@@ -53,6 +54,8 @@ def prepaid() -> None:
 
 def main() -> None:
     """Run the command; exit 0, 1 (failed) or 2 (wrong usage)."""
+    # What Dagster says of its own parameters is nothing that the reader of a command can act on.
+    warnings.filterwarnings("ignore", module=r"dagster\b")
     try:
         # In this mode click returns the code of an Exit instead of leaving with it.
         code = prepaid(standalone_mode=False)

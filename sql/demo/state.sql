@@ -32,3 +32,8 @@ LEFT JOIN LATERAL (SELECT h.reason_code FROM prepaid.holds h
                    ORDER BY h.hold_id LIMIT 1) h ON true
 WHERE p.origin = 'pipeline'
 GROUP BY 1 ORDER BY 1;
+
+-- name: mrr
+SELECT m.currency, round(sum(m.mrr), c.exponent) AS mrr, sum(m.active_plans) AS plans
+FROM revenue.mrr m JOIN prepaid.currencies c USING (currency)
+WHERE m.month = :month GROUP BY m.currency, c.exponent ORDER BY m.currency;
