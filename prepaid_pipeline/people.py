@@ -1,8 +1,9 @@
 """People: each is a database role in a team, so that who decided comes from the database."""
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from prepaid_pipeline import queries
@@ -11,33 +12,50 @@ from prepaid_pipeline.errors import NotAllowed, UnknownThing
 
 TEAMS = ("finance", "customer_success", "leadership", "engineering")
 _NAME_LIMIT = 63  # PostgreSQL's NAMEDATALEN - 1, in bytes
+# Two commands made the same role, or put it into the same team, at the same moment.
+_MADE_MEANWHILE = ("42710", "23505", "XX000")
 _PAYMENT_WORDS = {"approve": "approved", "reject": "rejected"}
 _QUALITY_WORDS = {"approve": "passed", "reject": "failed"}
 
 
 def add(engine: Engine, name: str, team: str) -> bool:
-    """Make a person's role (NOLOGIN) and put it into a team; False if the role was there already.
+    """Make a person's role (NOLOGIN) and put it into a team; False if it was in that team already.
 
-    Raises NotAllowed for a name that is a team, reserved, too long, or a superuser's.
+    Raises NotAllowed for a name that is reserved, too long, not printable, a superuser's or the
+    pipeline's own, and in the database's own words if its user may not make roles.
     """
     if name in TEAMS or name.startswith("pg_") or name in ("none", "public", ""):
         raise NotAllowed(f"{name!r} cannot be a person's name: it is reserved")
+    if not name.isprintable() or name != name.strip():
+        raise NotAllowed(f"{name!r} cannot be a person's name: blank at an end, or not printable")
     if len(name.encode()) > _NAME_LIMIT:
         raise NotAllowed(f"{name!r} is too long: at most {_NAME_LIMIT} bytes")
+    try:
+        return _add(engine, name, team)
+    except DBAPIError as error:
+        if sqlstate(error) not in _MADE_MEANWHILE:
+            raise refusal(error) from error
+    return _add(engine, name, team)
+
+
+def _add(engine: Engine, name: str, team: str) -> bool:
+    params = {"name": name, "team": team}
     with transaction(engine, actor="prepaid user add") as connection:
         quote = connection.dialect.identifier_preparer.quote_identifier
-        known = queries.statement("cli/users", "role").execute(connection, {"name": name}).first()
-        if known is not None and known.rolsuper:
-            raise NotAllowed(f"{name!r} is a database superuser and cannot be a person in a team")
+        known = queries.statement("cli/users", "role").execute(connection, params).first()
+        if known is not None and (known.rolsuper or known.is_own):
+            owner = "a database superuser" if known.rolsuper else "the pipeline's own user"
+            raise NotAllowed(f"{name!r} is {owner} and cannot be a person in a team")
+        if known is not None and known.in_team:
+            return False
         if known is None:
             connection.exec_driver_sql(f"CREATE ROLE {quote(name)} NOLOGIN")
             # The command line decides as this person: it may take the role, not inherit from it.
             inherit = " WITH INHERIT FALSE" if _version(connection) >= 160000 else ""
             connection.exec_driver_sql(f"GRANT {quote(name)} TO CURRENT_USER{inherit}")
         connection.exec_driver_sql(f"GRANT {quote(team)} TO {quote(name)}")
-        added = queries.statement("cli/users", "note_added")
-        added.execute(connection, {"name": name, "team": team})
-    return known is None
+        queries.statement("cli/users", "note_added").execute(connection, params)
+    return True
 
 
 def decide(engine: Engine, person: str, tasks: list[int], word: str, note: str | None) -> int:
@@ -55,40 +73,46 @@ def decide(engine: Engine, person: str, tasks: list[int], word: str, note: str |
     quality = [task for task in tasks if kinds[task].startswith("quality")]
     payments = [task for task in tasks if not kinds[task].startswith("quality")]
     work = [(payments, _PAYMENT_WORDS[word]), (quality, _QUALITY_WORDS[word])]
-    try:
-        with acting_as(engine, person) as connection:
-            for chosen, decision in work:
-                if chosen:
-                    params = {"tasks": chosen, "decision": decision, "note": note}
-                    result = queries.statement("cli/tasks", "decide").execute(connection, params)
-                    recorded += result.scalar_one()
-    except DBAPIError as error:
-        raise refusal(error, person) from error
+    with _acting(engine, person) as connection:
+        for chosen, decision in work:
+            if chosen:
+                params = {"tasks": chosen, "decision": decision, "note": note}
+                result = queries.statement("cli/tasks", "decide").execute(connection, params)
+                recorded += result.scalar_one()
     return recorded
 
 
 def release(engine: Engine, person: str, plan: int, note: str) -> int:
     """Release all holds of a plan under a person's name; how many there were."""
+    with _acting(engine, person) as connection:
+        params = {"plan": plan, "note": note}
+        released = queries.statement("cli/held", "release").execute(connection, params)
+        return int(released.scalar_one())
+
+
+@contextmanager
+def _acting(engine: Engine, person: str) -> Iterator[Connection]:
+    with engine.connect() as connection:
+        asked = {"name": person, "teams": list(TEAMS)}
+        known = queries.statement("cli/users", "is_person").execute(connection, asked)
+        if not known.scalar_one():
+            raise UnknownThing(
+                f"there is no person {person!r}: add them with 'prepaid user add {person} --team …'"
+            )
     try:
         with acting_as(engine, person) as connection:
-            params = {"plan": plan, "note": note}
-            released = queries.statement("cli/held", "release").execute(connection, params)
-            return int(released.scalar_one())
+            yield connection
     except DBAPIError as error:
-        raise refusal(error, person) from error
+        raise refusal(error) from error
 
 
-def refusal(error: DBAPIError, person: str) -> Exception:
+def refusal(error: DBAPIError) -> Exception:
     """A database error as one that the person can act on; others stay what they are."""
     state, reason = sqlstate(error), str(error.orig).splitlines()[0]
-    if state == "22023" and "role" in reason:
-        return UnknownThing(
-            f"there is no person {person!r}: add them with 'prepaid user add {person} --team …'"
-        )
     if state.startswith("P0") or state == "42501":
         return NotAllowed(reason)
     return error
 
 
-def _version(connection: Any) -> int:
+def _version(connection: Connection) -> int:
     return int(connection.exec_driver_sql("SHOW server_version_num").scalar_one())

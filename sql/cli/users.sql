@@ -1,7 +1,17 @@
--- People are database roles; the statements that make them are in people.py (names cannot be parameters).
+-- People are database roles; the statements that make them are in people.py, as a name of a role
+-- cannot be a parameter.
 
 -- name: role
-SELECT rolsuper, rolcanlogin FROM pg_roles WHERE rolname = :name;
+SELECT rolsuper, rolname = session_user AS is_own, pg_has_role(oid, :team, 'MEMBER') AS in_team
+FROM pg_roles WHERE rolname = :name;
+
+-- name: is_person
+-- A decision is a person's: not a team's, not the database owner's, and 'none' is no role at all.
+SELECT EXISTS (
+    SELECT FROM pg_roles r
+    WHERE r.rolname = :name AND NOT r.rolsuper AND r.rolname <> ALL (CAST(:teams AS text[]))
+      AND EXISTS (SELECT FROM unnest(CAST(:teams AS text[])) team
+                  WHERE pg_has_role(r.oid, team, 'MEMBER')));
 
 -- name: note_added
 INSERT INTO prepaid.audit_log (event, entity, after, detail, actor)

@@ -9,6 +9,8 @@ DECLARE
     recorded integer;
     refused record;
 BEGIN
+    -- In a session of one's own prepaid.actor could say anything: the audit log names the person.
+    PERFORM set_config('prepaid.actor', person, true);
     PERFORM FROM prepaid.tasks k WHERE k.task_id = ANY (task_ids) ORDER BY k.task_id FOR UPDATE;
 
     SELECT asked.task_id, k.kind,
@@ -22,7 +24,7 @@ BEGIN
                 THEN format('the decision must be %s, not %s',
                     CASE WHEN k.kind LIKE 'payment%' THEN 'approved or rejected'
                          ELSE 'passed or failed' END, coalesce(quote_literal(new_decision), 'empty'))
-            WHEN new_decision IN ('rejected', 'failed') AND coalesce(btrim(new_note), '') = ''
+            WHEN new_decision IN ('rejected', 'failed') AND coalesce(new_note, '') !~ '\S'
                 THEN format('%s needs a note that says why', new_decision)
             WHEN i.status <> 'Open' AND k.kind = 'payment_verification'
                 THEN format('invoice %s is already %s', i.invoice_number, i.status)
@@ -38,7 +40,7 @@ BEGIN
        OR new_decision IS NULL
        OR new_decision NOT IN ('approved', 'rejected', 'passed', 'failed')
        OR (k.kind LIKE 'payment%') <> (new_decision IN ('approved', 'rejected'))
-       OR new_decision IN ('rejected', 'failed') AND coalesce(btrim(new_note), '') = ''
+       OR new_decision IN ('rejected', 'failed') AND coalesce(new_note, '') !~ '\S'
        OR i.status <> 'Open' AND k.kind = 'payment_verification'
        OR k.closed_at IS NOT NULL
     ORDER BY asked.task_id LIMIT 1;
@@ -91,9 +93,10 @@ BEGIN
             OR pg_has_role(person, 'engineering', 'USAGE')) THEN
         RAISE EXCEPTION '% may not release holds: not in finance, customer_success or engineering', person;
     END IF;
-    IF coalesce(btrim(release_note), '') = '' THEN
+    IF coalesce(release_note, '') !~ '\S' THEN
         RAISE EXCEPTION 'releasing a hold needs a note that says what was done';
     END IF;
+    PERFORM set_config('prepaid.actor', person, true);
     rejected := EXISTS (SELECT FROM prepaid.holds h WHERE h.service_plan_id = plan
         AND h.reason_code = 'payment_rejected' AND h.released_at IS NULL);
     IF rejected AND NOT pg_has_role(person, 'finance', 'USAGE') THEN
