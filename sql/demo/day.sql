@@ -6,7 +6,7 @@
 -- wrong amount, one is announced as pending first, and one never pays.
 INSERT INTO prepaid.transactions
     (provider, provider_ref, invoice_number, amount, currency, status, occurred_at, customer_ref)
-SELECT 'demo bank', format('%s-%s', i.invoice_number, word.place), i.invoice_number,
+SELECT 'demo bank', 'pay-' || i.invoice_id, i.invoice_number,
        i.total + CASE fate WHEN 3 THEN 1 ELSE 0 END, i.currency, word.status,
        CAST(:as_of AS timestamp) + make_interval(hours => 8 + word.place), c.customer_ref
 FROM prepaid.invoices i
