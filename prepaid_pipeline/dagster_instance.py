@@ -7,7 +7,7 @@ from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError
 
 from prepaid_pipeline import database, queries
-from prepaid_pipeline.errors import DatabaseNotReady
+from prepaid_pipeline.errors import DatabaseNotReady, SettingError
 from prepaid_pipeline.settings import Settings
 
 SCHEMA = "dagster"
@@ -37,7 +37,8 @@ def prepare_dagster_home(settings: Settings) -> dict[str, str]:
     """Write dagster.yaml, make the storage's schema, and return the environment Dagster needs.
 
     The environment names everything absolutely: Dagster's processes work in another directory.
-    Starts the embedded server if that is the database. Raises DatabaseNotReady.
+    Starts the embedded server if that is the database. Raises DatabaseNotReady, and
+    SettingError for a PREPAID_HOME that cannot be written.
     """
     url = database.url(settings)
     engine = database.engine_for(url)
@@ -51,7 +52,13 @@ def prepare_dagster_home(settings: Settings) -> dict[str, str]:
         ) from error
     finally:
         engine.dispose()
-    _copy(shipped("dagster.yaml"), settings.dagster_home)
+    try:
+        _copy(shipped("dagster.yaml"), settings.dagster_home)
+    except OSError as error:
+        raise SettingError(
+            f"{settings.dagster_home} cannot be written: {error.strerror}. Set PREPAID_HOME to a"
+            " directory that this user may write to."
+        ) from error
     reports = settings.reports
     return {
         "DAGSTER_HOME": str(settings.dagster_home),

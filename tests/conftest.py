@@ -2,6 +2,8 @@
 
 import os
 import runpy
+import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,14 +27,15 @@ def _execute(url: URL, command: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[URL]:
+def cluster() -> Iterator[URL]:
     """The session's server with the template database; its URL names the maintenance database.
 
     Parallel workers share it: the first makes it, the last one to finish stops it.
     """
-    worker = os.environ.get("PYTEST_XDIST_WORKER")
-    root = tmp_path_factory.getbasetemp()
-    home = (root.parent if worker else root) / "cluster"
+    # Not in pytest's own directory: each new session closes that to other users, and as root the
+    # server runs as another user.
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
+    home = Path(tempfile.gettempdir()) / f"prepaid-test-{run}"
     home.mkdir(exist_ok=True)
     users = home / "users"
     with FileLock(home / "lock"):
@@ -52,6 +55,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[URL]:
         users.write_text("".join(f"{pid}\n" for pid in left))
         if not left:
             server.stop(home)
+            shutil.rmtree(home)
 
 
 @contextmanager

@@ -1,0 +1,169 @@
+"""Each thing that can be wrong with a set-up is found and named, with what to do."""
+
+import json
+import uuid
+from collections.abc import Callable
+from datetime import datetime, timedelta, tzinfo
+from pathlib import Path
+
+import pytest
+from sqlalchemy import URL, Engine, text
+
+from prepaid_pipeline import doctor, migrations
+from prepaid_pipeline.settings import Settings
+from tests.email.conftest import Mailbox, free_port, mailbox
+from tests.service.conftest import Command
+
+__all__ = ["mailbox"]
+
+
+@pytest.fixture
+def findings(
+    prepaid: Command, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., dict[str, tuple[bool, str]]]:
+    """What `prepaid doctor --json` says, without loading the code location (it takes seconds)."""
+
+    def run(load_code: bool = False, **settings: str) -> dict[str, tuple[bool, str]]:
+        with monkeypatch.context() as patch:
+            if not load_code:
+                patch.setattr(doctor, "_code_location", lambda _: "not tried")
+            code, output, _ = prepaid("doctor", "--json", **settings)
+        found = {row["check"]: (row["ok"], row["text"]) for row in json.loads(output)}
+        assert code == (0 if all(ok for ok, _ in found.values()) else 1)
+        return found
+
+    return run
+
+
+Findings = Callable[..., dict[str, tuple[bool, str]]]
+
+
+def _wrong(found: dict[str, tuple[bool, str]]) -> dict[str, str]:
+    return {check: what for check, (ok, what) in found.items() if not ok}
+
+
+def test_nothing_is_wrong(findings: Findings) -> None:
+    found = findings(load_code=True)
+    assert _wrong(found) == {}
+    assert found["code location"] == (True, "loads")
+    assert found["up"] == (True, "not running")
+    assert "secret" not in found["database"][1]
+
+
+def test_for_people(prepaid: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_code_location", lambda _: "not tried")
+    code, output, _ = prepaid("doctor")
+    assert code == 0
+    assert "ok     migrations: at 0001, the newest\n" in output
+
+
+def test_a_code_location_that_does_not_load(
+    findings: Findings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    workspace = tmp_path / "workspace.yaml"
+    workspace.write_text("load_from:\n  - python_module: {module_name: no_such_module}\n")
+    original = doctor.shipped
+    monkeypatch.setattr(
+        doctor, "shipped", lambda n: workspace if n == "workspace.yaml" else original(n)
+    )
+    wrong = _wrong(findings(load_code=True))
+    assert list(wrong) == ["code location"]
+    assert "no_such_module" in wrong["code location"]
+
+
+def test_a_setting(findings: Findings) -> None:
+    assert _wrong(findings(grace_days="week")) == {
+        "settings": "PREPAID_GRACE_DAYS='week': expected a whole number from 0 to 366"
+    }
+
+
+def test_no_database(findings: Findings, database_url: URL) -> None:
+    nowhere = database_url.set(database="nowhere").render_as_string(hide_password=False)
+    found = findings(database_url=nowhere)
+    assert "Check PREPAID_DATABASE_URL" in _wrong(found)["database"]
+    assert "migrations" not in found, "what depends on it is not tried"
+
+
+def test_not_migrated(findings: Findings, engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("DROP TABLE prepaid.alembic_version"))
+    assert "Run 'prepaid migrate'" in _wrong(findings())["migrations"]
+
+
+def test_an_old_server(findings: Findings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(migrations, "OLDEST_SERVER", 99)
+    assert "99 or newer is needed" in _wrong(findings())["database"]
+
+
+def test_unsafe_commits(findings: Findings, engine: Engine, database_url: URL) -> None:
+    with engine.begin() as connection:
+        connection.execute(
+            text(f"ALTER DATABASE {database_url.database} SET synchronous_commit = off")
+        )
+    engine.dispose()
+    assert "synchronous_commit is off" in _wrong(findings())["durability"]
+
+
+def test_a_weak_database_user(findings: Findings, engine: Engine, database_url: URL) -> None:
+    person = f"weak_{uuid.uuid4().hex[:8]}"
+    with engine.begin() as connection:
+        connection.execute(text(f"CREATE ROLE {person} LOGIN"))
+    url = database_url.set(username=person).render_as_string(hide_password=False)
+    wrong = _wrong(findings(database_url=url))
+    assert "lacks CREATE on the database and CREATEROLE" in wrong["rights"]
+    with engine.begin() as connection:
+        connection.execute(text(f"DROP ROLE {person}"))
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_clocks_that_differ(
+    findings: Findings, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    class Elsewhere(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> "Elsewhere":
+            moved = datetime.now(tz) + timedelta(hours=hours)
+            return cls.fromtimestamp(moved.timestamp(), tz)
+
+    monkeypatch.setattr(doctor, "datetime", Elsewhere)
+    assert "differ by 3600 s" in _wrong(findings())["clock"]
+
+
+def test_a_home_and_reports_that_cannot_be_written(findings: Findings, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    found = findings(home=str(tmp_path / "file" / "home"), reports=str(tmp_path / "file" / "r"))
+    wrong = _wrong(found)
+    assert "Set PREPAID_HOME to a directory" in wrong["home"]
+    assert "Set PREPAID_REPORTS to a directory" in wrong["reports"]
+    assert "cannot be written" in wrong["mail"]
+    assert "dagster storage" in wrong
+
+
+def test_reports_in_a_store_that_is_not_known(findings: Findings) -> None:
+    wrong = _wrong(findings(reports="nosuchstore://bucket/reports"))
+    assert "PREPAID_REPORTS=nosuchstore://bucket/reports: cannot be written" in wrong["reports"]
+
+
+def test_reports_in_a_store(findings: Findings) -> None:
+    assert _wrong(findings(reports="memory://reports")) == {}
+
+
+def test_a_mail_server(findings: Findings, mailbox: tuple[Mailbox, str]) -> None:
+    found = findings(smtp_url=mailbox[1], mail_from="Prepaid <billing@example.com>")
+    assert found["mail"][0]
+    assert found["mail"][1].endswith("as billing@example.com")
+    nobody = f"smtp://127.0.0.1:{free_port()}"
+    assert "Connection refused" in _wrong(findings(smtp_url=nobody))["mail"]
+    assert "PREPAID_SMTP_URL cannot be read" in _wrong(findings(smtp_url="mail"))["mail"]
+    assert "PREPAID_MAIL_FROM" in _wrong(findings(mail_from="nobody"))["mail"]
+
+
+def test_a_login_that_is_refused(
+    findings: Findings,
+    mailbox: tuple[Mailbox, str],
+    settings: Settings,
+) -> None:
+    url = mailbox[1].replace("smtp://", "smtp://ann:wrong@")
+    wrong = _wrong(findings(smtp_url=url))["mail"]
+    assert "mail server 127.0.0.1" in wrong
+    assert "wrong@" not in wrong
