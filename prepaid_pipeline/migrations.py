@@ -102,7 +102,8 @@ def _refuse_newer(number: str | None) -> None:
 
 
 def _refusal(error: DBAPIError) -> str:
-    said, state = str(error.orig).strip(), sqlstate(error)
+    # One line: libpq adds what it guesses about it on the next.
+    said, state = str(error.orig).strip().splitlines()[0], sqlstate(error)
     if not state or state.startswith(("08", "57P", "28", "3D")):
         return f"The database cannot be reached: {said}. Check PREPAID_DATABASE_URL."
     if state == _FORBIDDEN:

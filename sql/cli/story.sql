@@ -22,11 +22,12 @@ WHERE p.service_plan_id = :plan;
 -- The audit log is the thread; records, sign-offs and holds add their own words.
 SELECT at, event, actor, what FROM (
     SELECT a.at, a.event, a.actor, 1 AS place, a.audit_id AS id,
-           concat_ws(' ', a.before || ' ->', a.after,
-               CASE WHEN a.detail IS NOT NULL THEN '(' || a.detail || ')' END,
-               h.text) AS what
+           concat_ws(' ', a.before || ' ->',
+               CASE a.event WHEN 'hold_released' THEN 'released' ELSE a.after END,
+               '(' || CASE a.event WHEN 'hold_released' THEN h.note ELSE a.detail END || ')',
+               CASE a.event WHEN 'hold_placed' THEN h.text END) AS what
     FROM prepaid.audit_log a
-    LEFT JOIN prepaid.holds h ON a.event = 'hold_placed' AND h.hold_id = a.entity_id
+    LEFT JOIN prepaid.holds h ON a.entity = 'hold' AND h.hold_id = a.entity_id
     WHERE a.service_plan_id = :plan
     UNION ALL
     SELECT k.opened_at, 'task_opened', 'pipeline', 2, k.task_id,

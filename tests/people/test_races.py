@@ -80,7 +80,7 @@ def test_two_people_decide_many_tasks_in_opposite_order(world: World, officers: 
     for turn in range(5):
         ways = tasks, tasks[::-1]
         assert at_once(*(
-            lambda name=name, way=way: people.decide(
+            lambda name=name, way=way, turn=turn: people.decide(
                 world.engine, name, way, "approve", f"turn {turn}"
             )
             for name, way in zip(officers, ways, strict=True)
@@ -88,7 +88,7 @@ def test_two_people_decide_many_tasks_in_opposite_order(world: World, officers: 
 
 
 def test_settling_and_rejecting_at_once(world: World, officers: list[str]) -> None:
-    """Paid and the rejection refused, or rejected and not paid; nothing between, nothing else held."""
+    """Paid and the rejection refused, or rejected and not paid; nothing between."""
     outcomes = set()
     for plan in waiting(world, 20):
         world.approve(plan)

@@ -1,0 +1,50 @@
+"""The command line as a person runs it: arguments in, exit code and the two streams out."""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import URL
+
+from prepaid_pipeline.cli.main import main
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Prepaid = Callable[..., Outcome]
+
+
+@pytest.fixture
+def prepaid(
+    database_url: URL,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Prepaid:
+    """Runs ``prepaid …`` on the test's database, through the installed entry point."""
+    monkeypatch.setenv("PREPAID_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PREPAID_DATABASE_URL", database_url.render_as_string(hide_password=False))
+    for name in ("PREPAID_TIMEZONE", "PREPAID_LEAD_DAYS", "PREPAID_GRACE_DAYS", "PREPAID_SMTP_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+    def run(*arguments: object) -> Outcome:
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", ["prepaid", *map(str, arguments)])
+        with pytest.raises(SystemExit) as left:
+            main()
+        printed = capsys.readouterr()
+        return Outcome(int(left.value.code or 0), printed.out, printed.err)
+
+    return run
