@@ -48,15 +48,15 @@ def monthly_revenue_report(months: Months) -> dg.AssetsDefinition:
         settings, engine = database.settings(), database.engine()
         span, store = config.span(context, settings), Store.of(settings)
         with revenue.one_at_a_time(engine):
-            versions.stage(engine, span, context.run_id)
+            versions.stage(engine, span, context.run.run_id)
             findings = quality.validate(
-                db.url(settings), MONTHLY_REPORT, run_id=context.run_id, as_of=span.as_of
+                db.url(settings), MONTHLY_REPORT, run_id=context.run.run_id, as_of=span.as_of
             )
             yield from check_results(findings)
             if report_failures(context, findings):
                 context.log.error(f"no report is published for {span}: the last good ones stay")
                 return
-            changed = versions.publish(engine, span, context.run_id, settings.grace_days)
+            changed = versions.publish(engine, span, context.run.run_id, settings.grace_days)
             page = files.write(
                 engine, store, span.first_month, span.last_month, settings.grace_days
             )

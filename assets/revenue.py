@@ -67,15 +67,15 @@ def monthly_figures(months: Months) -> dg.AssetsDefinition:
         settings, engine = database.settings(), database.engine()
         span = config.span(context, settings)
         with revenue.one_at_a_time(engine):
-            revenue.stage(engine, span, context.run_id)
+            revenue.stage(engine, span, context.run.run_id)
             findings = quality.validate(
-                db.url(settings), MONTHLY_FIGURES, run_id=context.run_id, as_of=span.as_of
+                db.url(settings), MONTHLY_FIGURES, run_id=context.run.run_id, as_of=span.as_of
             )
             yield from check_results(findings)
             if report_failures(context, findings):
                 context.log.error(f"nothing is published for {span}: the last good figures stay")
                 return
-            revenue.publish(engine, context.run_id)
+            revenue.publish(engine, context.run.run_id)
             with engine.connect() as connection:
                 reports = collect(connection, span.first_month, span.last_month)
         context.log.info(f"published {span} as of {span.as_of}")

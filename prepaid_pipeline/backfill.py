@@ -77,14 +77,23 @@ def _instance(
 ) -> Iterator[tuple[DagsterInstance, bool]]:
     """The installation's Dagster instance; one for this run alone if its storage cannot be made."""
     try:
-        os.environ.update(prepare_dagster_home(settings))
+        needed = prepare_dagster_home(settings)
     except DatabaseNotReady as error:
         progress(f"Dagster will not show this run: {error}")
         with DagsterInstance.ephemeral() as instance:
             yield instance, False
-    else:
+        return
+    before = {name: os.environ.get(name) for name in needed}
+    os.environ.update(needed)
+    try:
         with DagsterInstance.get() as instance:
             yield instance, True
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _tell(entry: EventLogEntry, progress: Callable[[str], None]) -> None:

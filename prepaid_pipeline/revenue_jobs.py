@@ -100,8 +100,11 @@ def revenue_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         if not due:
             return dg.SkipReason("every month that is over is closed")
         config = run_config(as_of, (*REVENUE_OPS, CHECK_OP))
+        # With the day in it, the key keeps ticks apart: what fails today is asked for tomorrow.
         return [
-            dg.RunRequest(tags=range_tags(first, last), run_config=config)
+            dg.RunRequest(
+                run_key=f"{as_of} {first:%Y-%m}", tags=range_tags(first, last), run_config=config
+            )
             for first, last in _ranges(due)
         ]
 

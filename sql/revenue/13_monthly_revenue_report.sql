@@ -73,11 +73,13 @@ FROM revenue.report_versions v ORDER BY v.month DESC, v.version DESC;
 -- name: due_months
 -- Months from the first term on that have ended for good and have no closed version yet.
 SELECT m::date AS month
-FROM generate_series(
-    greatest(CAST(:first_month AS timestamp), (
-        SELECT date_trunc('month', min(start_date)::timestamp) FROM prepaid.service_plans
-        WHERE activated_on IS NOT NULL)),
+FROM (SELECT min(start_date) AS first_start FROM prepaid.service_plans
+      WHERE activated_on IS NOT NULL) s
+-- Without terms first_start is null, and there is no month.
+CROSS JOIN generate_series(
+    date_trunc('month', first_start::timestamp),
     CAST(:last_month AS timestamp), interval '1 month') m
-WHERE NOT EXISTS (
+WHERE m >= CAST(:first_month AS timestamp)
+  AND NOT EXISTS (
     SELECT FROM revenue.report_versions v WHERE v.month = m::date AND v.version > 0)
 ORDER BY 1;

@@ -1,0 +1,1 @@
+"""Tests of the monthly figures and the reports made from them."""

@@ -1,0 +1,33 @@
+"""The real definitions on a test's own database."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+import pytest
+from sqlalchemy import URL
+
+from prepaid_pipeline.definitions import build_defs
+from prepaid_pipeline.settings import Settings
+
+
+@pytest.fixture
+def installation(
+    settings: Settings, database_url: URL, monkeypatch: pytest.MonkeyPatch
+) -> Settings:
+    """The environment of an installation on the test's database; months from 2025-01 on."""
+    monkeypatch.setenv("PREPAID_HOME", str(settings.home))
+    monkeypatch.setenv("PREPAID_DATABASE_URL", database_url.render_as_string(hide_password=False))
+    monkeypatch.setenv("PREPAID_FIRST_MONTH", "2025-01")
+    monkeypatch.delenv("PREPAID_REPORTS", raising=False)
+    return settings
+
+
+@pytest.fixture
+def definitions(installation: Settings) -> dg.Definitions:
+    return build_defs()
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as ephemeral:
+        yield ephemeral

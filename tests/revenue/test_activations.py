@@ -1,0 +1,64 @@
+"""Plans that began: by month, currency, plan and kind."""
+
+from datetime import date
+from decimal import Decimal
+
+from sqlalchemy import Engine
+
+from tests.revenue.history import Term, insert, publish, rows
+
+D = date
+
+
+def activations(engine: Engine) -> list[tuple[object, ...]]:
+    return rows(
+        engine,
+        "SELECT to_char(month, 'YYYY-MM'), currency, plan_code, kind, plans, net_amount"
+        " FROM revenue.plan_activations ORDER BY 1, 2, 3, 4",
+    )
+
+
+def test_by_kind_plan_and_currency(engine: Engine) -> None:
+    insert(engine, [
+        Term(D(2026, 3, 1), kind="new"),
+        Term(D(2026, 3, 9), "20.00", kind="renewal", customer=2),
+        Term(D(2026, 3, 31), "30.00", kind="renewal", customer=3, status="Expired"),
+        Term(D(2026, 3, 9), "90.00", 3, kind="reactivation", customer=4),
+        Term(D(2026, 3, 9), "7.00", kind="new", customer=5, currency="EUR"),
+        Term(D(2026, 3, 9), kind="renewal", customer=6, status="Pending"),
+    ])  # fmt: skip
+    publish(engine, "2026-03", "2026-03")
+    assert activations(engine) == [
+        ("2026-03", "EUR", "P1M0D", "new", 1, Decimal("7.00")),
+        ("2026-03", "USD", "P1M0D", "new", 1, Decimal("10.00")),
+        ("2026-03", "USD", "P1M0D", "renewal", 2, Decimal("50.00")),
+        ("2026-03", "USD", "P3M0D", "reactivation", 1, Decimal("90.00")),
+    ]
+
+
+def test_the_later_of_start_and_activation_counts(engine: Engine) -> None:
+    insert(engine, [
+        Term(D(2026, 3, 30), activated_on=D(2026, 4, 2), kind="renewal"),
+        Term(D(2026, 4, 5), activated_on=D(2026, 3, 30), kind="renewal", customer=2),
+    ])  # fmt: skip
+    publish(engine, "2026-03", "2026-04")
+    assert activations(engine) == [("2026-04", "USD", "P1M0D", "renewal", 2, Decimal("20.00"))]
+
+
+def test_the_net_amount_is_the_whole_term_with_one_time_fees(engine: Engine) -> None:
+    insert(engine, [Term(D(2026, 3, 1), "120.00", 12, one_time="15.00")])
+    publish(engine, "2026-03", "2026-03")
+    assert activations(engine)[0][-1] == Decimal("135.00")
+    ((amount,),) = rows(engine, "SELECT mrr FROM revenue.mrr")
+    assert amount == 10
+
+
+def test_all_kinds_together_are_all_plans_that_began(engine: Engine) -> None:
+    terms = [
+        Term(D(2025, 1 + n % 12, 1 + n), customer=n, kind=("new", "renewal", "reactivation")[n % 3])
+        for n in range(28)
+    ]
+    insert(engine, terms)
+    publish(engine, "2025-01", "2025-12")
+    ((plans,),) = rows(engine, "SELECT sum(plans) FROM revenue.plan_activations")
+    assert plans == len(terms)

@@ -1,0 +1,111 @@
+"""``prepaid backfill`` and ``prepaid report``."""
+
+import json
+import sys
+from collections.abc import Callable
+from datetime import date
+
+import pytest
+from sqlalchemy import Engine
+
+from prepaid_pipeline.cli.main import main
+from prepaid_pipeline.settings import Settings
+from tests.revenue.history import Term, insert, rows
+
+D = date
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def prepaid(
+    installation: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Run:
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["prepaid", *arguments])
+        try:
+            main()
+            code = 0
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+def test_backfill_is_one_recorded_run_and_prints_what_matters(
+    prepaid: Run, engine: Engine, installation: Settings
+) -> None:
+    insert(engine, [Term(D(2026, 3, 5), "2000.00", 12, customer=n) for n in range(4)])
+    page = installation.home / "reports" / "2026-04" / "report.html"
+    code, out, err = prepaid("backfill", "2026-02", "2026-04", "--as-of", "2026-05-08")
+    assert (code, err) == (0, "")
+    assert out == (f"MRR of 2026-04: 666.67 USD over 4 active plans\nReport (version 1): {page}\n")
+    assert prepaid("report", "2026-04") == (0, f"{page}\n", "")
+    assert rows(engine, "SELECT status, pipeline_name FROM dagster.runs") == [
+        ("SUCCESS", "materialise_mrr")
+    ]
+    events = "SELECT count(*) FROM dagster.event_logs WHERE dagster_event_type = :type"
+    assert rows(engine, events, type="ASSET_MATERIALIZATION") == [(12,)]
+
+    code, out, _ = prepaid("backfill", "2026-03", "2026-03", "--as-of", "2026-05-08", "--json")
+    told = json.loads(out)
+    assert (told["month"], told["version"]) == ("2026-03", 1)
+    assert told["currencies"][0]["mrr"] == "666.67"
+
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            "CREATE FUNCTION revenue.spoil() RETURNS trigger LANGUAGE plpgsql AS"
+            " 'BEGIN NEW.mrr := NEW.mrr + 1; RETURN NEW; END';"
+            " CREATE TRIGGER spoil BEFORE INSERT ON revenue.mrr_staging FOR EACH ROW"
+            " EXECUTE FUNCTION revenue.spoil()"
+        )
+    code, out, err = prepaid("backfill", "2026-03", "2026-03", "--as-of", "2026-05-08")
+    assert (code, out) == (1, "")
+    assert "mrr_is_the_terms_counted_one_by_one: mrr: " in err
+    assert "fails for 1 row in 2026-03" in err
+    assert "prepaid: nothing was published for 2026-03 to 2026-03." in err
+
+
+def test_an_empty_month_says_so(prepaid: Run) -> None:
+    code, out, _ = prepaid("backfill", "2026-03", "2026-03")
+    assert code == 0
+    assert "Nothing is active in 2026-03." in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("backfill", "2024-12", "2025-02"),
+         "prepaid: 2024-12 is before the first month that can be reported,"
+         " PREPAID_FIRST_MONTH=2025-01: set that to an earlier month\n"),
+        (("backfill", "2026-03", "2026-02"),
+         "prepaid: 2026-03 to 2026-02 is no range: the first month is after the last one\n"),
+        (("backfill", "2026-03", "2026-04", "--as-of", "2026-03-31"),
+         "prepaid: 2026-04 has not begun on 2026-03-31: choose an earlier month or a later business"
+         " date\n"),
+        (("report", "2026-03"),
+         "prepaid: there is no report of 2026-03: 'prepaid backfill 2026-03 2026-03' makes it\n"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_said(prepaid: Run, arguments: tuple[str, ...], said: str) -> None:
+    assert prepaid(*arguments) == (1, "", said)
+
+
+def test_a_month_is_written_in_four_and_two_digits(prepaid: Run) -> None:
+    code, _, err = prepaid("backfill", "2026-3", "2026-04")
+    assert code == 2
+    assert "'2026-3' is no month: expected YYYY-MM" in err
+
+
+def test_a_month_that_has_not_begun(prepaid: Run) -> None:
+    code, _, err = prepaid("backfill", "2199-01", "2199-01", "--as-of", "2199-01-05")
+    assert code == 1
+    assert "2199-01 has not begun: today is" in err
+
+
+def test_a_report_store_that_cannot_be_used(prepaid: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREPAID_REPORTS", "s3://bucket/reports")
+    code, _, err = prepaid("report", "2026-03")
+    assert code == 1
+    assert "PREPAID_REPORTS='s3://bucket/reports'" in err

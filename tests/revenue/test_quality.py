@@ -1,0 +1,192 @@
+"""Every rule passes on good rows and fails on rows that break it, naming the months."""
+
+from datetime import date
+
+import pytest
+from sqlalchemy import URL, Engine, text
+
+from prepaid_pipeline import quality, revenue
+from prepaid_pipeline.quality import Finding
+from prepaid_pipeline.report import versions
+from prepaid_pipeline.revenue import Span
+from prepaid_pipeline.rules import INPUTS, MONTHLY_FIGURES, MONTHLY_REPORT, Suite
+from tests.revenue.history import RUN, Term, insert, publish
+from tests.world import World
+
+D = date
+SPAN = Span(D(2026, 3, 1), D(2026, 5, 1), D(2026, 6, 30))
+# rule -> what breaks it in the staged rows of MARCH to MAY
+BREAKS_FIGURES = {
+    "one_mrr_row_per_month_currency_and_plan":
+        "INSERT INTO revenue.mrr_staging SELECT * FROM revenue.mrr_staging",
+    "mrr_lies_in_the_months_asked_for":
+        "UPDATE revenue.mrr_staging SET month = '2026-07-01' WHERE month = '2026-04-01'",
+    "mrr_is_known": "UPDATE revenue.mrr_staging SET mrr = NULL WHERE month = '2026-04-01'",
+    "mrr_is_never_negative": "UPDATE revenue.mrr_staging SET mrr = -1 WHERE month = '2026-04-01'",
+    "a_plan_with_mrr_has_active_terms": "UPDATE revenue.mrr_staging SET active_plans = 0",
+    "mrr_is_the_terms_counted_one_by_one":
+        "UPDATE revenue.mrr_staging SET mrr = mrr + 0.01 WHERE month = '2026-05-01'",
+    "one_row_per_month_currency_and_movement":
+        "INSERT INTO revenue.mrr_movements_staging SELECT * FROM revenue.mrr_movements_staging",
+    "movements_are_of_five_kinds": "UPDATE revenue.mrr_movements_staging SET movement = 'odd'",
+    "a_movement_has_customers": "UPDATE revenue.mrr_movements_staging SET customers = 0",
+    "gains_are_positive_and_losses_negative":
+        "UPDATE revenue.mrr_movements_staging SET movement = 'churn' WHERE movement = 'new'",
+    "start_and_movements_make_the_end":
+        "UPDATE revenue.mrr_movements_staging SET amount = amount + 0.01",
+    "a_month_starts_where_the_last_one_ended":
+        "UPDATE revenue.mrr_bridge_staging SET closing_mrr = 1 WHERE month = '2026-03-01'",
+    "movements_lead_to_the_mrr_of_the_month":
+        "DELETE FROM revenue.mrr_staging WHERE month = '2026-04-01'",
+    "one_row_per_month_currency_plan_and_kind":
+        "INSERT INTO revenue.plan_activations_staging"
+        " SELECT * FROM revenue.plan_activations_staging",
+    "activations_are_new_renewal_or_reactivation":
+        "UPDATE revenue.plan_activations_staging SET kind = 'change'",
+    "the_net_amount_is_known": "UPDATE revenue.plan_activations_staging SET net_amount = NULL",
+    "the_net_amount_is_never_negative":
+        "UPDATE revenue.plan_activations_staging SET net_amount = -1",
+    "kinds_add_up_to_all_activations":
+        "DELETE FROM revenue.plan_activations_staging WHERE month = '2026-03-01'",
+}  # fmt: skip
+BREAKS_REPORT = {
+    "one_report_per_month_and_currency":
+        "INSERT INTO revenue.monthly_report_staging SELECT * FROM revenue.monthly_report_staging",
+    "the_bridge_adds_up_as_shown":
+        "UPDATE revenue.monthly_report_staging SET opening_mrr = opening_mrr + 0.01",
+    "plans_add_up_to_the_mrr_as_shown":
+        "UPDATE revenue.monthly_report_staging SET active_plans = active_plans + 1",
+    "activations_add_up_to_the_headline":
+        "UPDATE revenue.monthly_report_staging SET renewals = renewals + 1",
+    "the_report_shows_the_published_mrr":
+        "UPDATE revenue.mrr SET mrr = mrr + 0.01",
+}  # fmt: skip
+BREAKS_INPUTS = {
+    "customers_can_be_reached_by_email": "UPDATE prepaid.customers SET email = NULL",
+    "plans_belong_to_the_customer_of_their_subscription":
+        "UPDATE prepaid.service_plans SET customer_id ="
+        " (SELECT max(customer_id) FROM prepaid.customers)",
+    "plans_are_in_the_currency_of_their_customer":
+        "UPDATE prepaid.service_plans SET currency = 'EUR'",
+    "amounts_have_the_decimals_of_their_currency":
+        "UPDATE prepaid.service_plans SET net_amount = 9.999",
+    "activated_plans_are_paid_or_held":
+        "UPDATE prepaid.service_plans SET origin = 'pipeline'",
+    "terms_are_as_long_as_their_plan_says":
+        "UPDATE prepaid.service_plans SET end_date = end_date + 9",
+    "invoices_are_the_sum_of_their_lines":
+        "INSERT INTO prepaid.invoices (invoice_number, service_plan_id, customer_id, currency, net,"
+        " tax, total, status, issued_on) SELECT 'X-1', min(service_plan_id), min(customer_id),"
+        " 'USD', 1, 0, 1, 'Open', '2026-03-01' FROM prepaid.service_plans",
+    "payment_records_get_an_outcome_in_time":
+        "INSERT INTO prepaid.transactions (provider, received_at) VALUES ('bank', '2026-03-01')",
+    "tasks_are_decided_in_time":
+        "INSERT INTO prepaid.tasks (kind, service_plan_id, assigned_role, opened_on)"
+        " SELECT 'quality_check', min(service_plan_id), 'customer_success', '2026-03-01'"
+        " FROM prepaid.service_plans",
+    "confirmations_are_delivered":
+        "INSERT INTO prepaid.emails (service_plan_id, template, occasion, recipient, status,"
+        " content) SELECT min(service_plan_id), 'x', 'x', 'x', 'failed', 'x'"
+        " FROM prepaid.service_plans",
+    "activated_plans_are_in_the_provisioning_log":
+        "UPDATE prepaid.service_plans SET origin = 'pipeline', settled_at = now()",
+}  # fmt: skip
+TERMS = [
+    Term(D(2026, 3, 5)), Term(D(2026, 4, 5), kind="renewal"),
+    Term(D(2026, 4, 9), "90.00", 3, customer=2),
+]  # fmt: skip
+
+
+@pytest.fixture
+def good(module_world: World) -> Engine:
+    """Good terms in a database that the tests of this module share; they are staged anew each."""
+    engine = module_world.engine
+    if not module_world.rows("SELECT FROM prepaid.service_plans"):
+        insert(engine, TERMS)
+        module_world.sql("UPDATE prepaid.customers SET email = 'someone@example.com'")
+        publish(engine, "2026-03", "2026-05", D(2026, 6, 30))
+    revenue.stage(engine, SPAN, RUN)
+    return engine
+
+
+def findings(engine: Engine, suites: tuple[Suite, ...]) -> dict[str, Finding]:
+    found = quality.validate(engine.url, suites, run_id=RUN, as_of=SPAN.as_of)
+    return {finding.rule.name: finding for finding in found}
+
+
+def test_good_figures_pass(good: Engine) -> None:
+    found = findings(good, MONTHLY_FIGURES)
+    assert set(found) == set(BREAKS_FIGURES)
+    assert [name for name, finding in found.items() if not finding.passed] == []
+
+
+@pytest.mark.parametrize("rule", BREAKS_FIGURES)
+def test_a_bad_figure_is_found(good: Engine, rule: str) -> None:
+    with good.begin() as connection:
+        connection.exec_driver_sql(BREAKS_FIGURES[rule])
+    (finding,) = [findings(good, suites_of(rule))[rule]]
+    assert finding.stops
+    assert finding.failing > 0
+    assert set(finding.months) <= {"2026-03", "2026-04", "2026-05", "2026-07"}
+    assert finding.months
+    assert finding.months[0] in str(finding)
+
+
+def suites_of(rule: str) -> tuple[Suite, ...]:
+    every = (*MONTHLY_FIGURES, *MONTHLY_REPORT, *INPUTS)
+    return tuple(
+        Suite(s.asset, s.schema, s.table, s.keys, tuple(r for r in s.rules if r.name == rule))
+        for s in every
+        if rule in {r.name for r in s.rules}
+    )
+
+
+def test_good_reports_pass(good: Engine) -> None:
+    versions.stage(good, SPAN, RUN)
+    found = findings(good, MONTHLY_REPORT)
+    assert set(found) == set(BREAKS_REPORT)
+    assert [name for name, finding in found.items() if not finding.passed] == []
+
+
+@pytest.mark.parametrize("rule", BREAKS_REPORT)
+def test_a_bad_report_is_found(good: Engine, rule: str) -> None:
+    versions.stage(good, SPAN, RUN)
+    with good.begin() as connection:
+        connection.exec_driver_sql(BREAKS_REPORT[rule])
+    (finding,) = [findings(good, suites_of(rule))[rule]]
+    publish(good, "2026-03", "2026-05", D(2026, 6, 30))
+    assert finding.stops
+    assert finding.months == ("2026-03", "2026-04", "2026-05")
+
+
+def test_good_inputs_pass(good: Engine) -> None:
+    found = findings(good, INPUTS)
+    assert set(found) == set(BREAKS_INPUTS)
+    assert [name for name, finding in found.items() if not finding.passed] == []
+
+
+@pytest.mark.parametrize("rule", BREAKS_INPUTS)
+def test_a_bad_input_is_found(engine: Engine, rule: str) -> None:
+    insert(engine, TERMS)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("SET session_replication_role = replica")
+        connection.execute(text(BREAKS_INPUTS[rule]))
+        connection.exec_driver_sql("RESET session_replication_role")
+    (finding,) = [findings(engine, suites_of(rule))[rule]]
+    assert not finding.passed
+    assert finding.failing > 0
+    shown = " ".join(f"{key} {value}" for row in finding.sample for key, value in row.items())
+    assert "example.com" not in shown
+    assert "Customer" not in shown
+
+
+def test_a_rule_that_cannot_be_evaluated_is_no_failed_rule(
+    database_url: URL, engine: Engine
+) -> None:
+    with engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE prepaid.transactions DROP COLUMN outcome CASCADE")
+    with pytest.raises(RuntimeError, match="payment_records_get_an_outcome_in_time cannot be"):
+        quality.validate(
+            database_url, suites_of("payment_records_get_an_outcome_in_time"),
+            run_id=RUN, as_of=SPAN.as_of,
+        )  # fmt: skip
