@@ -101,7 +101,9 @@ def _job(name: str, graph: dg.GraphDefinition) -> dg.JobDefinition:
         name=name,
         description=graph.description,
         executor_def=dg.in_process_executor,
-        tags={QUEUE_TAG: name},
+        # A run whose process died is started again from the beginning: the steps find what is left
+        # to do in the database, and the dead run's outputs were in its memory.
+        tags={QUEUE_TAG: name, "dagster/retry_strategy": "ALL_STEPS"},
     )
 
 
