@@ -1,9 +1,15 @@
 -- Invoice numbers are gapless per series and year.
-SELECT format('series %s %s: the counter says %s, there are %s invoices, the highest number is %s',
-              s.series, s.year, s.last_number, count(i.*), max(n.number)) AS finding
-FROM prepaid.invoice_series s
-LEFT JOIN prepaid.invoices i ON i.invoice_number LIKE s.series || '-' || s.year || '-%'
-LEFT JOIN LATERAL (SELECT CAST(split_part(i.invoice_number, '-', 3) AS bigint) AS number) n ON true
-GROUP BY s.series, s.year
-HAVING count(i.*) <> s.last_number OR coalesce(max(n.number), 0) <> s.last_number
-ORDER BY s.series, s.year;
+WITH used AS (
+    SELECT split_part(invoice_number, '-', 1) AS series,
+           CAST(split_part(invoice_number, '-', 2) AS integer) AS year, count(*) AS invoices,
+           min(CAST(split_part(invoice_number, '-', 3) AS bigint)) AS first,
+           max(CAST(split_part(invoice_number, '-', 3) AS bigint)) AS last
+    FROM prepaid.invoices GROUP BY 1, 2
+)
+SELECT format('series %s %s: %s, there are %s invoices with numbers from %s to %s', series, year,
+              coalesce('the counter says ' || s.last_number, 'there is no counter'),
+              coalesce(u.invoices, 0), coalesce(u.first, 0), coalesce(u.last, 0)) AS finding
+FROM prepaid.invoice_series s FULL JOIN used u USING (series, year)
+WHERE s.last_number IS DISTINCT FROM coalesce(u.invoices, 0)
+   OR s.last_number <> coalesce(u.last, 0) OR u.first <> 1
+ORDER BY series, year;

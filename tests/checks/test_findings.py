@@ -1,0 +1,246 @@
+"""Each invariant of ``prepaid check`` finds its own violation, and names the row.
+
+The schema refuses all of these; what is planted here goes round it, as a restored backup or a
+superuser's hand could.
+"""
+
+from datetime import date
+
+import pytest
+from sqlalchemy import text
+
+from prepaid_pipeline import checks, people, process, queries
+from tests.world import TODAY, World, context
+
+
+@pytest.fixture(scope="module")
+def full(module_world: World) -> World:
+    """One of everything: settled, rejected, held, over 0, parked, failed quality, cancelled."""
+    world = module_world
+    world.tax_rate("0.0725")
+    world.tax_rate("0.10", country="JP")
+    for _ in range(4):
+        world.due_renewal()
+    world.due_renewal(email=None)
+    world.subscription(world.customer(), world.plan("0.00"))
+    yen = world.customer(country="JP", currency="JPY")
+    world.subscription(yen, world.plan("999", currency="JPY"))
+    settled, rejected, parked, waiting, *_ = world.open()
+    world.pay_and_approve(settled)
+    world.record(world.invoice(rejected))
+    world.record(world.invoice(parked), "1.00")
+    world.record(world.invoice(waiting), status="Pending")
+    world.match()
+    world.approve(rejected, word="reject", note="blocked account")
+    world.settle()
+    care = world.officer("checks_care", "customer_success")
+    people.decide(world.engine, care, [world.task(settled, "quality_check")], "reject", "no login")
+    process.close_quality_checks(world.engine, context())
+    gone = world.subscription(world.customer(), world.plan(), cancelled_on=date(2026, 1, 15))
+    world.term(gone, date(2026, 1, 1), date(2026, 2, 1))
+    process.expire_service_plans(world.engine, context())
+    return world
+
+
+def findings(world: World, as_of: date = TODAY) -> dict[str, list[str]]:
+    """Check -> what it found; only those that found something."""
+    checked = checks.run(world.engine, context(as_of))
+    return {result.name: result.findings for result in checked if result.findings}
+
+
+def test_a_clean_world_has_no_findings(full: World) -> None:
+    results = checks.run(full.engine, context())
+    assert [result.name for result in results] == [
+        name.removeprefix("checks/") for name in queries.names("checks")
+    ]
+    assert {result.name: result.findings for result in results if result.findings} == {}
+    # A rule is a sentence that a person can read.
+    assert all(result.rule[0].isupper() and result.rule.endswith(".") for result in results)
+
+
+def test_an_empty_database_has_no_findings(world: World) -> None:
+    assert findings(world) == {}
+
+
+def test_checks_cannot_write(full: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sqlalchemy.exc import InternalError
+
+    writing = queries.parse("checks/99", "-- Writes.\nDELETE FROM prepaid.holds RETURNING text")
+    monkeypatch.setattr(
+        queries, "names", lambda _: ["checks/01_one_paid_invoice_per_activated_plan"]
+    )
+    monkeypatch.setattr(queries, "statement", lambda _: writing[0])
+    with pytest.raises(InternalError, match="cannot execute DELETE in a read-only transaction"):
+        checks.run(full.engine, context())
+
+
+# Check, what breaks it (:plan is a settled plan, :invoice_id its invoice), what the finding says.
+PLANTED: list[tuple[str, str, str]] = [
+    (
+        "01_one_paid_invoice_per_activated_plan",
+        "UPDATE prepaid.invoices SET status = 'Void', paid_on = NULL"
+        " WHERE invoice_id = :invoice_id",
+        "service plan {plan} is Active with 0 live invoices, 0 of them paid",
+    ),
+    (
+        "01_one_paid_invoice_per_activated_plan",
+        "UPDATE prepaid.invoices SET status = 'Open', paid_on = NULL"
+        " WHERE invoice_id = :invoice_id",
+        "service plan {plan} is Active with 1 live invoices, 0 of them paid",
+    ),
+    (
+        "02_invoice_lines_add_up",
+        "UPDATE prepaid.invoice_lines SET net = net + 0.01 WHERE invoice_id = :invoice_id",
+        "invoice {invoice}: net 10.00 and tax 0.73, its lines 10.01 and 0.73",
+    ),
+    (
+        "02_invoice_lines_add_up",
+        "DELETE FROM prepaid.invoice_lines WHERE invoice_id = :invoice_id",
+        "invoice {invoice}: net 10.00 and tax 0.73, its lines nothing and nothing",
+    ),
+    (
+        "03_invoice_numbers_are_gapless",
+        "UPDATE prepaid.invoice_series SET last_number = last_number + 1",
+        "series INV 2026: the counter says 7, there are 6 invoices with numbers from 1 to 6",
+    ),
+    (
+        "03_invoice_numbers_are_gapless",
+        "UPDATE prepaid.invoices SET invoice_number = 'INV-2026-000009'"
+        " WHERE invoice_number = 'INV-2026-000006'",
+        "series INV 2026: the counter says 6, there are 6 invoices with numbers from 1 to 9",
+    ),
+    (
+        "03_invoice_numbers_are_gapless",
+        "DELETE FROM prepaid.invoice_series",
+        "series INV 2026: there is no counter, there are 6 invoices with numbers from 1 to 6",
+    ),
+    (
+        "03_invoice_numbers_are_gapless",
+        "UPDATE prepaid.invoices SET invoice_number = 'INV-2026-000000'"
+        " WHERE invoice_number = 'INV-2026-000003'",
+        "series INV 2026: the counter says 6, there are 6 invoices with numbers from 0 to 6",
+    ),
+    (
+        "04_paid_means_paid_and_approved",
+        "UPDATE prepaid.invoices SET transaction_id = NULL WHERE invoice_id = :invoice_id",
+        "invoice {invoice} is paid, but has no matched payment record",
+    ),
+    (
+        "04_paid_means_paid_and_approved",
+        "UPDATE prepaid.tasks SET decision = 'rejected' WHERE invoice_id = :invoice_id",
+        "invoice {invoice} is paid, but nobody has approved the payment",
+    ),
+    (
+        "04_paid_means_paid_and_approved",
+        "UPDATE prepaid.transactions SET amount = 1.00 WHERE invoice_id = :invoice_id",
+        "invoice {invoice} is paid, but its record says Success 1.00 USD",
+    ),
+    (
+        "05_settled_plans_are_complete",
+        "DELETE FROM prepaid.emails WHERE service_plan_id = :plan",
+        "service plan {plan}: 1 provisioning entries, 0 confirmations, 1 quality checks",
+    ),
+    (
+        "05_settled_plans_are_complete",
+        "DELETE FROM prepaid.audit_log WHERE event = 'service_provisioned'"
+        " AND service_plan_id = :plan",
+        "service plan {plan}: 0 provisioning entries, 1 confirmations, 1 quality checks",
+    ),
+    (
+        "06_no_plan_is_stuck",
+        "WITH b AS (INSERT INTO prepaid.batches (queue, as_of, leased_until) VALUES"
+        " ('open_renewals', '2026-11-02', '2026-11-02') RETURNING batch_id)"
+        " UPDATE prepaid.service_plans SET batch_id = b.batch_id FROM b"
+        " WHERE service_plan_id = :plan",
+        "service plan {plan} (Active) belongs to batch",
+    ),
+    (
+        "07_no_silent_misses",
+        "UPDATE prepaid.subscriptions SET cancelled_on = NULL WHERE cancelled_on IS NOT NULL",
+        "its term ended on 2026-02-01 and nothing followed",
+    ),
+    (
+        "08_every_purchase_was_opened",
+        "INSERT INTO prepaid.audit_log (event, entity, entity_id, detail, actor)"
+        " SELECT 'opening_failed', 'subscription', min(subscription_id), 'date out of range',"
+        " 'pipeline' FROM prepaid.subscriptions",
+        "date out of range",
+    ),
+    (
+        "09_tasks_say_what_was_signed",
+        "UPDATE prepaid.tasks SET decided_by = 'nobody' WHERE invoice_id = :invoice_id",
+        "task {task} says approved by nobody, its latest sign-off approved by test_officer",
+    ),
+    (
+        "09_tasks_say_what_was_signed",
+        "DELETE FROM prepaid.sign_offs s USING prepaid.tasks k WHERE k.task_id = s.task_id"
+        " AND k.invoice_id = :invoice_id",
+        "task {task} says approved by test_officer, its latest sign-off nothing",
+    ),
+    (
+        "10_amounts_fit_their_currency",
+        "UPDATE prepaid.service_plans SET net_amount = 999.5 WHERE currency = 'JPY'",
+        "999.5 JPY",
+    ),
+    (
+        "10_amounts_fit_their_currency",
+        "UPDATE prepaid.invoices SET net = net + 0.001, total = total + 0.001"
+        " WHERE invoice_id = :invoice_id",
+        "invoice {invoice}: 10.001 USD",
+    ),
+    (
+        "11_every_state_is_in_the_audit_log",
+        "UPDATE prepaid.service_plans SET status = 'Expired'"
+        " WHERE service_plan_id = :plan",
+        "service plan {plan} is Expired, its last audit entry says Active",
+    ),
+    (
+        "11_every_state_is_in_the_audit_log",
+        "DELETE FROM prepaid.audit_log WHERE entity = 'service_plan'"
+        " AND event LIKE 'service_plan%' AND service_plan_id = :plan",
+        "service plan {plan} is Active, its last audit entry says nothing",
+    ),
+    (
+        "12_renewals_follow_on",
+        "UPDATE prepaid.service_plans SET start_date = start_date + 1"
+        " WHERE service_plan_id = :plan",
+        "service plan {plan} starts on 2026-11-03, the term before it ended on 2026-11-02",
+    ),
+    (
+        "13_records_have_one_outcome",
+        "DELETE FROM prepaid.tasks WHERE kind = 'payment_review'",
+        "of bank is parked without a task",
+    ),
+    (
+        "13_records_have_one_outcome",
+        "UPDATE prepaid.transactions SET outcome = 'lost' WHERE outcome = 'waiting'",
+        "of bank is lost",
+    ),
+]  # fmt: skip
+
+
+def test_every_check_has_a_planted_violation() -> None:
+    assert {f"checks/{check}" for check, _, _ in PLANTED} == set(queries.names("checks"))
+
+
+@pytest.mark.parametrize(("check", "violation", "said"), PLANTED)
+def test_a_violation_is_found(full: World, check: str, violation: str, said: str) -> None:
+    ((plan, invoice_id, invoice, task),) = full.rows(
+        "SELECT p.service_plan_id, i.invoice_id, i.invoice_number, k.task_id"
+        " FROM prepaid.service_plans p JOIN prepaid.invoices i USING (service_plan_id)"
+        " JOIN prepaid.tasks k USING (invoice_id) WHERE k.kind = 'payment_verification'"
+        " AND p.settled_at IS NOT NULL"
+    )
+    with full.engine.connect() as connection:
+        connection.execute(text("SET LOCAL session_replication_role = replica"))
+        named = text(violation)
+        values = {"plan": plan, "invoice_id": invoice_id}
+        broken = connection.execute(named, {k: values[k] for k in named._bindparams})
+        assert broken.rowcount > 0
+        statement = queries.statement(f"checks/{check}")
+        found = list(statement.execute(connection, context().parameters()).scalars())
+        connection.rollback()
+    assert found != []
+    assert any(said.format(plan=plan, invoice=invoice, task=task) in line for line in found), found
+    # Without the violation the check is silent: it was this that it found.
+    assert check not in findings(full)
