@@ -65,7 +65,9 @@ def prepare_dagster_home(settings: Settings) -> dict[str, str]:
         "PREPAID_DAGSTER_URL": storage_url(url),
         "PREPAID_HOME": str(settings.home),
         "PREPAID_DATABASE_URL": url.render_as_string(hide_password=False),
-        "PREPAID_REPORTS": reports if "://" in reports else str(Path(reports).resolve()),
+        "PREPAID_REPORTS": reports
+        if "://" in reports
+        else str(Path(reports).expanduser().resolve()),
     }
 
 

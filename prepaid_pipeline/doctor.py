@@ -11,12 +11,12 @@ from pathlib import Path
 
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError
-from upath import UPath
 
 from prepaid_pipeline import database, migrations, queries
 from prepaid_pipeline.dagster_instance import prepare_dagster_home, shipped
 from prepaid_pipeline.email.transport import SmtpTransport, parse_smtp_url, sender_address
 from prepaid_pipeline.errors import DatabaseNotReady, PrepaidError, SettingError
+from prepaid_pipeline.report.store import Store
 from prepaid_pipeline.settings import Settings
 from prepaid_pipeline.up_lock import holder
 
@@ -80,19 +80,7 @@ def _writable(directory: Path, setting: str) -> str:
 
 
 def _reports(settings: Settings) -> str:
-    if "://" not in settings.reports:
-        return _writable(Path(settings.reports), "PREPAID_REPORTS")
-    try:
-        store = UPath(settings.reports)
-        store.mkdir(parents=True, exist_ok=True)
-        (store / ".prepaid-doctor").write_text("")
-        (store / ".prepaid-doctor").unlink()
-    except (OSError, ValueError, ImportError) as error:
-        raise SettingError(
-            f"PREPAID_REPORTS={settings.reports}: cannot be written: {error}. Check the URL, the"
-            " access rights, and that the package for this kind of store is installed."
-        ) from error
-    return settings.reports
+    return _writable(Store.of(settings).root, "PREPAID_REPORTS")
 
 
 def _mail(settings: Settings) -> str:

@@ -139,13 +139,9 @@ def test_a_home_and_reports_that_cannot_be_written(findings: Findings, tmp_path:
     assert "dagster storage" in wrong
 
 
-def test_reports_in_a_store_that_is_not_known(findings: Findings) -> None:
-    wrong = _wrong(findings(reports="nosuchstore://bucket/reports"))
-    assert "PREPAID_REPORTS=nosuchstore://bucket/reports: cannot be written" in wrong["reports"]
-
-
-def test_reports_in_a_store(findings: Findings) -> None:
-    assert _wrong(findings(reports="memory://reports")) == {}
+def test_reports_that_are_no_directory(findings: Findings) -> None:
+    wrong = _wrong(findings(reports="s3://bucket/reports"))
+    assert "reports are written to a local folder" in wrong["reports"]
 
 
 def test_a_mail_server(findings: Findings, mailbox: tuple[Mailbox, str]) -> None:
