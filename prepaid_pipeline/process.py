@@ -23,8 +23,10 @@ from prepaid_pipeline.settings import Settings
 log = logging.getLogger(__name__)
 
 BATCH_SIZE = 10_000
-# Longer than a run may take (run_monitoring.max_runtime_seconds), so that only a dead one loses it.
-LEASE_SECONDS = 3 * 3600
+# A step over a full batch takes seconds and renews the lease. A worker that is slower than this
+# loses its plans to another one and then changes nothing: the lease saves work, the keys in the
+# schema keep it right. Leases of runs that Dagster knows to have ended are not waited for.
+LEASE_SECONDS = 1800
 # Errors of one row's data: data exceptions, integrity violations, and what our triggers raise.
 # All others (connection lost, deadlock, disk full, a fault in our SQL) are nobody's bad plan.
 _DATA_ERRORS = ("22", "23", "P0")

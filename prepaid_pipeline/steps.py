@@ -10,7 +10,7 @@ from pathlib import PurePath
 
 import dagster as dg
 
-from prepaid_pipeline import process, queries
+from prepaid_pipeline import leases, process, queries
 from prepaid_pipeline.process import Context, StepResult
 from prepaid_pipeline.resources import Database
 
@@ -36,6 +36,8 @@ def _purpose(script: str) -> str:
 def _claims(
     run: dg.OpExecutionContext, database: Database, queue: str, context: Context, **figures: int
 ) -> Iterator[dg.DynamicOutput[int]]:
+    if taken_over := leases.end(run.instance, database.engine(), queue):
+        run.log.info(f"{taken_over} batches of runs that have ended are taken over")
     for batch_id in process.claim_all(database.engine(), queue, context):
         run.log.info(f"batch {batch_id} claimed for {context.as_of}")
         yield dg.DynamicOutput(batch_id, mapping_key=f"batch_{batch_id}", metadata=figures)

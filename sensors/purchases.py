@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from prepaid_pipeline import queries
+from prepaid_pipeline import leases, queries
 from prepaid_pipeline.jobs import open_renewals
 from prepaid_pipeline.process import Context
 from prepaid_pipeline.resources import Database
@@ -18,8 +18,11 @@ from sensors.queues import LOOK_LIMIT, ask_for_run
 def purchases(
     context: dg.SensorEvaluationContext, database: Database
 ) -> dg.RunRequest | dg.SkipReason:
-    """Asks for a run when a purchase, an order or a released plan waits for steps 0-5."""
+    """Asks for a run when a purchase, an order or a released plan waits for steps 0-5, or when a
+    run has ended before its plans were through them.
+    """
     params = Context.of(database.settings()).parameters() | {"limit": LOOK_LIMIT}
     with database.engine().connect() as connection:
         found = queries.statement("sensors/purchases").execute(connection, params).first()
-    return ask_for_run(context, open_renewals, found is not None, "purchases")
+    left = leases.of_ended_runs(context.instance, database.engine(), open_renewals.name)
+    return ask_for_run(context, open_renewals, bool(found or left), "purchases")

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from prepaid_pipeline import queries
+from prepaid_pipeline import leases, queries
 from prepaid_pipeline.jobs import close_quality_checks, settle_renewals
 from prepaid_pipeline.resources import Database
 from sensors.queues import LOOK_LIMIT, ask_for_run
@@ -32,6 +32,8 @@ def sign_offs(
             is not None
             for _, part, _ in looks
         }
+    if leases.of_ended_runs(context.instance, database.engine(), settle_renewals.name):
+        found["ready_to_settle"] = True  # a run has ended before its plans were settled
     answers = [ask_for_run(context, job, found[part], what) for job, part, what in looks]
     requests = [answer for answer in answers if isinstance(answer, dg.RunRequest)]
     reasons = [answer.skip_message for answer in answers if isinstance(answer, dg.SkipReason)]
