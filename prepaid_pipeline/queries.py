@@ -43,7 +43,12 @@ def read(name: str) -> str:
 @cache
 def script(name: str) -> tuple[Statement, ...]:
     """All statements of ``sql/<name>.sql`` in order."""
-    return tuple(_statements(name))
+    return parse(name, read(name))
+
+
+def parse(name: str, sql: str) -> tuple[Statement, ...]:
+    """The statements of a script that is kept elsewhere, such as the benchmarks'."""
+    return tuple(_statements(name, sql))
 
 
 def statement(name: str, part: str | None = None) -> Statement:
@@ -61,9 +66,9 @@ def names(directory: str) -> list[str]:
     return sorted(f"{directory}/{path.stem}" for path in folder.glob("*.sql"))
 
 
-def _statements(name: str) -> Iterator[Statement]:
+def _statements(name: str, sql: str) -> Iterator[Statement]:
     part, lines = name.rpartition("/")[2], list[str]()
-    for line in read(name).splitlines():
+    for line in sql.splitlines():
         if line.startswith("-- name:"):
             if _has_code(lines):
                 yield _statement(part, lines)

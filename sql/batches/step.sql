@@ -10,18 +10,26 @@ WHERE batch_id = :batch_id;
 -- name: lock_plans
 -- A worker that was thought dead finds no rows here: its plans have a new batch_id. The step's
 -- statements get the ids, not the batch: the planner knows the length of an array, while of a batch
--- made a moment ago it expects one row, and joins ten thousand in nested loops.
+-- made a moment ago it expects one row.
+--
+-- On tables that have grown since they were last analysed the planner also expects nearly no row to
+-- be 'Open' or 'Paid'. It would start from those, and search the array anew for each. So the
+-- statements filter the table itself by the array, or go from the ids to the row they belong to by
+-- LATERAL (… OFFSET 0) and EXISTS (… OFFSET 0), which it cannot turn round: one look-up by key per
+-- plan, however old the statistics are (5,000 invoice lines: 0.2 s instead of 2 s).
 SELECT service_plan_id FROM prepaid.service_plans
 WHERE batch_id = :batch_id AND service_plan_id = ANY (:plans)
 ORDER BY service_plan_id
 FOR NO KEY UPDATE;
 
 -- name: leave_held
+WITH held AS MATERIALIZED (
+    SELECT DISTINCT service_plan_id FROM prepaid.holds
+    WHERE service_plan_id = ANY (:plans) AND released_at IS NULL
+)
 UPDATE prepaid.service_plans p SET batch_id = NULL
-WHERE p.service_plan_id = ANY (:plans) AND p.batch_id = :batch_id
-  AND EXISTS (SELECT FROM prepaid.holds h
-              WHERE h.service_plan_id = p.service_plan_id AND h.released_at IS NULL)
-RETURNING service_plan_id;
+FROM held WHERE p.service_plan_id = held.service_plan_id AND p.batch_id = :batch_id
+RETURNING p.service_plan_id;
 
 -- name: hold_failed_plan
 INSERT INTO prepaid.holds (service_plan_id, reason_code, text)

@@ -44,22 +44,7 @@ ON CONFLICT (service_plan_id, reason_code) WHERE released_at IS NULL DO NOTHING;
 
 -- name: snapshot
 -- A one-time add-on is charged with the subscription's first term only.
-WITH sold AS (
-    SELECT p.service_plan_id,
-           jsonb_agg(jsonb_build_object('addon_code', a.addon_code, 'name', a.name,
-               'price', ap.price, 'recurring', a.recurring, 'tax_class', a.tax_class)
-               ORDER BY a.addon_code) AS addons,
-           sum(ap.price) AS net,
-           coalesce(sum(ap.price) FILTER (WHERE a.recurring), 0) AS recurring
-    FROM prepaid.service_plans p
-    JOIN prepaid.subscription_addons sa USING (subscription_id)
-    JOIN prepaid.addons a USING (addon_id)
-    JOIN prepaid.addon_prices ap ON ap.addon_id = a.addon_id AND ap.currency = p.currency
-        AND ap.term_months = p.term_months AND ap.term_days = p.term_days
-    WHERE p.service_plan_id = ANY (:plans)
-      AND p.retrieved_at IS NULL AND (a.recurring OR p.previous_plan_id IS NULL)
-    GROUP BY p.service_plan_id
-), details AS (
+WITH details AS MATERIALIZED (
     SELECT p.service_plan_id, c.name, c.email, c.country, c.tax_exempt, l.name AS plan_name,
            l.tax_class, coalesce(p.price, s.price, lp.price) AS price,
            coalesce(sold.addons, '[]') AS addons, coalesce(sold.net, 0) AS addons_net,
@@ -69,11 +54,23 @@ WITH sold AS (
     JOIN prepaid.customers c ON c.customer_id = p.customer_id
     JOIN prepaid.plans l ON l.plan_id = p.plan_id
     LEFT JOIN prepaid.plan_prices lp ON lp.plan_id = p.plan_id AND lp.currency = p.currency
-    LEFT JOIN sold ON sold.service_plan_id = p.service_plan_id
+    CROSS JOIN LATERAL (
+        SELECT jsonb_agg(jsonb_build_object('addon_code', a.addon_code, 'name', a.name,
+                   'price', ap.price, 'recurring', a.recurring, 'tax_class', a.tax_class)
+                   ORDER BY a.addon_code) AS addons,
+               sum(ap.price) AS net,
+               sum(ap.price) FILTER (WHERE a.recurring) AS recurring
+        FROM prepaid.subscription_addons sa
+        JOIN prepaid.addons a USING (addon_id)
+        JOIN prepaid.addon_prices ap ON ap.addon_id = a.addon_id AND ap.currency = p.currency
+            AND ap.term_months = p.term_months AND ap.term_days = p.term_days
+        WHERE sa.subscription_id = p.subscription_id
+          AND (a.recurring OR p.previous_plan_id IS NULL)
+    ) sold
     WHERE p.service_plan_id = ANY (:plans)
       AND p.retrieved_at IS NULL
       AND NOT EXISTS (SELECT FROM prepaid.holds h
-                      WHERE h.service_plan_id = p.service_plan_id AND h.released_at IS NULL)
+                      WHERE h.service_plan_id = p.service_plan_id AND h.released_at IS NULL OFFSET 0)
 )
 UPDATE prepaid.service_plans p
 SET customer_name = d.name, email = d.email, country = d.country, tax_exempt = d.tax_exempt,

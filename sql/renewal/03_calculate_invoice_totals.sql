@@ -4,11 +4,9 @@
 -- Charges are for one invoice date. If the run died and goes on the next day, they are made anew:
 -- the tax rate is the one that is valid on the invoice's date.
 DELETE FROM prepaid.charges ch
-USING prepaid.service_plans p
-WHERE p.service_plan_id = ANY (:plans)
-  AND ch.service_plan_id = p.service_plan_id AND ch.calculated_for <> :as_of
-  AND NOT EXISTS (SELECT FROM prepaid.invoices i
-                  WHERE i.service_plan_id = p.service_plan_id AND i.status <> 'Void');
+WHERE ch.service_plan_id = ANY (:plans) AND ch.calculated_for <> :as_of
+  AND NOT EXISTS (SELECT FROM prepaid.invoices i WHERE i.service_plan_id = ch.service_plan_id
+                  AND i.status <> 'Void' OFFSET 0);
 
 -- name: hold_without_tax_rate
 -- No rate known is not 0 %: nobody may guess it.
@@ -39,24 +37,26 @@ WITH plans AS (
     JOIN prepaid.currencies c USING (currency)
     WHERE p.service_plan_id = ANY (:plans)
       AND p.status = 'Processing' AND p.invoiced_at IS NULL
-      AND NOT EXISTS (SELECT FROM prepaid.charges ch WHERE ch.service_plan_id = p.service_plan_id)
+      AND NOT EXISTS (SELECT FROM prepaid.charges ch
+                      WHERE ch.service_plan_id = p.service_plan_id OFFSET 0)
       AND NOT EXISTS (SELECT FROM prepaid.holds h
-                      WHERE h.service_plan_id = p.service_plan_id AND h.released_at IS NULL)
+                      WHERE h.service_plan_id = p.service_plan_id AND h.released_at IS NULL OFFSET 0)
 ), lines AS (
-    SELECT service_plan_id, 1 AS line_number, plan_name AS description, price AS net, tax_class
+    SELECT service_plan_id, currency, exponent, country, tax_exempt, 1 AS line_number,
+           plan_name AS description, price AS net, tax_class
     FROM plans
     UNION ALL
-    SELECT service_plan_id, 1 + n::integer, a ->> 'name', (a ->> 'price')::numeric, a ->> 'tax_class'
+    SELECT service_plan_id, currency, exponent, country, tax_exempt, 1 + n::integer,
+           a ->> 'name', (a ->> 'price')::numeric, a ->> 'tax_class'
     FROM plans CROSS JOIN LATERAL jsonb_array_elements(addons) WITH ORDINALITY e (a, n)
 ), rates AS (
     SELECT DISTINCT ON (country, tax_class) country, tax_class, rate
     FROM prepaid.tax_rates WHERE valid_from <= :as_of
     ORDER BY country, tax_class, valid_from DESC
 ), rated AS (
-    SELECT l.*, p.currency, p.exponent, r.rate, l.net * coalesce(r.rate, 0) AS exact_tax
+    SELECT l.*, r.rate, l.net * coalesce(r.rate, 0) AS exact_tax
     FROM lines l
-    JOIN plans p USING (service_plan_id)
-    LEFT JOIN rates r ON r.country = p.country AND r.tax_class = l.tax_class AND NOT p.tax_exempt
+    LEFT JOIN rates r ON r.country = l.country AND r.tax_class = l.tax_class AND NOT l.tax_exempt
 ), allocated AS (
     SELECT *, trunc(exact_tax, exponent) AS floor_tax,
            round(sum(exact_tax) OVER tax_group, exponent)

@@ -17,16 +17,17 @@ WITH series AS (
     SELECT series, year, last_number FROM prepaid.invoice_series
     WHERE series = 'INV' AND year = extract(year FROM CAST(:as_of AS date))
 ), totals AS (
-    SELECT p.service_plan_id, p.customer_id, p.currency, p.tax_exempt,
-           sum(ch.net) AS net, sum(ch.tax) AS tax,
+    SELECT p.service_plan_id, p.customer_id, p.currency, p.tax_exempt, charged.net, charged.tax,
            row_number() OVER (ORDER BY p.service_plan_id) AS place
     FROM prepaid.service_plans p
-    JOIN prepaid.charges ch USING (service_plan_id)
-    WHERE p.service_plan_id = ANY (:plans)
-      AND p.status = 'Processing' AND ch.calculated_for = :as_of
-      AND NOT EXISTS (SELECT FROM prepaid.invoices i
-                      WHERE i.service_plan_id = p.service_plan_id AND i.status <> 'Void')
-    GROUP BY p.service_plan_id
+    CROSS JOIN LATERAL (
+        SELECT sum(ch.net) AS net, sum(ch.tax) AS tax FROM prepaid.charges ch
+        WHERE ch.service_plan_id = p.service_plan_id AND ch.calculated_for = :as_of
+        HAVING count(*) > 0
+    ) charged
+    WHERE p.service_plan_id = ANY (:plans) AND p.status = 'Processing'
+      AND NOT EXISTS (SELECT FROM prepaid.invoices i WHERE i.service_plan_id = p.service_plan_id
+                      AND i.status <> 'Void' OFFSET 0)
 ), numbered AS (
     INSERT INTO prepaid.invoices (invoice_number, service_plan_id, customer_id, currency,
                                   net, tax, total, status, tax_note, issued_on)
@@ -43,8 +44,8 @@ FROM series s WHERE c.series = s.series AND c.year = s.year;
 -- name: copy_lines
 INSERT INTO prepaid.invoice_lines (invoice_id, line_number, description, net, tax_class, tax_rate, tax)
 SELECT i.invoice_id, ch.line_number, ch.description, ch.net, ch.tax_class, ch.tax_rate, ch.tax
-FROM prepaid.service_plans p
-JOIN prepaid.invoices i ON i.service_plan_id = p.service_plan_id AND i.status = 'Open'
-JOIN prepaid.charges ch ON ch.service_plan_id = p.service_plan_id
-WHERE p.service_plan_id = ANY (:plans)
-  AND NOT EXISTS (SELECT FROM prepaid.invoice_lines l WHERE l.invoice_id = i.invoice_id);
+FROM prepaid.invoices i
+CROSS JOIN LATERAL (
+    SELECT * FROM prepaid.charges WHERE service_plan_id = i.service_plan_id OFFSET 0) ch
+WHERE i.service_plan_id = ANY (:plans) AND i.status = 'Open'
+  AND NOT EXISTS (SELECT FROM prepaid.invoice_lines l WHERE l.invoice_id = i.invoice_id OFFSET 0);

@@ -4,13 +4,11 @@
 -- name: assign
 -- Nothing to pay, nothing to verify: an invoice over 0 gets no task.
 INSERT INTO prepaid.tasks (kind, service_plan_id, invoice_id, assigned_role, opened_on)
-SELECT 'payment_verification', p.service_plan_id, i.invoice_id, 'finance', :as_of
-FROM prepaid.service_plans p
-JOIN prepaid.invoices i ON i.service_plan_id = p.service_plan_id AND i.status = 'Open'
-WHERE p.service_plan_id = ANY (:plans)
-  AND i.total > 0
+SELECT 'payment_verification', i.service_plan_id, i.invoice_id, 'finance', :as_of
+FROM prepaid.invoices i
+WHERE i.service_plan_id = ANY (:plans) AND i.status = 'Open' AND i.total > 0
   AND NOT EXISTS (SELECT FROM prepaid.tasks k WHERE k.invoice_id = i.invoice_id
-                  AND k.kind = 'payment_verification' AND k.status <> 'Withdrawn')
+                  AND k.kind = 'payment_verification' AND k.status <> 'Withdrawn' OFFSET 0)
 ORDER BY i.invoice_id;
 
 -- name: hand_over
@@ -18,5 +16,5 @@ UPDATE prepaid.service_plans p
 SET status = 'Pending', invoiced_at = clock_timestamp(), batch_id = NULL
 WHERE p.service_plan_id = ANY (:plans)
   AND p.status = 'Processing'
-  AND EXISTS (SELECT FROM prepaid.invoices i
-              WHERE i.service_plan_id = p.service_plan_id AND i.status = 'Open');
+  AND EXISTS (SELECT FROM prepaid.invoices i WHERE i.service_plan_id = p.service_plan_id
+              AND i.status = 'Open' OFFSET 0);

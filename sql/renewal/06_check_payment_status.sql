@@ -3,16 +3,15 @@
 -- name: hold_mismatch
 -- The record was matched earlier; money is checked again where it is spent.
 INSERT INTO prepaid.holds (service_plan_id, reason_code, text)
-SELECT p.service_plan_id, 'payment_mismatch', format(
+SELECT i.service_plan_id, 'payment_mismatch', format(
     'Invoice %s is over %s %s, but its payment record %s says %s, %s %s. '
     'Clear it up with the payment provider, then release the hold.',
     i.invoice_number, i.total, i.currency, t.provider_ref, t.status, t.amount, t.currency)
-FROM prepaid.service_plans p
-JOIN prepaid.invoices i ON i.service_plan_id = p.service_plan_id AND i.status = 'Open'
-JOIN prepaid.customers c ON c.customer_id = i.customer_id
-JOIN prepaid.transactions t ON t.invoice_id = i.invoice_id AND t.outcome = 'matched'
-WHERE p.service_plan_id = ANY (:plans)
-  AND i.total > 0
+FROM prepaid.invoices i
+JOIN prepaid.customers c USING (customer_id)
+CROSS JOIN LATERAL (SELECT * FROM prepaid.transactions
+                    WHERE invoice_id = i.invoice_id AND outcome = 'matched' OFFSET 0) t
+WHERE i.service_plan_id = ANY (:plans) AND i.status = 'Open' AND i.total > 0
   AND (t.status, t.amount, t.currency, t.invoice_number, coalesce(t.customer_ref, c.customer_ref))
       IS DISTINCT FROM ('Success', i.total, i.currency, i.invoice_number, c.customer_ref)
 ON CONFLICT (service_plan_id, reason_code) WHERE released_at IS NULL DO NOTHING;
@@ -20,23 +19,26 @@ ON CONFLICT (service_plan_id, reason_code) WHERE released_at IS NULL DO NOTHING;
 -- name: note_nothing_to_pay
 INSERT INTO prepaid.audit_log
     (event, service_plan_id, entity, entity_id, detail, actor, run_id, as_of)
-SELECT 'payment_not_required', p.service_plan_id, 'invoice', i.invoice_id,
+SELECT 'payment_not_required', i.service_plan_id, 'invoice', i.invoice_id,
        format('Invoice %s is over 0 %s: no payment, no verification', i.invoice_number, i.currency),
        prepaid.actor(), prepaid.run_id(), :as_of
-FROM prepaid.service_plans p
-JOIN prepaid.invoices i ON i.service_plan_id = p.service_plan_id AND i.status = 'Open'
-WHERE p.service_plan_id = ANY (:plans)
-  AND i.total = 0
-  AND NOT EXISTS (SELECT FROM prepaid.audit_log a WHERE a.service_plan_id = p.service_plan_id
-                  AND a.event = 'payment_not_required' AND a.entity_id = i.invoice_id);
+FROM prepaid.invoices i
+WHERE i.service_plan_id = ANY (:plans) AND i.status = 'Open' AND i.total = 0
+  AND NOT EXISTS (SELECT FROM prepaid.audit_log a WHERE a.service_plan_id = i.service_plan_id
+                  AND a.event = 'payment_not_required' AND a.entity_id = i.invoice_id OFFSET 0);
 
 -- name: note_record
-UPDATE prepaid.invoices i SET transaction_id = t.transaction_id
-FROM prepaid.service_plans p, prepaid.transactions t
-WHERE p.service_plan_id = ANY (:plans)
-  AND i.service_plan_id = p.service_plan_id AND i.status = 'Open'
-  AND i.transaction_id IS NULL AND i.total > 0
-  AND t.invoice_id = i.invoice_id AND t.outcome = 'matched' AND t.status = 'Success'
-  AND t.amount = i.total AND t.currency = i.currency
-  AND NOT EXISTS (SELECT FROM prepaid.holds h
-                  WHERE h.service_plan_id = p.service_plan_id AND h.released_at IS NULL);
+WITH records AS MATERIALIZED (
+    SELECT i.invoice_id, t.transaction_id
+    FROM prepaid.invoices i
+    CROSS JOIN LATERAL (
+        SELECT transaction_id FROM prepaid.transactions
+        WHERE invoice_id = i.invoice_id AND outcome = 'matched' AND status = 'Success'
+          AND amount = i.total AND currency = i.currency OFFSET 0) t
+    WHERE i.service_plan_id = ANY (:plans) AND i.status = 'Open'
+      AND i.transaction_id IS NULL AND i.total > 0
+      AND NOT EXISTS (SELECT FROM prepaid.holds h WHERE h.service_plan_id = i.service_plan_id
+                      AND h.released_at IS NULL OFFSET 0)
+)
+UPDATE prepaid.invoices i SET transaction_id = r.transaction_id
+FROM records r WHERE i.invoice_id = r.invoice_id;

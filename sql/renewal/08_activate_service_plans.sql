@@ -4,7 +4,7 @@
 -- A first plan starts no earlier than today. A renewal within grace starts where the previous term
 -- ended; after grace it is a reactivation, from today and with a new anchor. Most plans keep what
 -- was planned, so only the others are written.
-WITH fixed AS (
+WITH fixed AS MATERIALIZED (
     SELECT p.service_plan_id, p.term_months, p.term_days, term.kind,
            CASE term.kind WHEN 'renewal' THEN previous.end_date ELSE starts.on_date END AS start_date,
            CASE term.kind WHEN 'renewal'
@@ -35,9 +35,11 @@ SELECT DISTINCT ON (p.service_plan_id) p.service_plan_id, 'overlapping_term', fo
     'Cancel one of them, then release the hold.',
     p.start_date, p.end_date, other.start_date, other.end_date, other.service_plan_id)
 FROM prepaid.service_plans p
-JOIN prepaid.service_plans other ON other.subscription_id = p.subscription_id
-    AND other.service_plan_id <> p.service_plan_id AND other.status IN ('Active', 'Expired')
-    AND daterange(other.start_date, other.end_date) && daterange(p.start_date, p.end_date)
+CROSS JOIN LATERAL (
+    SELECT * FROM prepaid.service_plans o
+    WHERE o.subscription_id = p.subscription_id AND o.service_plan_id <> p.service_plan_id
+      AND o.status IN ('Active', 'Expired')
+      AND daterange(o.start_date, o.end_date) && daterange(p.start_date, p.end_date) OFFSET 0) other
 WHERE p.service_plan_id = ANY (:plans)
   AND p.status = 'Pending'
 ORDER BY p.service_plan_id, other.start_date
@@ -48,7 +50,7 @@ UPDATE prepaid.service_plans p
 SET status = 'Active', activated_on = :as_of, activated_at = clock_timestamp()
 WHERE p.service_plan_id = ANY (:plans)
   AND p.status = 'Pending'
-  AND EXISTS (SELECT FROM prepaid.invoices i
-              WHERE i.service_plan_id = p.service_plan_id AND i.status = 'Paid')
-  AND NOT EXISTS (SELECT FROM prepaid.holds h
-                  WHERE h.service_plan_id = p.service_plan_id AND h.released_at IS NULL);
+  AND EXISTS (SELECT FROM prepaid.invoices i WHERE i.service_plan_id = p.service_plan_id
+              AND i.status = 'Paid' OFFSET 0)
+  AND NOT EXISTS (SELECT FROM prepaid.holds h WHERE h.service_plan_id = p.service_plan_id
+                  AND h.released_at IS NULL OFFSET 0);

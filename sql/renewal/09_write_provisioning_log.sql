@@ -8,4 +8,4 @@ FROM prepaid.service_plans p
 WHERE p.service_plan_id = ANY (:plans)
   AND p.status = 'Active'
   AND NOT EXISTS (SELECT FROM prepaid.audit_log a WHERE a.service_plan_id = p.service_plan_id
-                  AND a.event = 'service_provisioned');
+                  AND a.event = 'service_provisioned' OFFSET 0);
