@@ -124,6 +124,7 @@ def _btree_gist(engine: Engine) -> str:
 def _rights(engine: Engine) -> str:
     with engine.connect() as connection:
         row = queries.statement(_SQL, "rights").execute(connection, {}).one()
+        teams = queries.statement(_SQL, "teams").execute(connection, {}).scalar()
     missing = [
         what
         for what, granted in (
@@ -136,7 +137,12 @@ def _rights(engine: Engine) -> str:
         raise DatabaseNotReady(
             f"The database user lacks {' and '.join(missing)}. docs/operate.md has the statements."
         )
-    return "CREATE on the database, CREATEROLE"
+    if teams:
+        raise DatabaseNotReady(
+            f"Another user made the teams {teams}: nobody can be added to them. As that user:"
+            f" GRANT {teams} TO {engine.url.username} WITH ADMIN OPTION;"
+        )
+    return "CREATE on the database, CREATEROLE, may add people to the teams"
 
 
 def _migrated(engine: Engine) -> str:

@@ -112,6 +112,16 @@ def test_a_weak_database_user(findings: Findings, engine: Engine, database_url: 
     wrong = _wrong(findings(database_url=url))
     assert "lacks CREATE on the database and CREATEROLE" in wrong["rights"]
     with engine.begin() as connection:
+        connection.execute(text(f"ALTER ROLE {person} CREATEROLE"))
+        connection.execute(text(f"GRANT CREATE ON DATABASE {database_url.database} TO {person}"))
+    teams = "customer_success, engineering, finance, leadership"
+    statement = f"GRANT {teams} TO {person} WITH ADMIN OPTION;"
+    assert statement in _wrong(findings(database_url=url))["rights"]
+    with engine.begin() as connection:
+        connection.execute(text(statement))
+    assert "rights" not in _wrong(findings(database_url=url))
+    with engine.begin() as connection:
+        connection.execute(text(f"DROP OWNED BY {person}"))
         connection.execute(text(f"DROP ROLE {person}"))
 
 
