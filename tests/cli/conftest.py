@@ -27,15 +27,12 @@ Prepaid = Callable[..., Outcome]
 
 
 @pytest.fixture
-def prepaid(
-    database_url: URL,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+def typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Prepaid:
-    """Runs ``prepaid …`` on the test's database, through the installed entry point."""
+    """Runs ``prepaid …`` through the installed entry point; there is no database."""
     monkeypatch.setenv("PREPAID_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("PREPAID_DATABASE_URL", database_url.render_as_string(hide_password=False))
+    monkeypatch.setenv("PREPAID_DATABASE_URL", "postgresql://nobody@/nothing?host=/nowhere")
     for name in ("PREPAID_TIMEZONE", "PREPAID_LEAD_DAYS", "PREPAID_GRACE_DAYS", "PREPAID_SMTP_URL"):
         monkeypatch.delenv(name, raising=False)
 
@@ -48,3 +45,10 @@ def prepaid(
         return Outcome(int(left.value.code or 0), printed.out, printed.err)
 
     return run
+
+
+@pytest.fixture
+def prepaid(typed: Prepaid, database_url: URL, monkeypatch: pytest.MonkeyPatch) -> Prepaid:
+    """Runs ``prepaid …`` on the test's database."""
+    monkeypatch.setenv("PREPAID_DATABASE_URL", database_url.render_as_string(hide_password=False))
+    return typed

@@ -29,21 +29,21 @@ def every_command() -> list[tuple[str, ...]]:
     return found
 
 
-def test_every_command_helps(prepaid: Prepaid) -> None:
+def test_every_command_helps(typed: Prepaid) -> None:
     for command in every_command():
         for flag in ("--help", "-h"):
-            outcome = prepaid(*command, flag)
+            outcome = typed(*command, flag)
             assert (outcome.code, outcome.err) == (0, ""), command
             assert outcome.out.startswith(f"Usage: {' '.join(('prepaid', *command))}"), command
             # More than the usage line: what it does.
             assert len(outcome.out.splitlines()) > 4, command
-    listed = prepaid("--help").out
+    listed = typed("--help").out
     for name in COMMANDS:
         assert f"\n  {name} " in listed
 
 
-def test_version(prepaid: Prepaid) -> None:
-    assert prepaid("--version").out.startswith("prepaid, version ")
+def test_version(typed: Prepaid) -> None:
+    assert typed("--version").out.startswith("prepaid, version ")
 
 
 @pytest.mark.parametrize(
@@ -58,8 +58,8 @@ def test_version(prepaid: Prepaid) -> None:
           for name in WITH_DATE for day in ("yesterday", "2026-02-30", "02.11.2026")),
     ],
 )  # fmt: skip
-def test_wrong_usage_is_2(prepaid: Prepaid, arguments: tuple[str, ...], said: str) -> None:
-    outcome = prepaid(*arguments)
+def test_wrong_usage_is_2(typed: Prepaid, arguments: tuple[str, ...], said: str) -> None:
+    outcome = typed(*arguments)
     assert (outcome.code, outcome.out) == (2, "")
     assert said in outcome.err
     assert "Usage: prepaid" in outcome.err
@@ -81,11 +81,11 @@ READING = (
     ],
 )
 def test_a_database_that_cannot_be_reached(
-    prepaid: Prepaid, monkeypatch: pytest.MonkeyPatch, url: str, said: str
+    typed: Prepaid, monkeypatch: pytest.MonkeyPatch, url: str, said: str
 ) -> None:
     monkeypatch.setenv("PREPAID_DATABASE_URL", url)
     for command in READING:
-        outcome = prepaid(*command)
+        outcome = typed(*command)
         assert (outcome.code, outcome.out) == (1, ""), command
         assert outcome.err.startswith(f"prepaid: {said}"), command
         assert len(outcome.err.splitlines()) == 1, outcome.err
@@ -116,9 +116,9 @@ def test_a_database_without_our_tables(prepaid: Prepaid, database_url: URL) -> N
         )
 
 
-def test_a_bad_setting(prepaid: Prepaid, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bad_setting(typed: Prepaid, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREPAID_LEAD_DAYS", "a week")
-    outcome = prepaid("due")
+    outcome = typed("due")
     assert (outcome.code, outcome.out) == (1, "")
     assert outcome.err == (
         "prepaid: PREPAID_LEAD_DAYS='a week': expected a whole number from 0 to 366\n"

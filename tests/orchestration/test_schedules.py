@@ -15,9 +15,8 @@ DAILY = {
 }
 
 
-def asked_for(name: str, at: datetime) -> str:
+def asked_for(location: dg.RepositoryDefinition, name: str, at: datetime) -> str:
     """The business date of the run that a tick at ``at`` asks for."""
-    location = build_defs().get_repository_def()
     with dg.build_schedule_context(scheduled_execution_time=at) as context:
         (request,) = location.get_schedule_def(name).evaluate_tick(context).run_requests
     job, op = DAILY[name]
@@ -46,7 +45,7 @@ def test_the_ticks_own_local_day(
     monkeypatch: pytest.MonkeyPatch, name: str, zone: str, tick_utc: datetime, business_date: str
 ) -> None:
     monkeypatch.setenv("PREPAID_TIMEZONE", zone)
-    assert asked_for(name, tick_utc) == business_date
+    assert asked_for(build_defs().get_repository_def(), name, tick_utc) == business_date
 
 
 # In Cairo the clocks go from 00:00 to 01:00 when summer time begins: 00:10 does not exist then.
@@ -62,6 +61,9 @@ def test_once_for_every_day_soon_after_it_began(monkeypatch: pytest.MonkeyPatch,
         )
         year = list(takewhile(lambda tick: tick < datetime(2026, 12, 1, tzinfo=UTC), ticks))
         assert {tick.hour for tick in year} <= {0, 1}
-        days = [date.fromisoformat(asked_for(name, tick.astimezone(UTC))) for tick in year[50:70]]
-        assert days == [days[0] + timedelta(n) for n in range(20)]
+        days = [
+            date.fromisoformat(asked_for(location, name, tick.astimezone(UTC)))
+            for tick in year[50:60]
+        ]
+        assert days == [days[0] + timedelta(n) for n in range(10)]
         assert len({tick.date() for tick in year}) == len(year) in (274, 275)
