@@ -13,27 +13,31 @@ FROM generate_series(
 
 -- name: stage_mrr
 INSERT INTO revenue.mrr_staging (run_id, month, currency, plan_code, active_plans, mrr)
-WITH per_day AS (
-    SELECT p.currency, p.plan_id, e.day, sum(e.plans) AS plans, sum(e.amount) AS amount
-    FROM prepaid.service_plans p
-    CROSS JOIN LATERAL (VALUES
-        (p.start_date, 1, p.monthly_amount), (p.end_date, -1, -p.monthly_amount)
-    ) e (day, plans, amount)
-    WHERE p.activated_on <= CAST(:as_of AS date) AND e.day <= CAST(:until AS date)
-    GROUP BY p.currency, p.plan_id, e.day
+WITH terms AS (
+    -- Terms of a plan that start and end on the same days are one row from here on.
+    SELECT currency, plan_id, start_date, end_date,
+           count(*) AS plans, sum(monthly_amount) AS amount
+    FROM prepaid.service_plans
+    WHERE activated_on <= CAST(:as_of AS date) AND start_date <= CAST(:until AS date)
+    GROUP BY currency, plan_id, start_date, end_date
 ),
 -- Everything before the range is its opening balance.
 per_month AS (
-    SELECT currency, plan_id, sum(plans) AS plans, sum(amount) AS amount,
-           greatest(date_trunc('month', day::timestamp)::date, CAST(:first_month AS date)) AS month
-    FROM per_day
-    GROUP BY currency, plan_id,
-             greatest(date_trunc('month', day::timestamp)::date, CAST(:first_month AS date))
+    SELECT t.currency, t.plan_id, sum(e.plans) AS plans, sum(e.amount) AS amount,
+           greatest(date_trunc('month', e.day::timestamp)::date, CAST(:first_month AS date)) AS month
+    FROM terms t
+    CROSS JOIN LATERAL (VALUES
+        (t.start_date, t.plans, t.amount), (t.end_date, -t.plans, -t.amount)
+    ) e (day, plans, amount)
+    WHERE e.day <= CAST(:until AS date)
+    GROUP BY t.currency, t.plan_id,
+             greatest(date_trunc('month', e.day::timestamp)::date, CAST(:first_month AS date))
 ),
 -- Months in which nothing starts or ends carry the balance on.
 running AS (
     SELECT m.month, k.currency, k.plan_id,
-           sum(coalesce(d.plans, 0)) OVER w AS active_plans, sum(coalesce(d.amount, 0)) OVER w AS mrr
+           sum(coalesce(d.plans, 0)) OVER w AS active_plans,
+           sum(coalesce(d.amount, 0)) OVER w AS mrr
     FROM revenue.months_staging m
     CROSS JOIN (SELECT DISTINCT currency, plan_id FROM per_month) k
     LEFT JOIN per_month d
@@ -47,17 +51,29 @@ JOIN prepaid.plans pl USING (plan_id)
 WHERE r.active_plans <> 0 OR r.mrr <> 0;
 
 -- name: stage_movements
-WITH deltas AS (
-    SELECT p.customer_id, p.currency, date_trunc('month', e.day::timestamp)::date AS month,
+WITH terms AS (
+    -- A term that starts when the one before it ends, at the same monthly amount, moves nothing:
+    -- most terms are renewals, so most starts and ends need not be looked at again.
+    SELECT customer_id, currency, start_date, end_date, monthly_amount,
+           (lag(end_date) OVER w = start_date AND lag(monthly_amount) OVER w = monthly_amount)
+               IS NOT TRUE AS start_counts,
+           (lead(start_date) OVER w = end_date AND lead(monthly_amount) OVER w = monthly_amount)
+               IS NOT TRUE AS end_counts
+    FROM prepaid.service_plans
+    WHERE activated_on <= CAST(:as_of AS date) AND start_date <= CAST(:until AS date)
+    WINDOW w AS (PARTITION BY customer_id, currency ORDER BY start_date)
+),
+deltas AS (
+    SELECT t.customer_id, t.currency, date_trunc('month', e.day::timestamp)::date AS month,
            sum(e.amount) AS amount
-    FROM prepaid.service_plans p
+    FROM terms t
     CROSS JOIN LATERAL (VALUES
-        (p.start_date, p.monthly_amount), (p.end_date, -p.monthly_amount)
-    ) e (day, amount)
-    WHERE p.activated_on <= CAST(:as_of AS date) AND e.day <= CAST(:until AS date)
-    GROUP BY p.customer_id, p.currency, date_trunc('month', e.day::timestamp)::date
-    -- A renewal at the same price is an end and a start in one month: it moves nothing. What is left
-    -- begins with the customer's very first revenue, so a first row is "new" and no other is.
+        (t.start_date, t.monthly_amount, t.start_counts),
+        (t.end_date, -t.monthly_amount, t.end_counts)
+    ) e (day, amount, counts)
+    WHERE (t.start_counts OR t.end_counts) AND e.counts AND e.day <= CAST(:until AS date)
+    GROUP BY t.customer_id, t.currency, date_trunc('month', e.day::timestamp)::date
+    -- What is left begins with the customer's very first revenue: a first row is "new", no other is.
     HAVING sum(e.amount) <> 0
 ),
 balances AS (
@@ -118,17 +134,19 @@ WHERE closing_mrr <> 0 OR closing_mrr <> amount;
 -- name: stage_activations
 INSERT INTO revenue.plan_activations_staging
     (run_id, month, currency, plan_code, kind, plans, net_amount)
-SELECT :run_id, a.month, a.currency, pl.plan_code, a.kind, a.plans, a.net_amount
+SELECT :run_id, date_trunc('month', d.day::timestamp)::date, d.currency, pl.plan_code, d.kind,
+       sum(d.plans), sum(d.net_amount)
 FROM (
-    SELECT date_trunc('month', greatest(start_date, activated_on)::timestamp)::date AS month,
-           currency, plan_id, kind, count(*) AS plans, sum(net_amount) AS net_amount
+    SELECT greatest(start_date, activated_on) AS day, currency, plan_id, kind,
+           count(*) AS plans, sum(net_amount) AS net_amount
     FROM prepaid.service_plans
     WHERE activated_on <= CAST(:as_of AS date)
       AND greatest(start_date, activated_on) >= CAST(:first_month AS date)
       AND greatest(start_date, activated_on) < CAST(:last_month AS date) + interval '1 month'
-    GROUP BY 1, 2, 3, 4
-) a
-JOIN prepaid.plans pl USING (plan_id);
+    GROUP BY greatest(start_date, activated_on), currency, plan_id, kind
+) d
+JOIN prepaid.plans pl USING (plan_id)
+GROUP BY date_trunc('month', d.day::timestamp)::date, d.currency, pl.plan_code, d.kind;
 
 -- name: stage_control
 INSERT INTO revenue.control_staging (run_id, month, currency, active_plans, mrr, activations)

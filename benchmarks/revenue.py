@@ -1,0 +1,140 @@
+"""The revenue SQL over 36 months, beside a plain running sum and a plain window query.
+
+``python -m benchmarks.revenue [--terms 1000000 …]`` prints a table and the limits, and ends with 1
+when a limit is broken. All queries run in turns on the same terms; the best of each counts, as
+other work on the machine only adds.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from sqlalchemy import URL, Connection, Engine
+
+from benchmarks import databases, revenue_worker
+from benchmarks.sides import script
+from prepaid_pipeline import queries
+
+FIRST_MONTH, LAST_MONTH, AS_OF = date(2023, 11, 1), date(2026, 10, 1), date(2026, 10, 31)
+TERMS_PER_CUSTOMER = 10
+ROUNDS = 3
+# Each statement of ours, the plain query beside it, and how many times as long it may take.
+BESIDE = {"stage_mrr": ("running_sum", 3.0), "stage_movements": ("window", 3.0)}
+HIGHEST_MEBIBYTES = 500
+_PARAMS = {
+    "run_id": "benchmark",
+    "first_month": FIRST_MONTH,
+    "last_month": LAST_MONTH,
+    "as_of": AS_OF,
+    "until": AS_OF,
+}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One size: the best seconds of each statement, and the worker's seconds and peak memory."""
+
+    terms: int
+    seconds: dict[str, float]
+    worker_seconds: float
+    mebibytes: float
+
+    def ratio(self, statement: str) -> float:
+        """How many times as long as the plain query beside it."""
+        return self.seconds[statement] / self.seconds[BESIDE[statement][0]]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure all sizes; 0 if every limit holds, 1 if one is broken."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.revenue", description=__doc__)
+    parser.add_argument("--terms", type=int, nargs="+", default=[1_000_000])
+    sizes = sorted(parser.parse_args(arguments).terms)
+    measured = [_measure(terms) for terms in sizes]
+    _print_table(measured)
+    verdicts = limits(measured)
+    for holds, sentence in verdicts:
+        print(f"{'ok    ' if holds else 'BROKEN'}  {sentence}")
+    return 0 if all(holds for holds, _ in verdicts) else 1
+
+
+def limits(measured: Sequence[Measured]) -> list[tuple[bool, str]]:
+    """Each limit: whether it holds, and the sentence that says so."""
+    found = []
+    for size in measured:
+        for statement, (plain, highest) in BESIDE.items():
+            ratio = size.ratio(statement)
+            found.append((ratio <= highest,
+                          f"{size.terms:,} terms: {statement} takes {ratio:.2f} times a plain"
+                          f" {plain.replace('_', ' ')}, at most {highest:.0f}"))  # fmt: skip
+        found.append((size.mebibytes <= HIGHEST_MEBIBYTES,
+                      f"{size.terms:,} terms: the worker needs {size.mebibytes:.0f} MiB, at most"
+                      f" {HIGHEST_MEBIBYTES}"))  # fmt: skip
+    return found
+
+
+def _measure(terms: int) -> Measured:
+    with databases.embedded_server() as url:
+        with databases.connected(url) as engine:
+            _generate(engine, terms // TERMS_PER_CUSTOMER)
+            best: dict[str, float] = {}
+            for _ in range(ROUNDS):
+                for name, seconds in _round(engine).items():
+                    best[name] = min(seconds, best.get(name, seconds))
+        worker = _worker(url)
+    return Measured(terms, best, worker["seconds"], worker["mebibytes"])
+
+
+def _generate(engine: Engine, customers: int) -> None:
+    with engine.begin() as connection:
+        for part in script("revenue_terms"):
+            part.execute(connection, {"customers": customers})
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        # Hint bits are set once, here, and not by whichever query happens to be first.
+        connection.exec_driver_sql("VACUUM prepaid.service_plans")
+
+
+def _round(engine: Engine) -> dict[str, float]:
+    """Every query once; what was staged is rolled back."""
+    seconds = {}
+    with engine.connect() as connection:
+        for part in script("revenue_plain"):
+            seconds[part.name] = _timed(connection, part)
+        for part in queries.script("revenue/12_monthly_recurring_revenue"):
+            seconds[part.name] = _timed(connection, part)
+        connection.rollback()
+    return seconds
+
+
+def _timed(connection: Connection, part: queries.Statement) -> float:
+    start = time.perf_counter()
+    result = part.execute(connection, _PARAMS)
+    if result.returns_rows:
+        result.all()
+    return time.perf_counter() - start
+
+
+def _worker(url: URL) -> dict[str, float]:
+    command = [sys.executable, "-m", revenue_worker.__name__]
+    months = [day.isoformat() for day in (FIRST_MONTH, LAST_MONTH, AS_OF)]
+    shown = url.render_as_string(hide_password=False)
+    done = subprocess.run([*command, shown, *months], check=True, capture_output=True, text=True)
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def _print_table(measured: Sequence[Measured]) -> None:
+    for size in measured:
+        print(f"{size.terms:,} terms, 36 months")
+        for name, seconds in size.seconds.items():
+            print(f"  {name:20}{seconds:8.2f} s{seconds / size.terms * 1e6:8.2f} s per million")
+        print(f"  {'stage to report':20}{size.worker_seconds:8.2f} s in all, with validation;"
+              f" peak {size.mebibytes:.0f} MiB")  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main())
