@@ -54,3 +54,4 @@ lint: $(VENV)/.installed-lint
 
 bench: install
 	$(RUN)/python -m benchmarks.renewals
+	$(RUN)/python -m benchmarks.revenue

@@ -1,7 +1,6 @@
 """A real PostgreSQL for every test: one server and one migrated template per session."""
 
 import os
-import runpy
 import shutil
 import tempfile
 import uuid
@@ -42,7 +41,6 @@ def cluster() -> Iterator[URL]:
         url = make_url(server.start(home)).set(database="postgres")
         users.touch()
         if not (home / "template_ready").exists():
-            runpy.run_path("scripts/freeze_migration.py")["freeze"]()
             _execute(url, f"CREATE DATABASE {TEMPLATE}")
             engine = database.engine_for(url.set(database=TEMPLATE))
             migrations.upgrade(engine)
