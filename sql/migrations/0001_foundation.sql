@@ -790,13 +790,17 @@ BEGIN
     PERFORM set_config('prepaid.actor', person, true);
     PERFORM FROM prepaid.tasks k WHERE k.task_id = ANY (task_ids) ORDER BY k.task_id FOR UPDATE;
 
-    SELECT asked.task_id, k.kind,
-        CASE
+    -- Look-ups by key (OFFSET 0 keeps the planner from turning them round): the view's trigger calls
+    -- this once per row, and a scan of all tasks each time would make 3,000 approvals quadratic.
+    SELECT * INTO refused FROM (
+        SELECT asked.task_id, CASE
             WHEN k.task_id IS NULL THEN 'there is no such task'
             WHEN NOT pg_has_role(person, k.assigned_role, 'USAGE')
                 THEN format('it belongs to %s, and %s is not in that team', k.assigned_role, person)
-            WHEN k.status = 'Withdrawn' THEN 'it was withdrawn; look for the new task of the same invoice'
-            WHEN new_decision IS NULL OR new_decision NOT IN ('approved', 'rejected', 'passed', 'failed')
+            WHEN k.status = 'Withdrawn'
+                THEN 'it was withdrawn; look for the new task of the same invoice'
+            WHEN new_decision IS NULL
+                OR new_decision NOT IN ('approved', 'rejected', 'passed', 'failed')
                 OR (k.kind LIKE 'payment%') <> (new_decision IN ('approved', 'rejected'))
                 THEN format('the decision must be %s, not %s',
                     CASE WHEN k.kind LIKE 'payment%' THEN 'approved or rejected'
@@ -806,21 +810,14 @@ BEGIN
             WHEN i.status <> 'Open' AND k.kind = 'payment_verification'
                 THEN format('invoice %s is already %s', i.invoice_number, i.status)
             WHEN k.closed_at IS NOT NULL THEN 'it is closed; use its follow-up task'
-        END AS reason
-    INTO refused
-    FROM unnest(task_ids) asked (task_id)
-    LEFT JOIN prepaid.tasks k ON k.task_id = asked.task_id
-    LEFT JOIN prepaid.invoices i ON i.invoice_id = k.invoice_id
-    WHERE k.task_id IS NULL
-       OR NOT pg_has_role(person, k.assigned_role, 'USAGE')
-       OR k.status = 'Withdrawn'
-       OR new_decision IS NULL
-       OR new_decision NOT IN ('approved', 'rejected', 'passed', 'failed')
-       OR (k.kind LIKE 'payment%') <> (new_decision IN ('approved', 'rejected'))
-       OR new_decision IN ('rejected', 'failed') AND coalesce(new_note, '') !~ '\S'
-       OR i.status <> 'Open' AND k.kind = 'payment_verification'
-       OR k.closed_at IS NOT NULL
-    ORDER BY asked.task_id LIMIT 1;
+            END AS reason
+        FROM unnest(task_ids) asked (task_id)
+        LEFT JOIN LATERAL (SELECT * FROM prepaid.tasks
+                           WHERE task_id = asked.task_id OFFSET 0) k ON true
+        LEFT JOIN LATERAL (SELECT * FROM prepaid.invoices
+                           WHERE invoice_id = k.invoice_id OFFSET 0) i ON true
+    ) judged
+    WHERE reason IS NOT NULL ORDER BY task_id LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION 'task % cannot be decided: %', refused.task_id, refused.reason;
     END IF;
