@@ -31,6 +31,8 @@ def build_defs(**overrides: Any) -> dg.Definitions:
         schedules=[*daily_schedules(settings), *revenue_schedules(settings)],
         sensors=SENSORS,
         resources={"database": Database(), **overrides},
+        # For backfills from the UI too: a process per asset would import everything again.
+        executor=dg.in_process_executor,
     )
 
 
