@@ -1,0 +1,1 @@
+"""Benchmarks: the process against a plain SQL script, the revenue SQL against plain queries."""

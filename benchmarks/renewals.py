@@ -1,0 +1,131 @@
+"""Plans per second through open_renewals and settle_renewals, beside a plain SQL script.
+
+``python -m benchmarks.renewals [--plans 1000 10000 100000]`` prints a table and the limits, and ends
+with 1 when a limit is broken. Both sides start from copies of one database and must leave the same
+rows behind.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import URL
+
+from benchmarks import databases, sides
+from benchmarks.sides import Seconds
+
+MEASURED = ("open_renewals", "settle_renewals")
+# At least half the plain script's rate; a plan among 100,000 costs at most 1.2 times one among
+# 10,000; memory does not grow with the batches.
+LOWEST_RATIO, LIMIT_FROM = 0.5, 100_000
+HIGHEST_GROWTH, GROWTH_FROM = 1.2, 10_000
+HIGHEST_MEBIBYTES = 300
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One size: seconds per job on either side, and the worker's peak memory in MiB."""
+
+    plans: int
+    pipeline: Seconds
+    plain: Seconds
+    mebibytes: float
+
+    def rate(self, job: str | None = None) -> float:
+        """The pipeline's plans per second, of one job or of both together."""
+        return self.plans / _sum(self.pipeline, job)
+
+    def ratio(self, job: str | None = None) -> float:
+        """The pipeline's rate as a part of the plain script's."""
+        return _sum(self.plain, job) / _sum(self.pipeline, job)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure all sizes; 0 if every limit holds, 1 if one is broken or the rows differ."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.renewals", description=__doc__)
+    parser.add_argument("--plans", type=int, nargs="+", default=[1_000, 10_000, 100_000])
+    sizes = sorted(parser.parse_args(arguments).plans)
+    with databases.embedded_server() as empty:
+        measured = [measure(empty, plans) for plans in sizes]
+    _print_table(measured)
+    verdicts = limits(measured)
+    for holds, sentence in verdicts:
+        print(f"{'ok    ' if holds else 'BROKEN'}  {sentence}")
+    return 0 if all(holds for holds, _ in verdicts) else 1
+
+
+def measure(empty: URL, plans: int) -> Measured:
+    """Both sides on copies of a database with ``plans`` due plans."""
+    with databases.copied(empty, f"due_{plans}") as due:
+        with databases.connected(due) as engine:
+            sides.prepare(engine, plans)
+        with databases.copied(due, "plain") as by_hand, databases.copied(due, "pipeline") as ours:
+            databases.settle(due)
+            with databases.connected(by_hand) as engine:
+                plain = sides.plain(engine, plans)
+            databases.settle(due)
+            worker = _worker(ours)
+            _require_same_rows(by_hand, ours)
+    return Measured(plans, worker["seconds"], plain, worker["mebibytes"])
+
+
+def limits(measured: list[Measured]) -> list[tuple[bool, str]]:
+    """Which limits hold, each with a sentence; sizes that were not asked for are left out."""
+    found = {m.plans: m for m in measured}
+    verdicts = [
+        (m.ratio(job) >= LOWEST_RATIO,
+         f"{m.plans} plans, {job or 'both'}: {m.ratio(job):.2f} of the plain script's rate"
+         f" (at least {LOWEST_RATIO})")
+        for m in measured if m.plans >= LIMIT_FROM for job in (*MEASURED, None)
+    ]  # fmt: skip
+    if GROWTH_FROM in found and LIMIT_FROM in found:
+        growth = found[GROWTH_FROM].rate() / found[LIMIT_FROM].rate()
+        sentence = f"a plan among {LIMIT_FROM} costs {growth:.2f} times one among {GROWTH_FROM}"
+        verdicts.append((growth <= HIGHEST_GROWTH, f"{sentence} (at most {HIGHEST_GROWTH})"))
+    peak = max(m.mebibytes for m in measured)
+    sentence = f"the worker's peak memory is {peak:.0f} MiB (below {HIGHEST_MEBIBYTES})"
+    return [*verdicts, (peak < HIGHEST_MEBIBYTES, sentence)]
+
+
+def _worker(database: URL) -> dict[str, Seconds | float]:
+    command = [sys.executable, "-m", "benchmarks.worker"]
+    url = database.render_as_string(hide_password=False)
+    done = subprocess.run([*command, url], check=True, stdout=subprocess.PIPE, text=True)
+    answer: dict[str, Seconds | float] = json.loads(done.stdout)
+    return answer
+
+
+def _require_same_rows(by_hand: URL, ours: URL) -> None:
+    (totals,) = sides.script("totals")
+    found = []
+    for url in (by_hand, ours):
+        with databases.connected(url) as engine, engine.connect() as connection:
+            found.append({tuple(row) for row in totals.execute(connection, {})})
+    if found[0] != found[1]:
+        raise SystemExit(
+            "The two sides have not written the same rows.\n"
+            f"Only the plain script: {sorted(found[0] - found[1], key=str)}\n"
+            f"Only the pipeline: {sorted(found[1] - found[0], key=str)}"
+        )
+
+
+def _sum(seconds: Seconds, job: str | None) -> float:
+    return sum(seconds[name] for name in (MEASURED if job is None else (job,)))
+
+
+def _print_table(measured: list[Measured]) -> None:
+    print(f"{'due plans':>9}  {'job':<16}{'plans/s':>9}{'plain SQL':>11}{'ratio':>7}{'MiB':>6}")
+    for m in measured:
+        for job in (*m.pipeline, None):
+            rate, name = m.rate(job), job or "open and settle"
+            print(
+                f"{m.plans:>9}  {name:<16}{rate:>9.0f}{rate / m.ratio(job):>11.0f}"
+                f"{m.ratio(job):>7.2f}{m.mebibytes:>6.0f}"
+            )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
