@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import dagster as dg
 from dagster import DagsterEventType, DagsterInstance, EventLogEntry
 
-from prepaid_pipeline.dagster_instance import prepare_dagster_home
 from prepaid_pipeline.errors import DatabaseNotReady, PrepaidError, UnknownThing
 from prepaid_pipeline.revenue import Span
 from prepaid_pipeline.revenue_jobs import range_tags, run_config
+from prepaid_pipeline.service.dagster_instance import prepare_dagster_home
 from prepaid_pipeline.settings import Settings
 
 JOB = "materialise_mrr"

@@ -8,8 +8,8 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, make_url, text
 from sqlalchemy.exc import ArgumentError
 
-from prepaid_pipeline import server
 from prepaid_pipeline.errors import SettingError
+from prepaid_pipeline.service import server
 from prepaid_pipeline.settings import Settings
 
 _SET_CONTEXT = text(

@@ -12,11 +12,12 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from prepaid_pipeline import database, migrations, people, queries, up_lock
+from prepaid_pipeline import database, migrations, people, queries
 from prepaid_pipeline.drain import drain
 from prepaid_pipeline.errors import NotAllowed
 from prepaid_pipeline.importer.loading import import_directory
 from prepaid_pipeline.process import Context
+from prepaid_pipeline.service import lock
 from prepaid_pipeline.settings import Settings
 
 SAMPLE = Path(__file__).parent / "sample"
@@ -41,7 +42,7 @@ def start_clean(settings: Settings) -> None:
     """
     engine = database.engine(settings)
     try:
-        if (by := up_lock.holder(engine)) is not None:
+        if (by := lock.holder(engine)) is not None:
             raise NotAllowed(f"The demo starts anew and 'prepaid up' is at work ({by}): stop it.")
         if _ask(engine, "is_demo"):
             _do(engine, "forget")

@@ -13,7 +13,8 @@ import pytest
 from filelock import FileLock
 from sqlalchemy import URL, Engine, make_url
 
-from prepaid_pipeline import database, migrations, server
+from prepaid_pipeline import database, migrations
+from prepaid_pipeline.service import server
 from prepaid_pipeline.settings import Settings, load
 from tests.world import World
 

@@ -5,9 +5,10 @@ from dataclasses import asdict
 import click
 from sqlalchemy import make_url
 
-from prepaid_pipeline import database, migrations, server
+from prepaid_pipeline import database, migrations
 from prepaid_pipeline.cli.common import echo_json, json_option
 from prepaid_pipeline.errors import PrepaidError, SettingError
+from prepaid_pipeline.service import server
 from prepaid_pipeline.settings import load
 
 
@@ -18,7 +19,7 @@ def up_command() -> None:
     The database (the embedded one unless PREPAID_DATABASE_URL is set), its migrations, and Dagster
     with its UI on 127.0.0.1, port PREPAID_PORT, and its daemon.
     """
-    from prepaid_pipeline import up
+    from prepaid_pipeline.service import up
 
     up.run(load(), click.echo)
 
@@ -26,7 +27,7 @@ def up_command() -> None:
 @click.command("down")
 def down_command() -> None:
     """Stop the embedded PostgreSQL of PREPAID_HOME. Other databases are left alone."""
-    from prepaid_pipeline.up_lock import holder
+    from prepaid_pipeline.service.lock import holder
 
     settings = load()
     url = server.running_url(settings.home)
@@ -70,7 +71,7 @@ def db_url() -> None:
 @json_option
 def doctor_command(as_json: bool) -> None:
     """Say what is wrong with the set-up and what to do. Exit 1 if anything is."""
-    from prepaid_pipeline.doctor import Finding, examine
+    from prepaid_pipeline.service.doctor import Finding, examine
 
     findings = list[Finding]()
 

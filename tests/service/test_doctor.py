@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL, Engine, text
 
-from prepaid_pipeline import doctor, migrations
+from prepaid_pipeline import migrations
+from prepaid_pipeline.service import doctor
 from prepaid_pipeline.settings import Settings
 from tests.email.conftest import Mailbox, free_port, mailbox
 from tests.service.conftest import Command

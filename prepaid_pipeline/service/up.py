@@ -12,12 +12,13 @@ from pathlib import Path
 from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
 from dagster._core.storage.tags import GRPC_INFO_TAG
 
-from prepaid_pipeline import database, migrations, server
-from prepaid_pipeline.dagster_instance import prepare_dagster_home
+from prepaid_pipeline import database, migrations
 from prepaid_pipeline.errors import PrepaidError, SettingError
+from prepaid_pipeline.service import server
+from prepaid_pipeline.service.dagster_instance import prepare_dagster_home
+from prepaid_pipeline.service.lock import UpLock
+from prepaid_pipeline.service.supervisor import StopRequest, Supervisor
 from prepaid_pipeline.settings import Settings
-from prepaid_pipeline.supervisor import StopRequest, Supervisor
-from prepaid_pipeline.up_lock import UpLock
 
 HOST = "127.0.0.1"
 _START_SECONDS = 180.0

@@ -13,12 +13,12 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
 from prepaid_pipeline import database, migrations, queries
-from prepaid_pipeline.dagster_instance import prepare_dagster_home, shipped
 from prepaid_pipeline.email.transport import SmtpTransport, parse_smtp_url, sender_address
 from prepaid_pipeline.errors import DatabaseNotReady, PrepaidError, SettingError
 from prepaid_pipeline.report.store import Store
+from prepaid_pipeline.service.dagster_instance import prepare_dagster_home, shipped
+from prepaid_pipeline.service.lock import holder
 from prepaid_pipeline.settings import Settings
-from prepaid_pipeline.up_lock import holder
 
 _SQL = "service/doctor"
 # Leases and waiting times are the database's clock, schedules are this machine's.

@@ -15,7 +15,7 @@ SCHEMA = "dagster"
 
 def shipped(name: str) -> Path:
     """A file that comes with the product: inside the installed package, or beside it."""
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     packaged = package / name
     return packaged if packaged.exists() else package.parent / name
 

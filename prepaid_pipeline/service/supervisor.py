@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 from prepaid_pipeline.errors import PrepaidError
-from prepaid_pipeline.watchdog import send
+from prepaid_pipeline.service.watchdog import send
 
 # From the request to stop until a process is killed; together they stay below 20 s.
 STOP_SECONDS = 7.0
@@ -47,7 +47,7 @@ class Supervisor:
         self._environ = {**os.environ, **environ, "PYTHONUNBUFFERED": "1"}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._watchdog = subprocess.Popen(
-            [sys.executable, "-m", "prepaid_pipeline.watchdog"],
+            [sys.executable, "-m", "prepaid_pipeline.service.watchdog"],
             stdin=subprocess.PIPE, cwd=directory, start_new_session=True,
         )  # fmt: skip
 

@@ -1,0 +1,1 @@
+"""Running the installation: the embedded server, ``prepaid up``, the doctor, Dagster's home."""
