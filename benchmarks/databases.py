@@ -1,4 +1,4 @@
-"""Databases of the benchmarks' own: an embedded server in a temporary directory, gone at the end."""
+"""Databases of the benchmarks' own, on a server in a temporary directory: gone at the end."""
 
 import tempfile
 from collections.abc import Iterator

@@ -1,21 +1,23 @@
 """Plans per second through open_renewals and settle_renewals, beside a plain SQL script.
 
-``python -m benchmarks.renewals [--plans 1000 10000 100000]`` prints a table and the limits, and ends
-with 1 when a limit is broken. Both sides start from copies of one database and must leave the same
-rows behind.
+``python -m benchmarks.renewals [--plans 1000 10000 100000]`` prints a table and the limits, and
+ends with 1 when a limit is broken. Both sides start from copies of one database and must leave the
+same rows behind.
 """
 
 import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from sqlalchemy import URL
 
 from benchmarks import databases, sides
-from benchmarks.sides import Seconds
+
+Seconds = dict[str, float]
 
 MEASURED = ("open_renewals", "settle_renewals")
 # At least half the plain script's rate; a plan among 100,000 costs at most 1.2 times one among
@@ -58,18 +60,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def measure(empty: URL, plans: int) -> Measured:
-    """Both sides on copies of a database with ``plans`` due plans."""
+    """Both sides on copies of a database with ``plans`` due plans, job by job in turns."""
+    ours, by_hand, peak = Seconds(), Seconds(), 0.0
     with databases.copied(empty, f"due_{plans}") as due:
         with databases.connected(due) as engine:
             sides.prepare(engine, plans)
-        with databases.copied(due, "plain") as by_hand, databases.copied(due, "pipeline") as ours:
-            databases.settle(due)
-            with databases.connected(by_hand) as engine:
-                plain = sides.plain(engine, plans)
-            databases.settle(due)
-            worker = _worker(ours)
-            _require_same_rows(by_hand, ours)
-    return Measured(plans, worker["seconds"], plain, worker["mebibytes"])
+        with (
+            databases.copied(due, "plain") as plain,
+            databases.copied(due, "pipeline") as pipeline,
+            databases.connected(plain) as engine,
+            _worker(pipeline) as ask,
+        ):
+            for job in sides.JOBS:
+                databases.settle(due)
+                by_hand[job] = sides.plain(engine, job, plans)
+                databases.settle(due)
+                ours[job], peak = ask(job)
+            _require_same_rows(plain, pipeline)
+    return Measured(plans, ours, by_hand, peak)
 
 
 def limits(measured: list[Measured]) -> list[tuple[bool, str]]:
@@ -90,12 +98,26 @@ def limits(measured: list[Measured]) -> list[tuple[bool, str]]:
     return [*verdicts, (peak < HIGHEST_MEBIBYTES, sentence)]
 
 
-def _worker(database: URL) -> dict[str, Seconds | float]:
-    command = [sys.executable, "-m", "benchmarks.worker"]
+@contextmanager
+def _worker(database: URL) -> Iterator[Callable[[str], tuple[float, float]]]:
+    """A process that takes jobs; asked for one, it gives seconds and peak memory so far."""
     url = database.render_as_string(hide_password=False)
-    done = subprocess.run([*command, url], check=True, stdout=subprocess.PIPE, text=True)
-    answer: dict[str, Seconds | float] = json.loads(done.stdout)
-    return answer
+    command = [sys.executable, "-m", "benchmarks.worker", url]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+        requests, answers = process.stdin, process.stdout
+        assert requests is not None
+        assert answers is not None
+
+        def ask(job: str) -> tuple[float, float]:
+            print(job, file=requests, flush=True)
+            if not (line := answers.readline()):
+                raise SystemExit("The worker failed; what it said is above.")
+            answer = json.loads(line)
+            return answer["seconds"], answer["mebibytes"]
+
+        yield ask
+        requests.close()
 
 
 def _require_same_rows(by_hand: URL, ours: URL) -> None:

@@ -1,7 +1,7 @@
 """The two sides of the process benchmark: the pipeline and the plain SQL script.
 
-Each takes a database with ended terms through the same day and says how long its parts took, in
-seconds. The people's part in between is the same for both, and is not measured.
+Each takes a database with ended terms through the same day, job by job. What providers and people
+do in between is the same for both, and is not measured.
 """
 
 import time
@@ -18,7 +18,12 @@ from prepaid_pipeline.process import Context
 AS_OF = date(2026, 6, 10)
 CONTEXT = Context(as_of=AS_OF, grace_days=7, lead_days=7, actor="benchmark")
 OFFICER = "benchmark_officer"
-Seconds = dict[str, float]
+JOBS = ("open_renewals", "match_payments", "settle_renewals")
+_PLAIN = {
+    "open_renewals": "plain_open",
+    "match_payments": "plain_match",
+    "settle_renewals": "plain_settle",
+}
 
 
 def script(name: str) -> tuple[queries.Statement, ...]:
@@ -35,60 +40,46 @@ def prepare(engine: Engine, plans: int) -> None:
             statement.execute(connection, {"plans": plans, "as_of": AS_OF})
 
 
-def pipeline(engine: Engine) -> Seconds:
-    """The jobs as a worker does them: batch after batch in one process."""
+def pipeline(engine: Engine, job: str) -> float:
+    """Seconds of a job as a worker does it: batch after batch in one process."""
 
-    def through(queue: str) -> None:
-        for batch_id in process.claim_all(engine, queue, CONTEXT):
-            process.run_batch(engine, queue, batch_id, CONTEXT)
+    def through() -> None:
+        if job == "match_payments":
+            process.match_payments(engine, CONTEXT)
+            return
+        if job == "open_renewals":
+            process.open_service_plans(engine, CONTEXT)
+        for batch_id in process.claim_all(engine, job, CONTEXT):
+            process.run_batch(engine, job, batch_id, CONTEXT)
 
-    def open_renewals() -> None:
-        process.open_service_plans(engine, CONTEXT)
-        through("open_renewals")
-
-    opening = _seconds(open_renewals)
-    _providers_deliver(engine)
-    matching = _seconds(lambda: process.match_payments(engine, CONTEXT))
-    _finance_approves(engine)
-    settling = _seconds(lambda: through("settle_renewals"))
-    return {"open_renewals": opening, "match_payments": matching, "settle_renewals": settling}
+    return _seconds(engine, job, through)
 
 
-def plain(engine: Engine, plans: int) -> Seconds:
-    """The same rows from hand-written SQL: ten thousand at a time, on one connection.
+def plain(engine: Engine, job: str, plans: int) -> float:
+    """Seconds of the same rows from hand-written SQL: ten thousand at a time, on one connection.
 
     Each statement commits, as in psql. In one transaction the script is slower: PostgreSQL checks
     all foreign keys of a row again when the transaction that inserted it updates it.
     """
 
-    def run(name: str) -> None:
+    def by_hand() -> None:
         for first in range(1, plans + 1, process.BATCH_SIZE):
             ids = {"first": first, "last": min(first + process.BATCH_SIZE - 1, plans)}
-            for statement in script(name):
+            for statement in script(_PLAIN[job]):
                 with transaction(engine, actor="benchmark", as_of=AS_OF) as connection:
                     statement.execute(connection, ids | {"as_of": AS_OF})
 
-    opening = _seconds(lambda: run("plain_open"))
-    _providers_deliver(engine)
-    matching = _seconds(lambda: run("plain_match"))
-    _finance_approves(engine)
-    settling = _seconds(lambda: run("plain_settle"))
-    return {"open_renewals": opening, "match_payments": matching, "settle_renewals": settling}
+    return _seconds(engine, job, by_hand)
 
 
-def _providers_deliver(engine: Engine) -> None:
-    deliver, _ = script("people")
-    with engine.begin() as connection:
-        deliver.execute(connection, {})
-
-
-def _finance_approves(engine: Engine) -> None:
-    _, approve = script("people")
-    with acting_as(engine, OFFICER, AS_OF) as connection:
-        approve.execute(connection, {})
-
-
-def _seconds(work: Callable[[], object]) -> float:
+def _seconds(engine: Engine, job: str, work: Callable[[], None]) -> float:
+    deliver, approve = script("people")
+    if job == "match_payments":
+        with engine.begin() as connection:
+            deliver.execute(connection, {})
+    if job == "settle_renewals":
+        with acting_as(engine, OFFICER, AS_OF) as connection:
+            approve.execute(connection, {})
     started = time.perf_counter()
     work()
     return time.perf_counter() - started

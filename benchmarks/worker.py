@@ -1,6 +1,7 @@
 """The pipeline's side in a process of its own, so that its peak memory is the worker's alone.
 
-``python -m benchmarks.worker DATABASE_URL`` prints one JSON object: seconds per job, and mebibytes.
+``python -m benchmarks.worker DATABASE_URL`` takes the name of a job per line, does it, and answers
+with a line of JSON: its seconds, and the peak memory so far in MiB.
 """
 
 import json
@@ -17,11 +18,12 @@ MEBIBYTE = 1024 * 1024 if sys.platform == "darwin" else 1024
 
 
 def main() -> None:
-    """Run the pipeline's side on the database named on the command line."""
+    """Do the jobs that standard input names."""
     engine = database.engine_for(make_url(sys.argv[1]))
-    seconds = sides.pipeline(engine)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MEBIBYTE
-    print(json.dumps({"seconds": seconds, "mebibytes": peak}))
+    for line in sys.stdin:
+        seconds = sides.pipeline(engine, line.strip())
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MEBIBYTE
+        print(json.dumps({"seconds": seconds, "mebibytes": peak}), flush=True)
 
 
 if __name__ == "__main__":

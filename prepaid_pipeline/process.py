@@ -106,11 +106,14 @@ QUEUES = {"open_renewals": tuple(OPENING_STEPS), "settle_renewals": tuple(SETTLI
 
 def open_service_plans(engine: Engine, context: Context) -> int:
     """Step 0: open a Pending plan for each due renewal and each purchase; how many were opened."""
-    opened = 0
-    for statement in queries.script("renewal/00_open_service_plans"):
-        while (count := _open(engine, context, statement)) > 0:
-            opened += count
-    return opened
+    with engine.connect() as connection:
+        parts = queries.statement("batches/open", "parts")
+        subscriptions = parts.execute(connection, context.parameters()).all()
+    return sum(
+        _open(engine, context, statement, range(part.first, part.last + 1))
+        for statement in queries.script("renewal/00_open_service_plans")
+        for part in subscriptions
+    )
 
 
 def claim(engine: Engine, queue: str, context: Context) -> int | None:
@@ -152,29 +155,29 @@ def run_step(engine: Engine, step: str, batch_id: int, context: Context) -> Step
     params = context.parameters() | {"batch_id": batch_id}
 
     def attempt(plans: list[int]) -> StepResult:
+        asked = params | {"plans": _array(plans)}
         with _transaction(engine, context) as connection:
             around("renew_lease").execute(connection, params)
-            locked = around("lock_plans").execute(connection, params | {"plans": plans})
-            taken = list(locked.scalars())
-            held = around("leave_held").execute(connection, params | {"plans": taken})
-            left = sorted(set(taken).difference(held.scalars()))
+            held = around("leave_held").execute(connection, asked).rowcount
+            locked = around("lock_plans").execute(connection, asked).one()
+            left = params | {"plans": locked.plans}
             for statement in queries.script(STEPS[step]):
-                statement.execute(connection, params | {"plans": left})
-            leaving = around("leave_held").execute(connection, params | {"plans": left}).rowcount
-        finished = len(left) - leaving
-        return StepResult(step, len(taken), finished, len(taken) - finished)
+                statement.execute(connection, left)
+            held_now = around("leave_held").execute(connection, left).rowcount
+        return StepResult(step, held + locked.number, locked.number - held_now, held + held_now)
 
     def hold(plans: list[int], reason: str) -> StepResult:
         log.warning("step %s: service plan %s held: %s", step, plans, reason)
         text = f"Step {step} failed: {reason}. Correct the data it names, then release the hold."
         with _transaction(engine, context) as connection:
-            alone = params | {"plans": plans, "text": text}
+            alone = params | {"plans": _array(plans), "text": text}
             around("hold_failed_plan").execute(connection, alone)
             held = around("leave_held").execute(connection, alone).rowcount
         return StepResult(step, held, 0, held)
 
     with engine.connect() as connection:
-        plans = list(around("plans_of_batch").execute(connection, params).scalars())
+        found = around("plans_of_batch").execute(connection, params).scalar_one()
+    plans = [int(plan) for plan in found.strip("{}").split(",") if plan]
     result = _halving(attempt, hold, plans)
     if any(step == steps[-1] for steps in QUEUES.values()):
         with _transaction(engine, context) as connection:
@@ -232,7 +235,9 @@ def _transaction(engine: Engine, context: Context) -> AbstractContextManager[Con
     return transaction(engine, actor=context.actor, run_id=context.run_id, as_of=context.as_of)
 
 
-def _open(engine: Engine, context: Context, statement: queries.Statement) -> int:
+def _open(
+    engine: Engine, context: Context, statement: queries.Statement, subscriptions: range
+) -> int:
     params = context.parameters()
 
     def attempt(subscriptions: range) -> int:
@@ -246,9 +251,14 @@ def _open(engine: Engine, context: Context, statement: queries.Statement) -> int
             failed.execute(connection, params | _bounds(subscriptions) | {"text": reason})
         return 0
 
-    with engine.connect() as connection:
-        ends = queries.statement("batches/open", "range").execute(connection, {}).one()
-    return _halving(attempt, note, range(ends.first, ends.last + 1))
+    return _halving(attempt, note, subscriptions)
+
+
+def _array(ids: list[int]) -> str:
+    """A bigint[] in PostgreSQL's own form. The driver would look at each element for its type: ten
+    thousand ids took it 30 ms, for every statement of a step.
+    """
+    return "{" + ",".join(map(str, ids)) + "}"
 
 
 def _bounds(ids: range) -> dict[str, int]:

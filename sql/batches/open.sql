@@ -1,8 +1,12 @@
--- When opening fails, the range of subscriptions is halved until the one that breaks it is alone.
+-- Plans are opened for ten thousand subscriptions at a time. When that fails, their range is halved
+-- until the one that breaks it is alone.
 
--- name: range
-SELECT coalesce(min(subscription_id), 0) AS first, coalesce(max(subscription_id), 0) AS last
-FROM prepaid.subscriptions;
+-- name: parts
+-- Not "the next ten thousand that are due": each time it would look again at all it has opened.
+SELECT min(subscription_id) AS first, max(subscription_id) AS last
+FROM (SELECT subscription_id, (row_number() OVER (ORDER BY subscription_id) - 1) / :limit AS part
+      FROM prepaid.subscriptions) s
+GROUP BY part ORDER BY part;
 
 -- name: note_failed
 -- There is no plan yet that could be held: the audit log keeps it, 'prepaid check' lists it.

@@ -22,11 +22,11 @@ WHERE ended.status IN ('Active', 'Expired')
   AND ended.end_date >= CAST(:as_of AS date) - prepaid.days_within_term(:grace_days, ended.term_days)
   AND ended.end_date <= CAST(:as_of AS date) + prepaid.days_within_term(:lead_days, ended.term_days)
   AND s.auto_renew AND (s.cancelled_on IS NULL OR s.cancelled_on > ended.end_date)
-  AND s.subscription_id BETWEEN :first AND :last
+  AND ended.subscription_id BETWEEN :first AND :last
   AND NOT EXISTS (SELECT FROM prepaid.service_plans later
                   WHERE later.subscription_id = ended.subscription_id
-                    AND later.planned_start >= ended.end_date)
-ORDER BY ended.end_date, ended.service_plan_id LIMIT :limit
+                    AND later.planned_start >= ended.end_date OFFSET 0)
+ORDER BY ended.end_date, ended.service_plan_id
 ON CONFLICT DO NOTHING;
 
 -- name: open_first_plans
@@ -44,6 +44,7 @@ CROSS JOIN LATERAL (SELECT greatest(s.started_on, :as_of) AS on_date) starts
 WHERE s.started_on <= CAST(:as_of AS date) + prepaid.days_within_term(:lead_days, l.term_days)
   AND s.cancelled_on IS NULL
   AND s.subscription_id BETWEEN :first AND :last
-  AND NOT EXISTS (SELECT FROM prepaid.service_plans p WHERE p.subscription_id = s.subscription_id)
-ORDER BY s.started_on, s.subscription_id LIMIT :limit
+  AND NOT EXISTS (SELECT FROM prepaid.service_plans p
+                  WHERE p.subscription_id = s.subscription_id OFFSET 0)
+ORDER BY s.started_on, s.subscription_id
 ON CONFLICT DO NOTHING;

@@ -5,28 +5,30 @@
 -- ended; after grace it is a reactivation, from today and with a new anchor. Most plans keep what
 -- was planned, so only the others are written.
 WITH fixed AS MATERIALIZED (
-    SELECT p.service_plan_id, p.term_months, p.term_days, term.kind,
-           CASE term.kind WHEN 'renewal' THEN previous.end_date ELSE starts.on_date END AS start_date,
-           CASE term.kind WHEN 'renewal'
-               THEN prepaid.anchor_for(previous.anchor_date, previous.end_date)
-               ELSE starts.on_date END AS anchor_date
+    SELECT p.service_plan_id, p.term_months, p.term_days, term.kind, starts.start_date,
+           starts.anchor_date
     FROM prepaid.service_plans p
     LEFT JOIN prepaid.service_plans previous ON previous.service_plan_id = p.previous_plan_id
-    CROSS JOIN LATERAL (SELECT greatest(p.planned_start, :as_of) AS on_date) starts
+    CROSS JOIN LATERAL (SELECT greatest(p.planned_start, :as_of) AS on_date) earliest
     CROSS JOIN LATERAL (SELECT CASE
         WHEN previous.service_plan_id IS NULL THEN 'new'
-        WHEN starts.on_date <= previous.end_date
+        WHEN earliest.on_date <= previous.end_date
                                + prepaid.days_within_term(:grace_days, previous.term_days) THEN 'renewal'
         ELSE 'reactivation' END AS kind) term
+    CROSS JOIN LATERAL (
+        SELECT CASE term.kind WHEN 'renewal' THEN previous.end_date ELSE earliest.on_date END AS start_date,
+               CASE term.kind WHEN 'renewal'
+                   THEN prepaid.anchor_for(previous.anchor_date, previous.end_date)
+                   ELSE earliest.on_date END AS anchor_date) starts
     WHERE p.service_plan_id = ANY (:plans)
       AND p.status = 'Pending'
+      AND (p.kind, p.start_date, p.anchor_date)
+          IS DISTINCT FROM (term.kind, starts.start_date, starts.anchor_date)
 )
 UPDATE prepaid.service_plans p
 SET kind = f.kind, start_date = f.start_date, anchor_date = f.anchor_date,
     end_date = prepaid.term_end(f.anchor_date, f.start_date, f.term_months, f.term_days)
-FROM fixed f
-WHERE p.service_plan_id = f.service_plan_id
-  AND (p.kind, p.start_date, p.anchor_date) IS DISTINCT FROM (f.kind, f.start_date, f.anchor_date);
+FROM fixed f WHERE p.service_plan_id = f.service_plan_id;
 
 -- name: hold_overlapping
 INSERT INTO prepaid.holds (service_plan_id, reason_code, text)
