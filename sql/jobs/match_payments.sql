@@ -46,11 +46,13 @@ WITH landed AS (
     FROM landed l
     LEFT JOIN prepaid.invoices i ON i.invoice_number = l.invoice_number
     LEFT JOIN prepaid.customers c ON c.customer_id = i.customer_id
-    -- Earlier deliveries of the same event: identical, or with other content.
+    -- Other deliveries of the same event, identical or with other content: earlier ones, and those
+    -- that were judged already (ids do not become visible in their order).
     LEFT JOIN LATERAL (
         SELECT t.transaction_id FROM prepaid.transactions t
         WHERE t.provider = l.provider AND t.provider_ref = l.provider_ref AND t.status = l.status
-          AND t.occurred_at = l.occurred_at AND t.transaction_id < l.transaction_id
+          AND t.occurred_at = l.occurred_at
+          AND (t.transaction_id < l.transaction_id OR t.outcome IS NOT NULL)
           AND (t.invoice_number, t.amount, t.currency, t.customer_ref)
               IS NOT DISTINCT FROM (l.invoice_number, l.amount, l.currency, l.customer_ref)
         LIMIT 1
@@ -58,28 +60,29 @@ WITH landed AS (
     LEFT JOIN LATERAL (
         SELECT t.transaction_id FROM prepaid.transactions t
         WHERE t.provider = l.provider AND t.provider_ref = l.provider_ref AND t.status = l.status
-          AND t.occurred_at = l.occurred_at AND t.transaction_id < l.transaction_id
+          AND t.occurred_at = l.occurred_at
+          AND (t.transaction_id < l.transaction_id OR t.outcome IS NOT NULL)
           AND (t.invoice_number, t.amount, t.currency, t.customer_ref)
               IS DISTINCT FROM (l.invoice_number, l.amount, l.currency, l.customer_ref)
         LIMIT 1
     ) other_content ON true
 ), placed AS (
     -- Several fitting records for one invoice, or one payment for several invoices, landed together:
-    -- the earliest event counts.
+    -- the earliest event counts. A record without a reference is a payment of its own.
     SELECT *, row_number() OVER (PARTITION BY outcome, reason, invoice_id
                                  ORDER BY occurred_at, transaction_id) AS invoice_place,
-           row_number() OVER (PARTITION BY outcome, reason, provider, provider_ref
+           row_number() OVER (PARTITION BY outcome, reason, provider, provider_ref,
+                                  CASE WHEN provider IS NULL OR provider_ref IS NULL
+                                       THEN transaction_id END
                               ORDER BY occurred_at, transaction_id) AS payment_place
     FROM compared
 ), judged AS (
-    SELECT transaction_id, invoice_id, service_plan_id,
+    -- The others have their turn in the next round: by then it is known what was matched.
+    SELECT transaction_id, invoice_id, service_plan_id, reason,
         CASE WHEN outcome IS NOT NULL THEN outcome
-             WHEN reason IS NOT NULL OR invoice_place > 1 OR payment_place > 1 THEN 'parked'
-             ELSE 'matched' END AS outcome,
-        CASE WHEN outcome IS NOT NULL OR reason IS NOT NULL THEN reason
-             WHEN invoice_place > 1 THEN 'the invoice has a matching record already'
-             WHEN payment_place > 1 THEN 'the payment has paid another invoice' END AS reason
+             WHEN reason IS NOT NULL THEN 'parked' ELSE 'matched' END AS outcome
     FROM placed
+    WHERE outcome IS NOT NULL OR reason IS NOT NULL OR invoice_place = 1 AND payment_place = 1
 ), decided AS (
     UPDATE prepaid.transactions t
     SET outcome = j.outcome, outcome_reason = j.reason, invoice_id = j.invoice_id,
