@@ -749,7 +749,7 @@ CREATE TRIGGER audit_email_status AFTER UPDATE ON prepaid.emails
 
 -- Steps 1-5. Whether the plan is due (lead days before its start) depends on the business date.
 CREATE VIEW prepaid.ready_to_invoice AS
-SELECT p.service_plan_id, p.planned_start, p.term_days
+SELECT p.service_plan_id, p.planned_start, p.term_days, p.batch_id
 FROM prepaid.service_plans p
 WHERE p.invoiced_at IS NULL AND p.status IN ('Pending', 'Processing')
   AND NOT EXISTS (SELECT FROM prepaid.batches b
@@ -759,7 +759,7 @@ WHERE p.invoiced_at IS NULL AND p.status IN ('Pending', 'Processing')
 
 -- Steps 6-11: invoiced, the record matched and the payment approved (or nothing to pay).
 CREATE VIEW prepaid.ready_to_settle AS
-SELECT p.service_plan_id
+SELECT p.service_plan_id, p.batch_id
 FROM prepaid.service_plans p
 JOIN prepaid.invoices i ON i.service_plan_id = p.service_plan_id AND i.status <> 'Void'
 WHERE p.invoiced_at IS NOT NULL AND p.settled_at IS NULL AND p.status IN ('Pending', 'Active')
@@ -871,17 +871,20 @@ BEGIN
         RAISE EXCEPTION 'releasing a hold needs a note that says what was done';
     END IF;
     PERFORM set_config('prepaid.actor', person, true);
-    rejected := EXISTS (SELECT FROM prepaid.holds h WHERE h.service_plan_id = plan
-        AND h.reason_code = 'payment_rejected' AND h.released_at IS NULL);
-    IF rejected AND NOT pg_has_role(person, 'finance', 'USAGE') THEN
-        RAISE EXCEPTION '% may not release a rejected payment: only finance can', person;
-    END IF;
-    UPDATE prepaid.holds h
-    SET released_at = clock_timestamp(), released_by = person, note = release_note
-    WHERE h.service_plan_id = plan AND h.released_at IS NULL;
-    GET DIAGNOSTICS released = ROW_COUNT;
+    -- What was released is asked of the release itself: a rejection at this very moment is either
+    -- among it or stays a hold.
+    WITH freed AS (
+        UPDATE prepaid.holds h
+        SET released_at = clock_timestamp(), released_by = person, note = release_note
+        WHERE h.service_plan_id = plan AND h.released_at IS NULL
+        RETURNING h.reason_code
+    )
+    SELECT count(*), bool_or(reason_code = 'payment_rejected') INTO released, rejected FROM freed;
     IF released = 0 THEN
         RAISE EXCEPTION 'service plan % is not held', plan;
+    END IF;
+    IF rejected AND NOT pg_has_role(person, 'finance', 'USAGE') THEN
+        RAISE EXCEPTION '% may not release a rejected payment: only finance can', person;
     END IF;
     IF rejected THEN
         UPDATE prepaid.tasks k SET status = 'Withdrawn'
@@ -914,8 +917,8 @@ JOIN prepaid.service_plans p ON p.service_plan_id = i.service_plan_id
 JOIN prepaid.customers c ON c.customer_id = i.customer_id
 LEFT JOIN LATERAL (
     SELECT t.* FROM prepaid.transactions t WHERE t.invoice_number = i.invoice_number
-    ORDER BY t.outcome = 'matched' DESC NULLS LAST, t.status = 'Success' DESC,
-             t.occurred_at DESC, t.transaction_id
+    ORDER BY t.outcome = 'matched' DESC NULLS LAST, t.status = 'Success' DESC NULLS LAST,
+             t.occurred_at DESC NULLS LAST, t.transaction_id
     LIMIT 1
 ) r ON true
 CROSS JOIN LATERAL (

@@ -3,7 +3,7 @@
 
 -- Steps 1-5. Whether the plan is due (lead days before its start) depends on the business date.
 CREATE VIEW prepaid.ready_to_invoice AS
-SELECT p.service_plan_id, p.planned_start, p.term_days
+SELECT p.service_plan_id, p.planned_start, p.term_days, p.batch_id
 FROM prepaid.service_plans p
 WHERE p.invoiced_at IS NULL AND p.status IN ('Pending', 'Processing')
   AND NOT EXISTS (SELECT FROM prepaid.batches b
@@ -13,7 +13,7 @@ WHERE p.invoiced_at IS NULL AND p.status IN ('Pending', 'Processing')
 
 -- Steps 6-11: invoiced, the record matched and the payment approved (or nothing to pay).
 CREATE VIEW prepaid.ready_to_settle AS
-SELECT p.service_plan_id
+SELECT p.service_plan_id, p.batch_id
 FROM prepaid.service_plans p
 JOIN prepaid.invoices i ON i.service_plan_id = p.service_plan_id AND i.status <> 'Void'
 WHERE p.invoiced_at IS NOT NULL AND p.settled_at IS NULL AND p.status IN ('Pending', 'Active')
