@@ -12,6 +12,8 @@ WHERE p.service_plan_id = ANY (:plans)
 ON CONFLICT (service_plan_id, reason_code) WHERE released_at IS NULL DO NOTHING;
 
 -- name: hold_without_price
+-- The subscription's own price is for the plan it has now: after a change of plan it is none for a
+-- term of the plan before, which may be twelve times shorter.
 INSERT INTO prepaid.holds (service_plan_id, reason_code, text)
 SELECT p.service_plan_id, 'no_price', format(
     'Plan %s has no price in %s and subscription %s has none of its own. '
@@ -21,8 +23,9 @@ FROM prepaid.service_plans p
 JOIN prepaid.subscriptions s USING (subscription_id)
 JOIN prepaid.plans l ON l.plan_id = p.plan_id
 LEFT JOIN prepaid.plan_prices lp ON lp.plan_id = p.plan_id AND lp.currency = p.currency
+CROSS JOIN LATERAL (SELECT CASE WHEN s.plan_id = p.plan_id THEN s.price END AS price) own
 WHERE p.service_plan_id = ANY (:plans)
-  AND p.retrieved_at IS NULL AND coalesce(p.price, s.price, lp.price) IS NULL
+  AND p.retrieved_at IS NULL AND coalesce(p.price, own.price, lp.price) IS NULL
 ON CONFLICT (service_plan_id, reason_code) WHERE released_at IS NULL DO NOTHING;
 
 -- name: hold_without_addon_price
@@ -46,7 +49,7 @@ ON CONFLICT (service_plan_id, reason_code) WHERE released_at IS NULL DO NOTHING;
 -- A one-time add-on is charged with the subscription's first term only.
 WITH details AS MATERIALIZED (
     SELECT p.service_plan_id, c.name, c.email, c.country, c.tax_exempt, l.name AS plan_name,
-           l.tax_class, coalesce(p.price, s.price, lp.price) AS price,
+           l.tax_class, coalesce(p.price, own.price, lp.price) AS price,
            coalesce(sold.addons, '[]') AS addons, coalesce(sold.net, 0) AS addons_net,
            coalesce(sold.recurring, 0) AS addons_recurring
     FROM prepaid.service_plans p
@@ -54,6 +57,7 @@ WITH details AS MATERIALIZED (
     JOIN prepaid.customers c ON c.customer_id = p.customer_id
     JOIN prepaid.plans l ON l.plan_id = p.plan_id
     LEFT JOIN prepaid.plan_prices lp ON lp.plan_id = p.plan_id AND lp.currency = p.currency
+    CROSS JOIN LATERAL (SELECT CASE WHEN s.plan_id = p.plan_id THEN s.price END AS price) own
     CROSS JOIN LATERAL (
         SELECT jsonb_agg(jsonb_build_object('addon_code', a.addon_code, 'name', a.name,
                    'price', ap.price, 'recurring', a.recurring, 'tax_class', a.tax_class)

@@ -1,5 +1,7 @@
 """One bad plan is held with a reason that a person can act on; the others go on."""
 
+from decimal import Decimal
+
 import pytest
 
 from prepaid_pipeline import people, process
@@ -169,3 +171,20 @@ def test_a_fault_that_is_nobodys_stops_the_step_and_holds_nothing(world: World) 
     with pytest.raises(Exception, match=r"gross|net"):
         process.run_batch(world.engine, "open_renewals", batch, at)
     assert world.sql("SELECT count(*) FROM prepaid.holds") == 0
+
+
+def test_a_price_agreed_for_another_plan_is_not_charged(world: World) -> None:
+    """The customer moves from a month to a year while the month's plan is held."""
+    subscription = world.subscription(world.customer(email=None), world.plan("10.00"), price="9.00")
+    (plan,) = world.open()
+    world.sql(
+        "UPDATE prepaid.subscriptions SET plan_id = :year, price = 90 WHERE subscription_id = :s",
+        year=world.plan("100.00", months=12), s=subscription,
+    )  # fmt: skip
+    _mend_email(world)
+    people.release(world.engine, world.officer(), plan, "address added")
+    world.open()
+    assert world.rows(
+        "SELECT p.term_months, i.net FROM prepaid.service_plans p JOIN prepaid.invoices i"
+        " USING (service_plan_id)"
+    ) == [(1, Decimal("10.00"))]
