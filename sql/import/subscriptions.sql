@@ -1,5 +1,5 @@
 -- subscriptions.csv: who has which plan with which add-ons. The anchor is the start; history that
--- is imported, or the pipeline's activation, moves it.
+-- is imported moves it. (Each term has its own, from which the next one's is made.)
 
 -- name: incoming
 CREATE TEMP TABLE incoming (
