@@ -46,6 +46,7 @@ class Context:
     actor: str = "pipeline"
     run_id: str | None = None
     batch_size: int = BATCH_SIZE
+    lease_seconds: int = LEASE_SECONDS
 
     @classmethod
     def of(cls, settings: Settings, as_of: date | None = None, **other: Any) -> "Context":
@@ -59,7 +60,7 @@ class Context:
             "grace_days": self.grace_days,
             "lead_days": self.lead_days,
             "limit": self.batch_size,
-            "lease_seconds": LEASE_SECONDS,
+            "lease_seconds": self.lease_seconds,
             "run_id": self.run_id,
         }
 

@@ -96,21 +96,19 @@ def test_assets() -> None:
 
 def hold_reasons() -> set[str]:
     """The reason codes of every statement that holds a plan."""
-    statements, codes = 0, set[str]()
+    statements, codes = 0, list[str]()
     for path in queries.sql_directory().rglob("*.sql"):
         if path.parent.name == "migrations":
             continue
         sql = path.read_text(encoding="utf-8")
         statements += sql.count("INSERT INTO prepaid.holds")
-        codes |= set(
-            re.findall(
-                r"INSERT INTO prepaid\.holds \(service_plan_id, reason_code, text\)\s+"
-                r"SELECT (?:DISTINCT ON \([^)]*\) )?[\w.]+, '(\w+)'",
-                sql,
-            )
+        codes += re.findall(
+            r"INSERT INTO prepaid\.holds \(service_plan_id, reason_code, text\)\s+"
+            r"SELECT (?:DISTINCT ON \([^)]*\) )?[\w.]+, '(\w+)'",
+            sql,
         )
     assert len(codes) == statements
-    return codes
+    return set(codes)
 
 
 def test_reasons_for_holds() -> None:

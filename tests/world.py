@@ -127,6 +127,20 @@ class World:
             subscription=subscription, price=price,
         )  # fmt: skip
 
+    def order(self, previous: int, start: date, end: date, kind: str = "reactivation",
+              price: str = "10.00") -> int:  # fmt: skip
+        """An imported order of a returning customer, after the term ``previous``."""
+        return self.sql(
+            "INSERT INTO prepaid.service_plans (subscription_id, customer_id, plan_id,"
+            " previous_plan_id, origin, kind, status, start_date, end_date, planned_start,"
+            " anchor_date, term_months, term_days, currency, price) SELECT subscription_id,"
+            " customer_id, plan_id, service_plan_id, 'pipeline', :kind, 'Pending', :start, :end,"
+            " :start, :start, term_months, term_days, currency, CAST(:price AS numeric)"
+            " FROM prepaid.service_plans WHERE service_plan_id = :previous"
+            " RETURNING service_plan_id",
+            previous=previous, start=start, end=end, kind=kind, price=price,
+        )  # fmt: skip
+
     def due_renewal(self, ends_on: date = TODAY, **customer: Any) -> int:
         """A monthly subscription whose term ends on ``ends_on``; the id of the ended term."""
         start = date(ends_on.year - (ends_on.month == 1), (ends_on.month - 2) % 12 + 1,

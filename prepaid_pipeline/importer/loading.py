@@ -52,6 +52,8 @@ def import_directory(
     sizes = {file.name: (directory / file.filename).stat().st_size for file in present}
     # Reading a file is half of its work, what the database does with it is the other half.
     total, before = 2 * sum(sizes.values()), 0
+    history_follows = any(file.name == "service_plans" for file in present)
+    params = {"as_of": as_of, "grace_days": grace_days, "history_follows": history_follows}
     reports: list[FileReport] = []
     for file in present:
 
@@ -65,9 +67,8 @@ def import_directory(
             reason = f"{file.filename}: skipped, because it needs {', '.join(refused)}"
             reports.append(FileReport(file.filename, "skipped", errors=[reason]))
         else:
-            reports.append(
-                _import_file(engine, directory / file.filename, file, as_of, grace_days, on_read)
-            )
+            path = directory / file.filename
+            reports.append(_import_file(engine, path, file, dict(params), on_read))
         before += 2 * sizes[file.name]
         if on_progress is not None:
             on_progress(file.filename, before, total)
@@ -78,16 +79,14 @@ def _import_file(
     engine: Engine,
     path: Path,
     file: File,
-    as_of: date,
-    grace_days: int,
+    params: dict[str, Any],
     on_read: Callable[[int], None],
 ) -> FileReport:
     problems = Problems(file.filename)
     reader = Reader(path, file, problems, on_read)
     report = FileReport(file.filename, "unchanged")
     try:
-        with database.transaction(engine, actor="import", as_of=as_of) as connection:
-            params = {"as_of": as_of, "grace_days": grace_days, "given": reader.given}
+        with database.transaction(engine, actor="import", as_of=params["as_of"]) as connection:
             _run(connection, file, reader, problems, report, params)
             if problems:
                 raise ImportRefused(file.filename)
@@ -109,6 +108,7 @@ def _run(
     report: FileReport,
     params: dict[str, Any],
 ) -> None:
+    params["given"] = reader.given
     queries.statement("import/start").execute(connection, params)
     for statement in queries.script(f"import/{file.name}"):
         if statement.name == "copy":

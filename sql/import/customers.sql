@@ -37,12 +37,14 @@ WHERE NOT EXISTS (SELECT FROM prepaid.currencies c WHERE c.currency = i.currency
 -- name: problems_currency_in_use
 -- Prices and revenue of the past are in the old one; two currencies are never added.
 SELECT i.line, 'currency' AS column_name, i.currency AS found,
-       format('%s: the currency of a customer with service plans stays; make a new customer',
-              c.currency) AS expected
+       format('%s: the currency of a customer with service plans or own prices stays; '
+              'make a new customer', c.currency) AS expected
 FROM incoming i JOIN prepaid.customers c USING (customer_id)
 WHERE i.currency <> c.currency
-  AND EXISTS (SELECT FROM prepaid.subscriptions s JOIN prepaid.service_plans p USING (subscription_id)
-              WHERE s.customer_id = c.customer_id)
+  AND EXISTS (SELECT FROM prepaid.subscriptions s
+              LEFT JOIN prepaid.service_plans p USING (subscription_id)
+              WHERE s.customer_id = c.customer_id
+                AND (p.service_plan_id IS NOT NULL OR s.price IS NOT NULL))
 ORDER BY i.line;
 
 -- name: count

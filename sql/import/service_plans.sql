@@ -251,6 +251,10 @@ CROSS JOIN LATERAL (VALUES
 ) d (column_name, found, known, differs)
 WHERE d.differs ORDER BY r.line;
 
+-- name: history_arrived
+-- In this transaction: a subscription whose term this file brings is never seen without it.
+DELETE FROM prepaid.subscriptions_awaiting_history;
+
 -- name: count
 SELECT count(*) AS added, 0 AS changed FROM arriving;
 
@@ -314,7 +318,7 @@ SELECT a.service_plan_id, a.subscription_id, a.customer_id, a.plan_id, a.previou
        'pipeline', a.kind, 'Pending', a.start_date, a.end_date, a.start_date,
        CASE a.kind WHEN 'renewal' THEN prepaid.anchor_for(coalesce(h.anchor_date, a.start_date), a.start_date)
                    ELSE a.start_date END,
-       a.term_months, a.term_days, :as_of, a.currency, a.price
+       a.term_months, a.term_days, NULL, a.currency, a.price
 FROM arriving a
 LEFT JOIN (SELECT DISTINCT subscription_id, anchor_date FROM anchors WHERE latest) h USING (subscription_id)
 WHERE a.status = 'Pending'

@@ -90,6 +90,11 @@ WHERE r.customer_id <> s.customer_id
   AND EXISTS (SELECT FROM prepaid.service_plans p WHERE p.subscription_id = s.subscription_id)
 ORDER BY i.line;
 
+-- name: no_history_follows
+-- The directory brings no terms: what still waits for them is a purchase after all.
+DELETE FROM prepaid.subscriptions_awaiting_history w
+USING resolved r WHERE w.subscription_id = r.subscription_id AND NOT CAST(:history_follows AS boolean);
+
 -- name: count
 SELECT count(*) FILTER (WHERE subscription_id IS NULL) AS added,
        count(*) FILTER (WHERE subscription_id IS NOT NULL
@@ -111,6 +116,11 @@ INSERT INTO prepaid.subscriptions (subscription_ref, customer_id, plan_id, start
                                    auto_renew, price, cancelled_on)
 SELECT subscription_ref, customer_id, plan_id, started_on, started_on, auto_renew, price, cancelled_on
 FROM resolved WHERE subscription_id IS NULL ORDER BY line;
+
+-- name: await_history
+INSERT INTO prepaid.subscriptions_awaiting_history (subscription_id)
+SELECT s.subscription_id FROM resolved r JOIN prepaid.subscriptions s USING (subscription_ref)
+WHERE r.subscription_id IS NULL AND CAST(:history_follows AS boolean);
 
 -- name: change
 UPDATE prepaid.subscriptions s

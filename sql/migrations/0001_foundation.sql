@@ -35,10 +35,11 @@ CREATE TABLE prepaid.plans (
 );
 
 -- A plan may be sold in a currency without a list price: then each subscription has its own.
+-- (NaN is greater than any number in PostgreSQL: "< Infinity" refuses both.)
 CREATE TABLE prepaid.plan_prices (
     plan_id bigint NOT NULL REFERENCES prepaid.plans,
     currency text NOT NULL REFERENCES prepaid.currencies,
-    price numeric CHECK (price >= 0),
+    price numeric CHECK (price >= 0 AND price < 'Infinity'),
     PRIMARY KEY (plan_id, currency)
 );
 
@@ -56,7 +57,7 @@ CREATE TABLE prepaid.addon_prices (
     term_months integer NOT NULL,
     term_days integer NOT NULL,
     currency text NOT NULL REFERENCES prepaid.currencies,
-    price numeric NOT NULL CHECK (price >= 0),
+    price numeric NOT NULL CHECK (price >= 0 AND price < 'Infinity'),
     PRIMARY KEY (addon_id, term_months, term_days, currency),
     CHECK ((term_months > 0) <> (term_days > 0))
 );
@@ -119,11 +120,17 @@ CREATE TABLE prepaid.subscriptions (
     started_on date NOT NULL,
     anchor_date date NOT NULL,
     auto_renew boolean NOT NULL,
-    price numeric CHECK (price >= 0),
+    price numeric CHECK (price >= 0 AND price < 'Infinity'),
     cancelled_on date,
     created_at timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX subscriptions_by_customer ON prepaid.subscriptions (customer_id);
+
+-- Imported beside a service_plans.csv that has not been taken yet (or was refused): until it is, a
+-- subscription without terms is no purchase, it may have been running for years.
+CREATE TABLE prepaid.subscriptions_awaiting_history (
+    subscription_id bigint PRIMARY KEY REFERENCES prepaid.subscriptions
+);
 
 CREATE TABLE prepaid.subscription_addons (
     subscription_id bigint NOT NULL REFERENCES prepaid.subscriptions,
@@ -166,13 +173,14 @@ CREATE TABLE prepaid.service_plans (
     anchor_date date NOT NULL,
     term_months integer NOT NULL,
     term_days integer NOT NULL,
+    -- The business date of step 0; null for what was imported, history and orders.
     opened_on date,
 
     -- What step 1 took from the customer, the price list and the subscription; the invoice and the
     -- confirmation are made from it and do not change with them. addons is an array of
     -- {"addon_code", "name", "price", "recurring", "tax_class"}, ordered by code. Amounts are net.
     currency text NOT NULL REFERENCES prepaid.currencies,
-    price numeric CHECK (price >= 0),
+    price numeric CHECK (price >= 0 AND price < 'Infinity'),
     addons jsonb,
     customer_name text,
     email text,
@@ -184,7 +192,7 @@ CREATE TABLE prepaid.service_plans (
 
     -- net_amount: the whole term, one-time fees included. recurring_amount: without them.
     -- monthly_amount: the term's part of monthly recurring revenue, unrounded.
-    net_amount numeric CHECK (net_amount >= 0),
+    net_amount numeric CHECK (net_amount >= 0 AND net_amount < 'Infinity'),
     recurring_amount numeric CHECK (recurring_amount >= 0),
     monthly_amount numeric GENERATED ALWAYS AS (
         CASE WHEN term_months > 0 THEN recurring_amount / term_months
@@ -648,6 +656,35 @@ CREATE TRIGGER check_plan_transition BEFORE UPDATE ON prepaid.service_plans
     FOR EACH ROW WHEN (OLD.status <> NEW.status)
     EXECUTE FUNCTION prepaid.check_plan_transition();
 
+-- A plan that is cancelled before activation takes what hangs on it along: nobody is asked to pay or
+-- to verify any more, and money that has arrived for it goes to finance as a task.
+CREATE FUNCTION prepaid.close_cancelled_plan() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE prepaid.tasks SET status = 'Withdrawn'
+    WHERE service_plan_id = NEW.service_plan_id AND kind = 'payment_verification' AND status = 'Open';
+    UPDATE prepaid.holds
+    SET released_at = clock_timestamp(), released_by = prepaid.actor(), note = 'the plan was cancelled'
+    WHERE service_plan_id = NEW.service_plan_id AND released_at IS NULL;
+    INSERT INTO prepaid.tasks
+        (kind, service_plan_id, invoice_id, transaction_id, assigned_role, opened_on)
+    SELECT 'payment_review', NEW.service_plan_id, i.invoice_id, t.transaction_id, 'finance',
+           coalesce(prepaid.as_of(), current_date)
+    FROM prepaid.invoices i JOIN prepaid.transactions t USING (invoice_id)
+    WHERE i.service_plan_id = NEW.service_plan_id AND t.outcome = 'matched'
+    ON CONFLICT DO NOTHING;
+    UPDATE prepaid.transactions t
+    SET outcome = 'parked', outcome_reason = 'the plan was cancelled after the payment'
+    FROM prepaid.invoices i
+    WHERE i.service_plan_id = NEW.service_plan_id AND i.status = 'Open'
+      AND t.invoice_id = i.invoice_id AND t.outcome = 'matched';
+    UPDATE prepaid.invoices SET status = 'Void'
+    WHERE service_plan_id = NEW.service_plan_id AND status = 'Open';
+    RETURN NULL;
+END $$;
+CREATE TRIGGER close_cancelled_plan AFTER UPDATE ON prepaid.service_plans
+    FOR EACH ROW WHEN (OLD.status IN ('Pending', 'Processing') AND NEW.status = 'Cancelled')
+    EXECUTE FUNCTION prepaid.close_cancelled_plan();
+
 CREATE FUNCTION prepaid.check_invoice_transition() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF OLD.status = 'Open' AND NEW.status = 'Void' THEN
@@ -743,7 +780,7 @@ CREATE TRIGGER audit_email_status AFTER UPDATE ON prepaid.emails
     REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION prepaid.audit_email_status();
 
--- 09_queues.sql
+-- 10_queues.sql
 -- Which plans wait for the pipeline. Claims and sensors read the same two views, so that a sensor
 -- never asks for a run that would find nothing, and never misses one.
 
@@ -774,7 +811,7 @@ WHERE p.invoiced_at IS NOT NULL AND p.settled_at IS NULL AND p.status IN ('Pendi
   AND NOT EXISTS (SELECT FROM prepaid.holds h
                   WHERE h.service_plan_id = p.service_plan_id AND h.released_at IS NULL);
 
--- 10_sign_offs.sql
+-- 11_sign_offs.sql
 -- How people decide: one function, and over it the two sign-off tables (updatable views).
 
 -- Decides tasks for the person who is acting (the role that is set, or the session's user).
@@ -933,6 +970,11 @@ CROSS JOIN LATERAL (
         WHEN r.customer_ref <> c.customer_ref
             THEN format('the record names customer %s, the invoice %s', r.customer_ref, c.customer_ref)
         WHEN r.outcome NOT IN ('matched') THEN r.outcome_reason
+        ELSE (SELECT format('a later record of the same payment says %s', t.status)
+              FROM prepaid.transactions t
+              WHERE t.provider = r.provider AND t.provider_ref = r.provider_ref
+                AND t.status IN ('Failed', 'Refunded', 'Chargeback') AND t.occurred_at >= r.occurred_at
+              ORDER BY t.occurred_at DESC LIMIT 1)
     END AS difference
 ) d
 WHERE k.kind = 'payment_verification' AND k.status <> 'Withdrawn';
@@ -966,7 +1008,7 @@ CREATE TRIGGER decide INSTEAD OF UPDATE ON prepaid.payment_verifications
 CREATE TRIGGER decide INSTEAD OF UPDATE ON prepaid.quality_checks
     FOR EACH ROW EXECUTE FUNCTION prepaid.decide_from_view();
 
--- 11_revenue.sql
+-- 12_revenue.sql
 -- Monthly figures and the reports made from them. A month is named by its first day.
 
 CREATE SCHEMA revenue;
@@ -1153,7 +1195,7 @@ CREATE VIEW revenue.staged_control AS
 CREATE VIEW revenue.staged_monthly_report AS
     SELECT * FROM revenue.monthly_report_staging WHERE run_id = prepaid.run_id();
 
--- 12_rights.sql
+-- 13_rights.sql
 -- Teams are database roles without login; each person is a role of their own in one of them.
 -- Roles belong to the server, not to the database: another database may have made them already.
 

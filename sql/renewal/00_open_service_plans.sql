@@ -30,7 +30,8 @@ ORDER BY ended.end_date, ended.service_plan_id
 ON CONFLICT DO NOTHING;
 
 -- name: open_first_plans
--- Purchases: subscriptions without any term. (Orders of returning customers are rows already.)
+-- Purchases: subscriptions without any term, and none to be imported. (Orders of returning customers
+-- are rows already.)
 INSERT INTO prepaid.service_plans (
     subscription_id, customer_id, plan_id, origin, kind, status,
     start_date, end_date, planned_start, anchor_date, term_months, term_days, opened_on, currency)
@@ -42,8 +43,10 @@ JOIN prepaid.customers c USING (customer_id)
 JOIN prepaid.plans l USING (plan_id)
 CROSS JOIN LATERAL (SELECT greatest(s.started_on, :as_of) AS on_date) starts
 WHERE s.started_on <= CAST(:as_of AS date) + prepaid.days_within_term(:lead_days, l.term_days)
-  AND s.cancelled_on IS NULL
+  AND (s.cancelled_on IS NULL OR s.cancelled_on > starts.on_date)
   AND s.subscription_id BETWEEN :first AND :last
+  AND NOT EXISTS (SELECT FROM prepaid.subscriptions_awaiting_history w
+                  WHERE w.subscription_id = s.subscription_id OFFSET 0)
   AND NOT EXISTS (SELECT FROM prepaid.service_plans p
                   WHERE p.subscription_id = s.subscription_id OFFSET 0)
 ORDER BY s.started_on, s.subscription_id

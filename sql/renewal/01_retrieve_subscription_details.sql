@@ -1,6 +1,23 @@
 -- Step 1: the snapshot on the plan's row. The invoice and the confirmation are made from it, so
 -- that a price list changed tomorrow does not change what the customer was asked for today.
 
+-- name: hold_cancelled
+-- The term is opened some days ahead; meanwhile the customer may have left.
+INSERT INTO prepaid.holds (service_plan_id, reason_code, text)
+SELECT p.service_plan_id, 'subscription_cancelled', format(
+    'Subscription %s %s after this term was opened. Ask the customer; releasing the hold goes on '
+    'with the term all the same.', s.subscription_ref,
+    CASE WHEN s.cancelled_on IS NULL THEN 'was set not to renew'
+         ELSE 'was cancelled as of ' || s.cancelled_on END)
+FROM prepaid.service_plans p
+JOIN prepaid.subscriptions s USING (subscription_id)
+WHERE p.service_plan_id = ANY (:plans) AND p.retrieved_at IS NULL AND (
+    s.cancelled_on <= p.planned_start
+    OR NOT s.auto_renew AND p.kind = 'renewal' AND p.opened_on IS NOT NULL)
+  AND NOT EXISTS (SELECT FROM prepaid.holds h WHERE h.service_plan_id = p.service_plan_id
+                  AND h.reason_code = 'subscription_cancelled' OFFSET 0)
+ON CONFLICT (service_plan_id, reason_code) WHERE released_at IS NULL DO NOTHING;
+
 -- name: hold_without_email
 INSERT INTO prepaid.holds (service_plan_id, reason_code, text)
 SELECT p.service_plan_id, 'no_email', format(

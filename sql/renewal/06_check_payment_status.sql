@@ -16,6 +16,42 @@ WHERE i.service_plan_id = ANY (:plans) AND i.status = 'Open' AND i.total > 0
       IS DISTINCT FROM ('Success', i.total, i.currency, i.invoice_number, c.customer_ref)
 ON CONFLICT (service_plan_id, reason_code) WHERE released_at IS NULL DO NOTHING;
 
+-- name: hold_reversed
+-- The same payment was taken back after it had been matched.
+INSERT INTO prepaid.holds (service_plan_id, reason_code, text)
+SELECT DISTINCT ON (i.service_plan_id) i.service_plan_id, 'payment_reversed', format(
+    'Payment %s of invoice %s said Success, and later %s. Clear it up with the customer; releasing '
+    'the hold accepts the payment.', t.provider_ref, i.invoice_number, later.status)
+FROM prepaid.invoices i
+CROSS JOIN LATERAL (SELECT * FROM prepaid.transactions
+                    WHERE invoice_id = i.invoice_id AND outcome = 'matched' OFFSET 0) t
+CROSS JOIN LATERAL (
+    SELECT r.status FROM prepaid.transactions r
+    WHERE r.provider = t.provider AND r.provider_ref = t.provider_ref
+      AND r.status IN ('Failed', 'Refunded', 'Chargeback') AND r.occurred_at >= t.occurred_at
+    ORDER BY r.occurred_at DESC LIMIT 1) later
+WHERE i.service_plan_id = ANY (:plans) AND i.status = 'Open' AND i.total > 0
+  AND NOT EXISTS (SELECT FROM prepaid.holds h WHERE h.service_plan_id = i.service_plan_id
+                  AND h.reason_code = 'payment_reversed' OFFSET 0)
+ON CONFLICT (service_plan_id, reason_code) WHERE released_at IS NULL DO NOTHING;
+
+-- name: hold_cancelled
+-- Invoiced, and left before the payment was accepted.
+INSERT INTO prepaid.holds (service_plan_id, reason_code, text)
+SELECT p.service_plan_id, 'subscription_cancelled', format(
+    'Subscription %s %s after this term was opened. Ask the customer; releasing the hold goes on '
+    'with the term all the same.', s.subscription_ref,
+    CASE WHEN s.cancelled_on IS NULL THEN 'was set not to renew'
+         ELSE 'was cancelled as of ' || s.cancelled_on END)
+FROM prepaid.service_plans p
+JOIN prepaid.subscriptions s USING (subscription_id)
+WHERE p.service_plan_id = ANY (:plans) AND p.status = 'Pending' AND (
+    s.cancelled_on <= p.planned_start
+    OR NOT s.auto_renew AND p.kind = 'renewal' AND p.opened_on IS NOT NULL)
+  AND NOT EXISTS (SELECT FROM prepaid.holds h WHERE h.service_plan_id = p.service_plan_id
+                  AND h.reason_code = 'subscription_cancelled' OFFSET 0)
+ON CONFLICT (service_plan_id, reason_code) WHERE released_at IS NULL DO NOTHING;
+
 -- name: note_nothing_to_pay
 INSERT INTO prepaid.audit_log
     (event, service_plan_id, entity, entity_id, detail, actor, run_id, as_of)

@@ -1,9 +1,9 @@
 -- Step 8: Pending -> Active; kind, start and end are fixed by the business date of activation.
 
 -- name: fix_terms
--- A first plan starts no earlier than today. A renewal within grace starts where the previous term
--- ended; after grace it is a reactivation, from today and with a new anchor. Most plans keep what
--- was planned, so only the others are written.
+-- A first plan starts no earlier than today. A renewal within grace keeps its planned start, where
+-- the previous term ended (an order has a start of its own); after grace it is a reactivation, from
+-- today and with a new anchor. Most plans keep what was planned, so only the others are written.
 WITH fixed AS MATERIALIZED (
     SELECT p.service_plan_id, p.term_months, p.term_days, term.kind, starts.start_date,
            starts.anchor_date
@@ -16,9 +16,9 @@ WITH fixed AS MATERIALIZED (
                                + prepaid.days_within_term(:grace_days, previous.term_days) THEN 'renewal'
         ELSE 'reactivation' END AS kind) term
     CROSS JOIN LATERAL (
-        SELECT CASE term.kind WHEN 'renewal' THEN previous.end_date ELSE earliest.on_date END AS start_date,
+        SELECT CASE term.kind WHEN 'renewal' THEN p.planned_start ELSE earliest.on_date END AS start_date,
                CASE term.kind WHEN 'renewal'
-                   THEN prepaid.anchor_for(previous.anchor_date, previous.end_date)
+                   THEN prepaid.anchor_for(previous.anchor_date, p.planned_start)
                    ELSE earliest.on_date END AS anchor_date) starts
     WHERE p.service_plan_id = ANY (:plans)
       AND p.status = 'Pending'

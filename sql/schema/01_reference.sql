@@ -32,10 +32,11 @@ CREATE TABLE prepaid.plans (
 );
 
 -- A plan may be sold in a currency without a list price: then each subscription has its own.
+-- (NaN is greater than any number in PostgreSQL: "< Infinity" refuses both.)
 CREATE TABLE prepaid.plan_prices (
     plan_id bigint NOT NULL REFERENCES prepaid.plans,
     currency text NOT NULL REFERENCES prepaid.currencies,
-    price numeric CHECK (price >= 0),
+    price numeric CHECK (price >= 0 AND price < 'Infinity'),
     PRIMARY KEY (plan_id, currency)
 );
 
@@ -53,7 +54,7 @@ CREATE TABLE prepaid.addon_prices (
     term_months integer NOT NULL,
     term_days integer NOT NULL,
     currency text NOT NULL REFERENCES prepaid.currencies,
-    price numeric NOT NULL CHECK (price >= 0),
+    price numeric NOT NULL CHECK (price >= 0 AND price < 'Infinity'),
     PRIMARY KEY (addon_id, term_months, term_days, currency),
     CHECK ((term_months > 0) <> (term_days > 0))
 );

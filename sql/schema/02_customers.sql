@@ -20,11 +20,17 @@ CREATE TABLE prepaid.subscriptions (
     started_on date NOT NULL,
     anchor_date date NOT NULL,
     auto_renew boolean NOT NULL,
-    price numeric CHECK (price >= 0),
+    price numeric CHECK (price >= 0 AND price < 'Infinity'),
     cancelled_on date,
     created_at timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX subscriptions_by_customer ON prepaid.subscriptions (customer_id);
+
+-- Imported beside a service_plans.csv that has not been taken yet (or was refused): until it is, a
+-- subscription without terms is no purchase, it may have been running for years.
+CREATE TABLE prepaid.subscriptions_awaiting_history (
+    subscription_id bigint PRIMARY KEY REFERENCES prepaid.subscriptions
+);
 
 CREATE TABLE prepaid.subscription_addons (
     subscription_id bigint NOT NULL REFERENCES prepaid.subscriptions,

@@ -32,13 +32,14 @@ CREATE TABLE prepaid.service_plans (
     anchor_date date NOT NULL,
     term_months integer NOT NULL,
     term_days integer NOT NULL,
+    -- The business date of step 0; null for what was imported, history and orders.
     opened_on date,
 
     -- What step 1 took from the customer, the price list and the subscription; the invoice and the
     -- confirmation are made from it and do not change with them. addons is an array of
     -- {"addon_code", "name", "price", "recurring", "tax_class"}, ordered by code. Amounts are net.
     currency text NOT NULL REFERENCES prepaid.currencies,
-    price numeric CHECK (price >= 0),
+    price numeric CHECK (price >= 0 AND price < 'Infinity'),
     addons jsonb,
     customer_name text,
     email text,
@@ -50,7 +51,7 @@ CREATE TABLE prepaid.service_plans (
 
     -- net_amount: the whole term, one-time fees included. recurring_amount: without them.
     -- monthly_amount: the term's part of monthly recurring revenue, unrounded.
-    net_amount numeric CHECK (net_amount >= 0),
+    net_amount numeric CHECK (net_amount >= 0 AND net_amount < 'Infinity'),
     recurring_amount numeric CHECK (recurring_amount >= 0),
     monthly_amount numeric GENERATED ALWAYS AS (
         CASE WHEN term_months > 0 THEN recurring_amount / term_months

@@ -32,6 +32,35 @@ CREATE TRIGGER check_plan_transition BEFORE UPDATE ON prepaid.service_plans
     FOR EACH ROW WHEN (OLD.status <> NEW.status)
     EXECUTE FUNCTION prepaid.check_plan_transition();
 
+-- A plan that is cancelled before activation takes what hangs on it along: nobody is asked to pay or
+-- to verify any more, and money that has arrived for it goes to finance as a task.
+CREATE FUNCTION prepaid.close_cancelled_plan() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE prepaid.tasks SET status = 'Withdrawn'
+    WHERE service_plan_id = NEW.service_plan_id AND kind = 'payment_verification' AND status = 'Open';
+    UPDATE prepaid.holds
+    SET released_at = clock_timestamp(), released_by = prepaid.actor(), note = 'the plan was cancelled'
+    WHERE service_plan_id = NEW.service_plan_id AND released_at IS NULL;
+    INSERT INTO prepaid.tasks
+        (kind, service_plan_id, invoice_id, transaction_id, assigned_role, opened_on)
+    SELECT 'payment_review', NEW.service_plan_id, i.invoice_id, t.transaction_id, 'finance',
+           coalesce(prepaid.as_of(), current_date)
+    FROM prepaid.invoices i JOIN prepaid.transactions t USING (invoice_id)
+    WHERE i.service_plan_id = NEW.service_plan_id AND t.outcome = 'matched'
+    ON CONFLICT DO NOTHING;
+    UPDATE prepaid.transactions t
+    SET outcome = 'parked', outcome_reason = 'the plan was cancelled after the payment'
+    FROM prepaid.invoices i
+    WHERE i.service_plan_id = NEW.service_plan_id AND i.status = 'Open'
+      AND t.invoice_id = i.invoice_id AND t.outcome = 'matched';
+    UPDATE prepaid.invoices SET status = 'Void'
+    WHERE service_plan_id = NEW.service_plan_id AND status = 'Open';
+    RETURN NULL;
+END $$;
+CREATE TRIGGER close_cancelled_plan AFTER UPDATE ON prepaid.service_plans
+    FOR EACH ROW WHEN (OLD.status IN ('Pending', 'Processing') AND NEW.status = 'Cancelled')
+    EXECUTE FUNCTION prepaid.close_cancelled_plan();
+
 CREATE FUNCTION prepaid.check_invoice_transition() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF OLD.status = 'Open' AND NEW.status = 'Void' THEN

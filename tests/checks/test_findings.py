@@ -216,6 +216,23 @@ PLANTED: list[tuple[str, str, str]] = [
         "UPDATE prepaid.transactions SET outcome = 'lost' WHERE outcome = 'waiting'",
         "of bank is lost",
     ),
+    (
+        "14_history_has_arrived",
+        "INSERT INTO prepaid.subscriptions_awaiting_history SELECT subscription_id"
+        " FROM prepaid.service_plans WHERE service_plan_id = :plan",
+        "is not opened: correct the service_plans.csv that came with it",
+    ),
+    (
+        "15_no_plan_is_forgotten",
+        "UPDATE prepaid.invoices SET status = 'Void' WHERE status = 'Open'",
+        "waits for its payment and has no live invoice",
+    ),
+    (
+        "15_no_plan_is_forgotten",
+        "UPDATE prepaid.service_plans SET status = 'Cancelled', activated_on = NULL,"
+        " settled_at = NULL WHERE service_plan_id = :plan",
+        "pays invoice {invoice} of service plan {plan}, which is cancelled",
+    ),
 ]  # fmt: skip
 
 

@@ -18,7 +18,7 @@ def shared_engine(cluster: URL) -> Iterator[Engine]:
     name = f"test_{uuid.uuid4().hex[:16]}"
     url = cluster.render_as_string(hide_password=False)
     with psycopg.connect(url, autocommit=True) as admin:
-        admin.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY file_copy")
+        admin.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
         engine = database.engine_for(cluster.set(database=name))
         yield engine
         engine.dispose()

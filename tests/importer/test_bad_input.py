@@ -90,7 +90,7 @@ CASES: dict[str, tuple[str, str | bytes, str]] = {
     "currency of a customer in use": (
         "customers", "C-1,Amber Bakery,amber@example.com,US,EUR,false\n",
         "2:currency: found 'EUR', expected USD: the currency of a customer with service plans "
-        "stays; make a new customer"),
+        "or own prices stays; make a new customer"),
     "bad term": (
         "plans", "p,P,monthly,USD,1.00,\n",
         "2:term: found 'monthly', expected an ISO 8601 duration such as P1M, P1Y or P30D"),

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
+from prepaid_pipeline import checks, process
 from prepaid_pipeline.importer.loading import import_directory
+from prepaid_pipeline.process import Context
 from tests.importer.folders import AS_OF, BASE, dump, rows, take, write
 
 
@@ -171,3 +173,28 @@ def test_progress_rises_to_the_whole(engine: Engine, folder: Path) -> None:
     assert list(dict.fromkeys(names)) == [f"{name}.csv" for name in BASE]
     assert list(done) == sorted(done)
     assert {done[-1]} == set(totals)
+
+
+def test_no_subscription_is_a_purchase_while_its_history_is_refused(
+    engine: Engine, folder: Path
+) -> None:
+    """They have run for months: opened as new they would be invoiced a second time."""
+    good = BASE["service_plans"]
+    bad = dict(BASE) | {"service_plans": good + "S-1,2026-11-15,not a date,12,Active\n"}
+    reports = take(engine, folder, bad)
+    assert reports["service_plans"].status == "refused"
+    at = Context(AS_OF, 7, 7)
+    assert process.open_service_plans(engine, at) == 0
+    found = {result.name: result.findings for result in checks.run(engine, at)}
+    assert len(found["14_history_has_arrived"]) == 5
+
+    assert take(engine, folder, dict(BASE))["service_plans"].status == "imported"
+    assert rows(engine, "SELECT count(*) FROM prepaid.subscriptions_awaiting_history") == [(0,)]
+
+
+def test_without_a_file_of_terms_subscriptions_are_purchases(engine: Engine, folder: Path) -> None:
+    bad = dict(BASE) | {"service_plans": "not,the,header\n"}
+    take(engine, folder, bad)
+    (folder / "service_plans.csv").unlink()
+    take(engine, folder, {name: text for name, text in BASE.items() if name != "service_plans"})
+    assert rows(engine, "SELECT count(*) FROM prepaid.subscriptions_awaiting_history") == [(0,)]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from tests.importer.folders import AS_OF, BASE, rows, take
+from tests.importer.folders import BASE, rows, take
 
 HEADER = "subscription_ref,start_date,end_date,price,status\n"
 
@@ -130,7 +130,7 @@ def test_an_order_waits_for_the_pipeline(subscribed: Engine, folder: Path) -> No
         FROM prepaid.service_plans WHERE status = 'Pending'"""
     start = date(2026, 11, 3)
     assert rows(subscribed, query) == [
-        ("pipeline", "Pending", "reactivation", 7.5, AS_OF, start, start, None, None, None, True)
+        ("pipeline", "Pending", "reactivation", 7.5, None, start, start, None, None, None, True)
     ]
     query = "SELECT event, after, actor FROM prepaid.audit_log WHERE event LIKE 'service_plan%'"
     assert rows(subscribed, query) == [("service_plan_opened", "Pending", "import")]

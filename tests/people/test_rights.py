@@ -11,7 +11,7 @@ from tests.world import World
 
 TEAMS = ("finance", "customer_success", "leadership", "engineering")
 
-# Every column of every relation of ours that a role may read or write; the grants of 12_rights.sql
+# Every column of every relation of ours that a role may read or write; the grants of 13_rights.sql
 # in the words of the database itself.
 _PRIVILEGES = """
 SELECT r.team, p.privilege, c.relname, a.attname

@@ -79,15 +79,7 @@ def test_a_purchase_is_new_and_starts_today_at_the_earliest(world: World) -> Non
 def test_an_order_of_a_returning_customer_is_invoiced_at_its_own_price(world: World) -> None:
     subscription = world.subscription(world.customer(), world.plan(), date(2025, 1, 1))
     old = world.term(subscription, date(2025, 1, 1), date(2025, 2, 1), status="Expired")
-    world.sql(
-        "INSERT INTO prepaid.service_plans (subscription_id, customer_id, plan_id,"
-        " previous_plan_id, origin, kind, status, start_date, end_date, planned_start, anchor_date,"
-        " term_months, term_days, currency, price) SELECT subscription_id, customer_id, plan_id,"
-        " service_plan_id, 'pipeline', 'reactivation', 'Pending', '2026-11-05', '2026-12-05',"
-        " '2026-11-05', '2026-11-05', 1, 0, 'USD', 7.77 FROM prepaid.service_plans"
-        " WHERE service_plan_id = :old",
-        old=old,
-    )
+    world.order(old, date(2026, 11, 5), date(2026, 12, 5), price="7.77")
     (plan,) = world.open()
     assert [str(x) for x in world.rows("SELECT net FROM prepaid.invoices")[0]] == ["7.77"]
     world.pay_and_approve(plan)

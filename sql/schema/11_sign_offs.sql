@@ -156,6 +156,11 @@ CROSS JOIN LATERAL (
         WHEN r.customer_ref <> c.customer_ref
             THEN format('the record names customer %s, the invoice %s', r.customer_ref, c.customer_ref)
         WHEN r.outcome NOT IN ('matched') THEN r.outcome_reason
+        ELSE (SELECT format('a later record of the same payment says %s', t.status)
+              FROM prepaid.transactions t
+              WHERE t.provider = r.provider AND t.provider_ref = r.provider_ref
+                AND t.status IN ('Failed', 'Refunded', 'Chargeback') AND t.occurred_at >= r.occurred_at
+              ORDER BY t.occurred_at DESC LIMIT 1)
     END AS difference
 ) d
 WHERE k.kind = 'payment_verification' AND k.status <> 'Withdrawn';
