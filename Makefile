@@ -55,3 +55,4 @@ lint: $(VENV)/.installed-lint
 bench: install
 	$(RUN)/python -m benchmarks.renewals
 	$(RUN)/python -m benchmarks.revenue
+	$(RUN)/python -m benchmarks.loading
