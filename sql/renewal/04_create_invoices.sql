@@ -42,10 +42,13 @@ UPDATE prepaid.invoice_series c SET last_number = c.last_number + (SELECT count(
 FROM series s WHERE c.series = s.series AND c.year = s.year;
 
 -- name: copy_lines
+-- Sorted, so that all is read before anything is written: a table that was vacuumed while it was
+-- empty is read from end to end for each invoice, which costs nothing only as long as it is empty.
 INSERT INTO prepaid.invoice_lines (invoice_id, line_number, description, net, tax_class, tax_rate, tax)
 SELECT i.invoice_id, ch.line_number, ch.description, ch.net, ch.tax_class, ch.tax_rate, ch.tax
 FROM prepaid.invoices i
 CROSS JOIN LATERAL (
     SELECT * FROM prepaid.charges WHERE service_plan_id = i.service_plan_id OFFSET 0) ch
 WHERE i.service_plan_id = ANY (:plans) AND i.status = 'Open'
-  AND NOT EXISTS (SELECT FROM prepaid.invoice_lines l WHERE l.invoice_id = i.invoice_id OFFSET 0);
+  AND NOT EXISTS (SELECT FROM prepaid.invoice_lines l WHERE l.invoice_id = i.invoice_id OFFSET 0)
+ORDER BY i.invoice_id, ch.line_number;
