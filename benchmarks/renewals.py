@@ -25,6 +25,9 @@ MEASURED = ("open_renewals", "settle_renewals")
 LOWEST_RATIO, LIMIT_FROM = 0.5, 100_000
 HIGHEST_GROWTH, GROWTH_FROM = 1.2, 10_000
 HIGHEST_MEBIBYTES = 300
+# A size that takes seconds is measured three times and the middle one counts: whatever else the
+# machine does at that moment weighs more there than in the minutes of 100,000 plans.
+ROUNDS, ROUNDS_UP_TO = 3, 10_000
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--plans", type=int, nargs="+", default=[1_000, 10_000, 100_000])
     sizes = sorted(parser.parse_args(arguments).plans)
     with databases.embedded_server() as empty:
-        measured = [measure(empty, plans) for plans in sizes]
+        measured = [_median_of_rounds(empty, plans) for plans in sizes]
     _print_table(measured)
     verdicts = limits(measured)
     for holds, sentence in verdicts:
@@ -78,6 +81,11 @@ def measure(empty: URL, plans: int) -> Measured:
                 ours[job], peak = ask(job)
             _require_same_rows(plain, pipeline)
     return Measured(plans, ours, by_hand, peak)
+
+
+def _median_of_rounds(empty: URL, plans: int) -> Measured:
+    rounds = [measure(empty, plans) for _ in range(ROUNDS if plans <= ROUNDS_UP_TO else 1)]
+    return sorted(rounds, key=Measured.rate)[len(rounds) // 2]
 
 
 def limits(measured: list[Measured]) -> list[tuple[bool, str]]:
