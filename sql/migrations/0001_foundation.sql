@@ -162,7 +162,7 @@ CREATE TABLE prepaid.service_plans (
     plan_id bigint NOT NULL REFERENCES prepaid.plans,
     previous_plan_id bigint REFERENCES prepaid.service_plans,
     origin text NOT NULL CHECK (origin IN ('imported', 'pipeline')),
-    kind text NOT NULL CHECK (kind IN ('new', 'renewal', 'reactivation')),
+    kind text NOT NULL CHECK (kind IN ('new', 'renewal', 'reactivation', 'change')),
     status text NOT NULL CHECK (status IN ('Pending', 'Processing', 'Active', 'Expired', 'Cancelled')),
 
     -- The term is [start_date, end_date). Planned when the plan is opened, fixed when it is activated.
@@ -292,7 +292,11 @@ CREATE TABLE prepaid.invoices (
     -- Step 6 notes the provider's record here; unique, because a record pays one invoice only.
     transaction_id bigint UNIQUE,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- What a credit note pays of it (a plan that was changed mid-term); the customer pays the rest.
+    credit numeric NOT NULL DEFAULT 0,
+    payable numeric NOT NULL GENERATED ALWAYS AS (total - credit) STORED,
     CHECK (net + tax = total),
+    CHECK (credit >= 0 AND credit <= total),
     CHECK ((status = 'Paid') = (paid_on IS NOT NULL))
 );
 CREATE UNIQUE INDEX invoices_one_live_per_plan ON prepaid.invoices (service_plan_id)
@@ -308,6 +312,46 @@ CREATE TABLE prepaid.invoice_lines (
     tax_rate numeric CHECK (tax_rate >= 0),
     tax numeric NOT NULL CHECK (tax >= 0),
     PRIMARY KEY (invoice_id, line_number)
+);
+
+-- A credit note takes back a part of a term that was paid: the days that a customer who cancels at
+-- once, or changes the plan mid-term, does not use. Its numbers are a series of their own (CN).
+-- invoice_id is null for a term of imported history, which has no invoice.
+CREATE TABLE prepaid.credit_notes (
+    credit_note_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    credit_note_number text NOT NULL UNIQUE,
+    service_plan_id bigint NOT NULL REFERENCES prepaid.service_plans,
+    invoice_id bigint REFERENCES prepaid.invoices,
+    customer_id bigint NOT NULL REFERENCES prepaid.customers,
+    currency text NOT NULL REFERENCES prepaid.currencies,
+    net numeric NOT NULL CHECK (net >= 0),
+    tax numeric NOT NULL CHECK (tax >= 0),
+    total numeric NOT NULL CHECK (total > 0),
+    reason text NOT NULL CHECK (reason IN ('cancellation', 'change')),
+    note text,
+    -- What the credit pays (kind change); the rest of the total is to be paid back to the customer.
+    applied_to_invoice_id bigint UNIQUE REFERENCES prepaid.invoices,
+    applied numeric NOT NULL DEFAULT 0 CHECK (applied >= 0),
+    refund numeric NOT NULL GENERATED ALWAYS AS (total - applied) STORED,
+    issued_on date NOT NULL,
+    issued_by text NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    CHECK (net + tax = total),
+    CHECK (applied <= total),
+    CHECK ((applied > 0) = (applied_to_invoice_id IS NOT NULL))
+);
+CREATE UNIQUE INDEX credit_notes_one_per_plan ON prepaid.credit_notes (service_plan_id);
+CREATE INDEX credit_notes_by_invoice ON prepaid.credit_notes (invoice_id);
+
+CREATE TABLE prepaid.credit_note_lines (
+    credit_note_id bigint NOT NULL REFERENCES prepaid.credit_notes,
+    line_number integer NOT NULL,
+    description text NOT NULL,
+    net numeric NOT NULL CHECK (net >= 0),
+    tax_class text NOT NULL,
+    tax_rate numeric CHECK (tax_rate >= 0),
+    tax numeric NOT NULL CHECK (tax >= 0),
+    PRIMARY KEY (credit_note_id, line_number)
 );
 
 -- 05_transactions.sql
@@ -329,7 +373,10 @@ CREATE TABLE prepaid.transactions (
     outcome text,
     outcome_reason text,
     invoice_id bigint,
-    decided_at timestamptz
+    decided_at timestamptz,
+    -- A refund that a credit note asked for; a record that a person assigned to its invoice.
+    credit_note_id bigint,
+    assigned_by text
 );
 CREATE INDEX transactions_by_event
     ON prepaid.transactions (provider, provider_ref, status, occurred_at);
@@ -561,7 +608,8 @@ CREATE TRIGGER audit_master_data AFTER UPDATE ON prepaid.tax_rates
 CREATE TABLE prepaid.tasks (
     task_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     kind text NOT NULL CHECK (kind IN (
-        'payment_verification', 'payment_review', 'quality_check', 'quality_follow_up')),
+        'payment_verification', 'payment_review', 'payment_refund',
+        'quality_check', 'quality_follow_up')),
     service_plan_id bigint REFERENCES prepaid.service_plans,
     invoice_id bigint REFERENCES prepaid.invoices,
     transaction_id bigint REFERENCES prepaid.transactions,
@@ -577,10 +625,12 @@ CREATE TABLE prepaid.tasks (
     decided_at timestamptz,
     -- When close_quality_checks has acted on a quality decision; it cannot be changed after that.
     closed_at timestamptz,
+    credit_note_id bigint REFERENCES prepaid.credit_notes,
     CHECK ((status = 'Open') = (decision IS NULL) OR status = 'Withdrawn'),
     CHECK (decision IS NULL OR decision IN ('approved', 'rejected') AND kind LIKE 'payment%'
         OR decision IN ('passed', 'failed') AND kind LIKE 'quality%'),
     CHECK (kind <> 'payment_verification' OR invoice_id IS NOT NULL),
+    CHECK (kind <> 'payment_refund' OR credit_note_id IS NOT NULL),
     CHECK (kind <> 'payment_review' OR transaction_id IS NOT NULL),
     CHECK (kind NOT LIKE 'quality%' OR service_plan_id IS NOT NULL)
 );
@@ -696,17 +746,18 @@ BEGIN
     IF NOT (OLD.status = 'Open' AND NEW.status = 'Paid') THEN
         RAISE EXCEPTION 'invoice % cannot go from % to %', NEW.invoice_number, OLD.status, NEW.status;
     END IF;
-    -- A full discount leaves nothing to pay, so nothing to verify.
-    IF NEW.total = 0 THEN
+    -- A full discount or a credit leaves nothing to pay, so nothing to verify. (The column payable
+    -- is not computed yet in a BEFORE trigger.)
+    IF (NEW.total - NEW.credit) = 0 THEN
         RETURN NEW;
     END IF;
     PERFORM FROM prepaid.transactions t
     WHERE t.transaction_id = NEW.transaction_id AND t.outcome = 'matched'
       AND t.invoice_id = NEW.invoice_id AND t.status = 'Success'
-      AND t.amount = NEW.total AND t.currency = NEW.currency;
+      AND t.amount = (NEW.total - NEW.credit) AND t.currency = NEW.currency;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'invoice % cannot be Paid: no matched payment record of % %',
-            NEW.invoice_number, NEW.total, NEW.currency;
+            NEW.invoice_number, (NEW.total - NEW.credit), NEW.currency;
     END IF;
     -- FOR SHARE: a rejection at this very moment waits, and is refused once the invoice is Paid.
     PERFORM FROM prepaid.tasks k
@@ -730,13 +781,17 @@ BEGIN
 END $$;
 CREATE TRIGGER refuse_invoice_edit BEFORE UPDATE ON prepaid.invoices
     FOR EACH ROW WHEN ((OLD.invoice_number, OLD.service_plan_id, OLD.customer_id, OLD.currency,
-                        OLD.net, OLD.tax, OLD.total, OLD.issued_on)
+                        OLD.net, OLD.tax, OLD.total, OLD.credit, OLD.issued_on)
         IS DISTINCT FROM (NEW.invoice_number, NEW.service_plan_id, NEW.customer_id, NEW.currency,
-                          NEW.net, NEW.tax, NEW.total, NEW.issued_on))
+                          NEW.net, NEW.tax, NEW.total, NEW.credit, NEW.issued_on))
     EXECUTE FUNCTION prepaid.refuse_invoice_edit();
 CREATE TRIGGER invoices_stay BEFORE DELETE OR TRUNCATE ON prepaid.invoices
     FOR EACH STATEMENT EXECUTE FUNCTION prepaid.refuse_change();
 CREATE TRIGGER invoice_lines_stay BEFORE UPDATE OR DELETE OR TRUNCATE ON prepaid.invoice_lines
+    FOR EACH STATEMENT EXECUTE FUNCTION prepaid.refuse_change();
+CREATE TRIGGER credit_notes_stay BEFORE UPDATE OR DELETE OR TRUNCATE ON prepaid.credit_notes
+    FOR EACH STATEMENT EXECUTE FUNCTION prepaid.refuse_change();
+CREATE TRIGGER credit_note_lines_stay BEFORE UPDATE OR DELETE OR TRUNCATE ON prepaid.credit_note_lines
     FOR EACH STATEMENT EXECUTE FUNCTION prepaid.refuse_change();
 
 -- 09_emails.sql
@@ -803,7 +858,7 @@ SELECT p.service_plan_id, p.batch_id
 FROM prepaid.service_plans p
 JOIN prepaid.invoices i ON i.service_plan_id = p.service_plan_id AND i.status <> 'Void'
 WHERE p.invoiced_at IS NOT NULL AND p.settled_at IS NULL AND p.status IN ('Pending', 'Active')
-  AND (i.status = 'Paid' OR i.total = 0 OR (
+  AND (i.status = 'Paid' OR i.payable = 0 OR (
       EXISTS (SELECT FROM prepaid.transactions t
               WHERE t.invoice_id = i.invoice_id AND t.outcome = 'matched')
       AND EXISTS (SELECT FROM prepaid.tasks k
@@ -935,7 +990,7 @@ BEGIN
         SELECT 'payment_verification', plan, i.invoice_id, 'finance',
                coalesce(prepaid.as_of(), current_date)
         FROM prepaid.invoices i
-        WHERE i.service_plan_id = plan AND i.status = 'Open' AND i.total > 0
+        WHERE i.service_plan_id = plan AND i.status = 'Open' AND i.payable > 0
           AND NOT EXISTS (SELECT FROM prepaid.tasks k WHERE k.invoice_id = i.invoice_id
                           AND k.kind = 'payment_verification' AND k.status <> 'Withdrawn');
     END IF;
@@ -946,7 +1001,7 @@ END $$;
 -- what differs. UPDATE … SET decision = 'approved' | 'rejected', note = '…' WHERE task_id = …
 CREATE VIEW prepaid.payment_verifications AS
 SELECT k.task_id, k.status, k.opened_on, i.invoice_number, p.service_plan_id,
-       c.customer_ref, p.customer_name, p.plan_name, p.kind, i.currency, i.net, i.tax, i.total,
+       c.customer_ref, p.customer_name, p.plan_name, p.kind, i.currency, i.net, i.tax, i.total, i.payable,
        r.provider AS record_provider, r.provider_ref AS record_ref, r.status AS record_status,
        r.amount AS record_amount, r.currency AS record_currency, r.occurred_at AS record_at,
        d.difference IS NULL AS agrees, d.difference,
@@ -968,8 +1023,8 @@ CROSS JOIN LATERAL (
             THEN format('the record says %s', coalesce(r.status, 'nothing'))
         WHEN r.currency IS DISTINCT FROM i.currency
             THEN format('the record is in %s, the invoice in %s', coalesce(r.currency, 'no currency'), i.currency)
-        WHEN r.amount IS DISTINCT FROM i.total
-            THEN format('the record is over %s, the invoice over %s', coalesce(r.amount::text, 'nothing'), i.total)
+        WHEN r.amount IS DISTINCT FROM i.payable
+            THEN format('the record is over %s, the invoice over %s', coalesce(r.amount::text, 'nothing'), i.payable)
         WHEN r.customer_ref <> c.customer_ref
             THEN format('the record names customer %s, the invoice %s', r.customer_ref, c.customer_ref)
         WHEN r.outcome NOT IN ('matched') THEN r.outcome_reason

@@ -6,7 +6,7 @@
 INSERT INTO prepaid.tasks (kind, service_plan_id, invoice_id, assigned_role, opened_on)
 SELECT 'payment_verification', i.service_plan_id, i.invoice_id, 'finance', :as_of
 FROM prepaid.invoices i
-WHERE i.service_plan_id = ANY (:plans) AND i.status = 'Open' AND i.total > 0
+WHERE i.service_plan_id = ANY (:plans) AND i.status = 'Open' AND i.payable > 0
   AND NOT EXISTS (SELECT FROM prepaid.tasks k WHERE k.invoice_id = i.invoice_id
                   AND k.kind = 'payment_verification' AND k.status <> 'Withdrawn' OFFSET 0)
 ORDER BY i.invoice_id;

@@ -6,14 +6,14 @@ INSERT INTO prepaid.holds (service_plan_id, reason_code, text)
 SELECT i.service_plan_id, 'payment_mismatch', format(
     'Invoice %s is over %s %s, but its payment record %s says %s, %s %s. '
     'Clear it up with the payment provider, then release the hold.',
-    i.invoice_number, i.total, i.currency, t.provider_ref, t.status, t.amount, t.currency)
+    i.invoice_number, i.payable, i.currency, t.provider_ref, t.status, t.amount, t.currency)
 FROM prepaid.invoices i
 JOIN prepaid.customers c USING (customer_id)
 CROSS JOIN LATERAL (SELECT * FROM prepaid.transactions
                     WHERE invoice_id = i.invoice_id AND outcome = 'matched' OFFSET 0) t
-WHERE i.service_plan_id = ANY (:plans) AND i.status = 'Open' AND i.total > 0
+WHERE i.service_plan_id = ANY (:plans) AND i.status = 'Open' AND i.payable > 0
   AND (t.status, t.amount, t.currency, t.invoice_number, coalesce(t.customer_ref, c.customer_ref))
-      IS DISTINCT FROM ('Success', i.total, i.currency, i.invoice_number, c.customer_ref)
+      IS DISTINCT FROM ('Success', i.payable, i.currency, i.invoice_number, c.customer_ref)
 ON CONFLICT (service_plan_id, reason_code) WHERE released_at IS NULL DO NOTHING;
 
 -- name: hold_reversed
@@ -30,7 +30,7 @@ CROSS JOIN LATERAL (
     WHERE r.provider = t.provider AND r.provider_ref = t.provider_ref
       AND r.status IN ('Failed', 'Refunded', 'Chargeback') AND r.occurred_at >= t.occurred_at
     ORDER BY r.occurred_at DESC LIMIT 1) later
-WHERE i.service_plan_id = ANY (:plans) AND i.status = 'Open' AND i.total > 0
+WHERE i.service_plan_id = ANY (:plans) AND i.status = 'Open' AND i.payable > 0
   AND NOT EXISTS (SELECT FROM prepaid.holds h WHERE h.service_plan_id = i.service_plan_id
                   AND h.reason_code = 'payment_reversed' OFFSET 0)
 ON CONFLICT (service_plan_id, reason_code) WHERE released_at IS NULL DO NOTHING;
@@ -59,7 +59,7 @@ SELECT 'payment_not_required', i.service_plan_id, 'invoice', i.invoice_id,
        format('Invoice %s is over 0 %s: no payment, no verification', i.invoice_number, i.currency),
        prepaid.actor(), prepaid.run_id(), :as_of
 FROM prepaid.invoices i
-WHERE i.service_plan_id = ANY (:plans) AND i.status = 'Open' AND i.total = 0
+WHERE i.service_plan_id = ANY (:plans) AND i.status = 'Open' AND i.payable = 0
   AND NOT EXISTS (SELECT FROM prepaid.audit_log a WHERE a.service_plan_id = i.service_plan_id
                   AND a.event = 'payment_not_required' AND a.entity_id = i.invoice_id OFFSET 0);
 
@@ -70,9 +70,9 @@ WITH records AS MATERIALIZED (
     CROSS JOIN LATERAL (
         SELECT transaction_id FROM prepaid.transactions
         WHERE invoice_id = i.invoice_id AND outcome = 'matched' AND status = 'Success'
-          AND amount = i.total AND currency = i.currency OFFSET 0) t
+          AND amount = i.payable AND currency = i.currency OFFSET 0) t
     WHERE i.service_plan_id = ANY (:plans) AND i.status = 'Open'
-      AND i.transaction_id IS NULL AND i.total > 0
+      AND i.transaction_id IS NULL AND i.payable > 0
       AND NOT EXISTS (SELECT FROM prepaid.holds h WHERE h.service_plan_id = i.service_plan_id
                       AND h.released_at IS NULL OFFSET 0)
 )

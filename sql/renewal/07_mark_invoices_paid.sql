@@ -11,7 +11,7 @@ ORDER BY task_id FOR SHARE;
 UPDATE prepaid.invoices i
 SET status = 'Paid', paid_on = :as_of
 WHERE i.service_plan_id = ANY (:plans) AND i.status = 'Open'
-  AND (i.total = 0 OR i.transaction_id IS NOT NULL AND EXISTS (
+  AND (i.payable = 0 OR i.transaction_id IS NOT NULL AND EXISTS (
       SELECT FROM prepaid.tasks k
       WHERE k.invoice_id = i.invoice_id AND k.kind = 'payment_verification'
         AND k.status <> 'Withdrawn' AND k.decision = 'approved' OFFSET 0));

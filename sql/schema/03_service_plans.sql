@@ -21,7 +21,7 @@ CREATE TABLE prepaid.service_plans (
     plan_id bigint NOT NULL REFERENCES prepaid.plans,
     previous_plan_id bigint REFERENCES prepaid.service_plans,
     origin text NOT NULL CHECK (origin IN ('imported', 'pipeline')),
-    kind text NOT NULL CHECK (kind IN ('new', 'renewal', 'reactivation')),
+    kind text NOT NULL CHECK (kind IN ('new', 'renewal', 'reactivation', 'change')),
     status text NOT NULL CHECK (status IN ('Pending', 'Processing', 'Active', 'Expired', 'Cancelled')),
 
     -- The term is [start_date, end_date). Planned when the plan is opened, fixed when it is activated.

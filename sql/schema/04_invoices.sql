@@ -27,7 +27,11 @@ CREATE TABLE prepaid.invoices (
     -- Step 6 notes the provider's record here; unique, because a record pays one invoice only.
     transaction_id bigint UNIQUE,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- What a credit note pays of it (a plan that was changed mid-term); the customer pays the rest.
+    credit numeric NOT NULL DEFAULT 0,
+    payable numeric NOT NULL GENERATED ALWAYS AS (total - credit) STORED,
     CHECK (net + tax = total),
+    CHECK (credit >= 0 AND credit <= total),
     CHECK ((status = 'Paid') = (paid_on IS NOT NULL))
 );
 CREATE UNIQUE INDEX invoices_one_live_per_plan ON prepaid.invoices (service_plan_id)
@@ -43,4 +47,44 @@ CREATE TABLE prepaid.invoice_lines (
     tax_rate numeric CHECK (tax_rate >= 0),
     tax numeric NOT NULL CHECK (tax >= 0),
     PRIMARY KEY (invoice_id, line_number)
+);
+
+-- A credit note takes back a part of a term that was paid: the days that a customer who cancels at
+-- once, or changes the plan mid-term, does not use. Its numbers are a series of their own (CN).
+-- invoice_id is null for a term of imported history, which has no invoice.
+CREATE TABLE prepaid.credit_notes (
+    credit_note_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    credit_note_number text NOT NULL UNIQUE,
+    service_plan_id bigint NOT NULL REFERENCES prepaid.service_plans,
+    invoice_id bigint REFERENCES prepaid.invoices,
+    customer_id bigint NOT NULL REFERENCES prepaid.customers,
+    currency text NOT NULL REFERENCES prepaid.currencies,
+    net numeric NOT NULL CHECK (net >= 0),
+    tax numeric NOT NULL CHECK (tax >= 0),
+    total numeric NOT NULL CHECK (total > 0),
+    reason text NOT NULL CHECK (reason IN ('cancellation', 'change')),
+    note text,
+    -- What the credit pays (kind change); the rest of the total is to be paid back to the customer.
+    applied_to_invoice_id bigint UNIQUE REFERENCES prepaid.invoices,
+    applied numeric NOT NULL DEFAULT 0 CHECK (applied >= 0),
+    refund numeric NOT NULL GENERATED ALWAYS AS (total - applied) STORED,
+    issued_on date NOT NULL,
+    issued_by text NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    CHECK (net + tax = total),
+    CHECK (applied <= total),
+    CHECK ((applied > 0) = (applied_to_invoice_id IS NOT NULL))
+);
+CREATE UNIQUE INDEX credit_notes_one_per_plan ON prepaid.credit_notes (service_plan_id);
+CREATE INDEX credit_notes_by_invoice ON prepaid.credit_notes (invoice_id);
+
+CREATE TABLE prepaid.credit_note_lines (
+    credit_note_id bigint NOT NULL REFERENCES prepaid.credit_notes,
+    line_number integer NOT NULL,
+    description text NOT NULL,
+    net numeric NOT NULL CHECK (net >= 0),
+    tax_class text NOT NULL,
+    tax_rate numeric CHECK (tax_rate >= 0),
+    tax numeric NOT NULL CHECK (tax >= 0),
+    PRIMARY KEY (credit_note_id, line_number)
 );

@@ -16,7 +16,10 @@ CREATE TABLE prepaid.transactions (
     outcome text,
     outcome_reason text,
     invoice_id bigint,
-    decided_at timestamptz
+    decided_at timestamptz,
+    -- A refund that a credit note asked for; a record that a person assigned to its invoice.
+    credit_note_id bigint,
+    assigned_by text
 );
 CREATE INDEX transactions_by_event
     ON prepaid.transactions (provider, provider_ref, status, occurred_at);

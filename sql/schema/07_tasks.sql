@@ -3,7 +3,8 @@
 CREATE TABLE prepaid.tasks (
     task_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     kind text NOT NULL CHECK (kind IN (
-        'payment_verification', 'payment_review', 'quality_check', 'quality_follow_up')),
+        'payment_verification', 'payment_review', 'payment_refund',
+        'quality_check', 'quality_follow_up')),
     service_plan_id bigint REFERENCES prepaid.service_plans,
     invoice_id bigint REFERENCES prepaid.invoices,
     transaction_id bigint REFERENCES prepaid.transactions,
@@ -19,10 +20,12 @@ CREATE TABLE prepaid.tasks (
     decided_at timestamptz,
     -- When close_quality_checks has acted on a quality decision; it cannot be changed after that.
     closed_at timestamptz,
+    credit_note_id bigint REFERENCES prepaid.credit_notes,
     CHECK ((status = 'Open') = (decision IS NULL) OR status = 'Withdrawn'),
     CHECK (decision IS NULL OR decision IN ('approved', 'rejected') AND kind LIKE 'payment%'
         OR decision IN ('passed', 'failed') AND kind LIKE 'quality%'),
     CHECK (kind <> 'payment_verification' OR invoice_id IS NOT NULL),
+    CHECK (kind <> 'payment_refund' OR credit_note_id IS NOT NULL),
     CHECK (kind <> 'payment_review' OR transaction_id IS NOT NULL),
     CHECK (kind NOT LIKE 'quality%' OR service_plan_id IS NOT NULL)
 );

@@ -69,17 +69,18 @@ BEGIN
     IF NOT (OLD.status = 'Open' AND NEW.status = 'Paid') THEN
         RAISE EXCEPTION 'invoice % cannot go from % to %', NEW.invoice_number, OLD.status, NEW.status;
     END IF;
-    -- A full discount leaves nothing to pay, so nothing to verify.
-    IF NEW.total = 0 THEN
+    -- A full discount or a credit leaves nothing to pay, so nothing to verify. (The column payable
+    -- is not computed yet in a BEFORE trigger.)
+    IF (NEW.total - NEW.credit) = 0 THEN
         RETURN NEW;
     END IF;
     PERFORM FROM prepaid.transactions t
     WHERE t.transaction_id = NEW.transaction_id AND t.outcome = 'matched'
       AND t.invoice_id = NEW.invoice_id AND t.status = 'Success'
-      AND t.amount = NEW.total AND t.currency = NEW.currency;
+      AND t.amount = (NEW.total - NEW.credit) AND t.currency = NEW.currency;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'invoice % cannot be Paid: no matched payment record of % %',
-            NEW.invoice_number, NEW.total, NEW.currency;
+            NEW.invoice_number, (NEW.total - NEW.credit), NEW.currency;
     END IF;
     -- FOR SHARE: a rejection at this very moment waits, and is refused once the invoice is Paid.
     PERFORM FROM prepaid.tasks k
@@ -103,11 +104,15 @@ BEGIN
 END $$;
 CREATE TRIGGER refuse_invoice_edit BEFORE UPDATE ON prepaid.invoices
     FOR EACH ROW WHEN ((OLD.invoice_number, OLD.service_plan_id, OLD.customer_id, OLD.currency,
-                        OLD.net, OLD.tax, OLD.total, OLD.issued_on)
+                        OLD.net, OLD.tax, OLD.total, OLD.credit, OLD.issued_on)
         IS DISTINCT FROM (NEW.invoice_number, NEW.service_plan_id, NEW.customer_id, NEW.currency,
-                          NEW.net, NEW.tax, NEW.total, NEW.issued_on))
+                          NEW.net, NEW.tax, NEW.total, NEW.credit, NEW.issued_on))
     EXECUTE FUNCTION prepaid.refuse_invoice_edit();
 CREATE TRIGGER invoices_stay BEFORE DELETE OR TRUNCATE ON prepaid.invoices
     FOR EACH STATEMENT EXECUTE FUNCTION prepaid.refuse_change();
 CREATE TRIGGER invoice_lines_stay BEFORE UPDATE OR DELETE OR TRUNCATE ON prepaid.invoice_lines
+    FOR EACH STATEMENT EXECUTE FUNCTION prepaid.refuse_change();
+CREATE TRIGGER credit_notes_stay BEFORE UPDATE OR DELETE OR TRUNCATE ON prepaid.credit_notes
+    FOR EACH STATEMENT EXECUTE FUNCTION prepaid.refuse_change();
+CREATE TRIGGER credit_note_lines_stay BEFORE UPDATE OR DELETE OR TRUNCATE ON prepaid.credit_note_lines
     FOR EACH STATEMENT EXECUTE FUNCTION prepaid.refuse_change();

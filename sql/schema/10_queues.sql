@@ -17,7 +17,7 @@ SELECT p.service_plan_id, p.batch_id
 FROM prepaid.service_plans p
 JOIN prepaid.invoices i ON i.service_plan_id = p.service_plan_id AND i.status <> 'Void'
 WHERE p.invoiced_at IS NOT NULL AND p.settled_at IS NULL AND p.status IN ('Pending', 'Active')
-  AND (i.status = 'Paid' OR i.total = 0 OR (
+  AND (i.status = 'Paid' OR i.payable = 0 OR (
       EXISTS (SELECT FROM prepaid.transactions t
               WHERE t.invoice_id = i.invoice_id AND t.outcome = 'matched')
       AND EXISTS (SELECT FROM prepaid.tasks k

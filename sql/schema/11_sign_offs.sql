@@ -118,7 +118,7 @@ BEGIN
         SELECT 'payment_verification', plan, i.invoice_id, 'finance',
                coalesce(prepaid.as_of(), current_date)
         FROM prepaid.invoices i
-        WHERE i.service_plan_id = plan AND i.status = 'Open' AND i.total > 0
+        WHERE i.service_plan_id = plan AND i.status = 'Open' AND i.payable > 0
           AND NOT EXISTS (SELECT FROM prepaid.tasks k WHERE k.invoice_id = i.invoice_id
                           AND k.kind = 'payment_verification' AND k.status <> 'Withdrawn');
     END IF;
@@ -129,7 +129,7 @@ END $$;
 -- what differs. UPDATE … SET decision = 'approved' | 'rejected', note = '…' WHERE task_id = …
 CREATE VIEW prepaid.payment_verifications AS
 SELECT k.task_id, k.status, k.opened_on, i.invoice_number, p.service_plan_id,
-       c.customer_ref, p.customer_name, p.plan_name, p.kind, i.currency, i.net, i.tax, i.total,
+       c.customer_ref, p.customer_name, p.plan_name, p.kind, i.currency, i.net, i.tax, i.total, i.payable,
        r.provider AS record_provider, r.provider_ref AS record_ref, r.status AS record_status,
        r.amount AS record_amount, r.currency AS record_currency, r.occurred_at AS record_at,
        d.difference IS NULL AS agrees, d.difference,
@@ -151,8 +151,8 @@ CROSS JOIN LATERAL (
             THEN format('the record says %s', coalesce(r.status, 'nothing'))
         WHEN r.currency IS DISTINCT FROM i.currency
             THEN format('the record is in %s, the invoice in %s', coalesce(r.currency, 'no currency'), i.currency)
-        WHEN r.amount IS DISTINCT FROM i.total
-            THEN format('the record is over %s, the invoice over %s', coalesce(r.amount::text, 'nothing'), i.total)
+        WHEN r.amount IS DISTINCT FROM i.payable
+            THEN format('the record is over %s, the invoice over %s', coalesce(r.amount::text, 'nothing'), i.payable)
         WHEN r.customer_ref <> c.customer_ref
             THEN format('the record names customer %s, the invoice %s', r.customer_ref, c.customer_ref)
         WHEN r.outcome NOT IN ('matched') THEN r.outcome_reason
