@@ -42,12 +42,12 @@ WHERE previous_plan_id BETWEEN :first AND :last AND status = 'Pending';
 -- name: charge
 WITH lines AS (
     SELECT service_plan_id, currency, country, tax_exempt, 1 AS line_number,
-           plan_name AS description, price AS net, tax_class
+           plan_name AS description, price AS net, tax_class, true AS recurring
     FROM prepaid.service_plans
     WHERE previous_plan_id BETWEEN :first AND :last AND status = 'Processing'
     UNION ALL
     SELECT service_plan_id, currency, country, tax_exempt, 1 + n::integer,
-           a ->> 'name', (a ->> 'price')::numeric, a ->> 'tax_class'
+           a ->> 'name', (a ->> 'price')::numeric, a ->> 'tax_class', (a ->> 'recurring')::boolean
     FROM prepaid.service_plans
     CROSS JOIN LATERAL jsonb_array_elements(addons) WITH ORDINALITY e (a, n)
     WHERE previous_plan_id BETWEEN :first AND :last AND status = 'Processing'
@@ -70,11 +70,13 @@ WITH lines AS (
     WINDOW tax_group AS (PARTITION BY service_plan_id, tax_class, rate)
 )
 INSERT INTO prepaid.charges (service_plan_id, line_number, description, currency, net,
-                             tax_class, tax_rate, tax, calculated_for)
+                             tax_class, tax_rate, tax, calculated_for, quantity, unit_price,
+                             list_amount, discount, includes_tax, recurring_net)
 SELECT service_plan_id, line_number, description, currency, round(net, exponent), tax_class, rate,
        round(floor_tax + CASE WHEN place <= left_over * 10::numeric ^ exponent
                               THEN 10::numeric ^ -exponent ELSE 0 END, exponent),
-       :as_of
+       :as_of, 1, round(net, exponent), round(net, exponent), 0, false,
+       CASE WHEN recurring THEN round(net, exponent) ELSE 0 END
 FROM allocated;
 
 -- name: start_series
@@ -102,8 +104,10 @@ ORDER BY t.place;
 UPDATE prepaid.invoice_series SET last_number = (SELECT count(*) FROM prepaid.invoices);
 
 -- name: invoice_lines
-INSERT INTO prepaid.invoice_lines (invoice_id, line_number, description, net, tax_class, tax_rate, tax)
-SELECT i.invoice_id, ch.line_number, ch.description, ch.net, ch.tax_class, ch.tax_rate, ch.tax
+INSERT INTO prepaid.invoice_lines (invoice_id, line_number, description, net, tax_class, tax_rate, tax,
+                                   quantity, unit_price, list_amount, discount, includes_tax)
+SELECT i.invoice_id, ch.line_number, ch.description, ch.net, ch.tax_class, ch.tax_rate, ch.tax,
+       ch.quantity, ch.unit_price, ch.list_amount, ch.discount, ch.includes_tax
 FROM prepaid.service_plans p
 JOIN prepaid.invoices i USING (service_plan_id)
 JOIN prepaid.charges ch USING (service_plan_id)

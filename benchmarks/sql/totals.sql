@@ -11,7 +11,8 @@ FROM prepaid.service_plans GROUP BY origin, kind, status
 UNION ALL
 SELECT 'charges', currency, count(*), sum(net + tax),
        sum(hashtext(concat_ws('|', p.subscription_id, line_number, description, net, ch.tax_class,
-           tax_rate, tax, calculated_for)))
+           tax_rate, tax, calculated_for, ch.quantity, unit_price, list_amount, discount,
+           includes_tax, recurring_net)))
 FROM prepaid.charges ch JOIN prepaid.service_plans p USING (service_plan_id, currency)
 GROUP BY currency
 UNION ALL
@@ -23,7 +24,7 @@ GROUP BY i.status, i.currency
 UNION ALL
 SELECT 'invoice_lines', i.currency, count(*), sum(l.net + l.tax),
        sum(hashtext(concat_ws('|', p.subscription_id, line_number, description, l.net, l.tax_class,
-           tax_rate, l.tax)))
+           tax_rate, l.tax, l.quantity, unit_price, list_amount, discount, includes_tax)))
 FROM prepaid.invoice_lines l JOIN prepaid.invoices i USING (invoice_id)
 JOIN prepaid.service_plans p USING (service_plan_id) GROUP BY i.currency
 UNION ALL

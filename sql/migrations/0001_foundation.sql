@@ -35,12 +35,16 @@ CREATE TABLE prepaid.plans (
 );
 
 -- A plan may be sold in a currency without a list price: then each subscription has its own.
--- (NaN is greater than any number in PostgreSQL: "< Infinity" refuses both.)
+-- (NaN is greater than any number in PostgreSQL: "< Infinity" refuses both.) A price holds from its
+-- date until the next one; 1900-01-01 is "from the beginning". One that includes tax is what the
+-- customer pays, the others are net.
 CREATE TABLE prepaid.plan_prices (
     plan_id bigint NOT NULL REFERENCES prepaid.plans,
     currency text NOT NULL REFERENCES prepaid.currencies,
     price numeric CHECK (price >= 0 AND price < 'Infinity'),
-    PRIMARY KEY (plan_id, currency)
+    valid_from date NOT NULL DEFAULT '1900-01-01' CHECK (valid_from >= '1900-01-01'),
+    includes_tax boolean NOT NULL DEFAULT false,
+    PRIMARY KEY (plan_id, currency, valid_from)
 );
 
 CREATE TABLE prepaid.addons (
@@ -58,9 +62,24 @@ CREATE TABLE prepaid.addon_prices (
     term_days integer NOT NULL,
     currency text NOT NULL REFERENCES prepaid.currencies,
     price numeric NOT NULL CHECK (price >= 0 AND price < 'Infinity'),
-    PRIMARY KEY (addon_id, term_months, term_days, currency),
+    valid_from date NOT NULL DEFAULT '1900-01-01' CHECK (valid_from >= '1900-01-01'),
+    includes_tax boolean NOT NULL DEFAULT false,
+    PRIMARY KEY (addon_id, term_months, term_days, currency, valid_from),
     CHECK ((term_months > 0) <> (term_days > 0))
 );
+
+-- Each price with the day on which the next one takes its place: a term takes the one whose
+-- [valid_from, valid_until) has the term's start.
+CREATE VIEW prepaid.plan_price_periods AS
+SELECT plan_id, currency, price, includes_tax, valid_from,
+       lead(valid_from, 1, 'infinity') OVER (
+           PARTITION BY plan_id, currency ORDER BY valid_from) AS valid_until
+FROM prepaid.plan_prices;
+CREATE VIEW prepaid.addon_price_periods AS
+SELECT addon_id, term_months, term_days, currency, price, includes_tax, valid_from,
+       lead(valid_from, 1, 'infinity') OVER (
+           PARTITION BY addon_id, term_months, term_days, currency ORDER BY valid_from) AS valid_until
+FROM prepaid.addon_prices;
 
 -- rate is a fraction (0.0725 is 7.25 %). No row is "unknown", 0 is "zero-rated"; exempt is a
 -- property of the customer. The three are never the same thing.
@@ -108,10 +127,12 @@ CREATE TABLE prepaid.customers (
     country text NOT NULL CHECK (country ~ '^[A-Z]{2}$'),
     currency text NOT NULL REFERENCES prepaid.currencies,
     tax_exempt boolean NOT NULL DEFAULT false,
-    created_at timestamptz NOT NULL DEFAULT now()
+    created_at timestamptz NOT NULL DEFAULT now(),
+    -- What stands on the invoices of an exempt customer, such as "Reverse charge".
+    tax_exempt_reason text
 );
 
--- price is the customer's own net price for one term; null means the price list's.
+-- price is the customer's own net price of one unit for one term; null means the price list's.
 CREATE TABLE prepaid.subscriptions (
     subscription_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     subscription_ref text NOT NULL UNIQUE,
@@ -122,7 +143,8 @@ CREATE TABLE prepaid.subscriptions (
     auto_renew boolean NOT NULL,
     price numeric CHECK (price >= 0 AND price < 'Infinity'),
     cancelled_on date,
-    created_at timestamptz NOT NULL DEFAULT now()
+    created_at timestamptz NOT NULL DEFAULT now(),
+    quantity integer NOT NULL DEFAULT 1 CHECK (quantity >= 1)
 );
 CREATE INDEX subscriptions_by_customer ON prepaid.subscriptions (customer_id);
 
@@ -135,7 +157,25 @@ CREATE TABLE prepaid.subscriptions_awaiting_history (
 CREATE TABLE prepaid.subscription_addons (
     subscription_id bigint NOT NULL REFERENCES prepaid.subscriptions,
     addon_id bigint NOT NULL REFERENCES prepaid.addons,
+    quantity integer NOT NULL DEFAULT 1 CHECK (quantity >= 1),
     PRIMARY KEY (subscription_id, addon_id)
+);
+
+-- A discount takes a percentage or an amount (of the customer's currency) off a subscription's plan
+-- and recurring add-ons. terms null: for ever; n: the first n terms that start on or after starts_on
+-- (null: the subscription's start); 0 ends it.
+CREATE TABLE prepaid.discounts (
+    discount_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    subscription_id bigint NOT NULL REFERENCES prepaid.subscriptions,
+    discount_code text NOT NULL,
+    name text NOT NULL,
+    percent numeric CHECK (percent > 0 AND percent <= 100),
+    amount numeric CHECK (amount > 0 AND amount < 'Infinity'),
+    terms integer CHECK (terms >= 0),
+    starts_on date,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    UNIQUE (subscription_id, discount_code),
+    CHECK ((percent IS NULL) <> (amount IS NULL))
 );
 
 -- 03_service_plans.sql
@@ -177,8 +217,11 @@ CREATE TABLE prepaid.service_plans (
     opened_on date,
 
     -- What step 1 took from the customer, the price list and the subscription; the invoice and the
-    -- confirmation are made from it and do not change with them. addons is an array of
-    -- {"addon_code", "name", "price", "recurring", "tax_class"}, ordered by code. Amounts are net.
+    -- confirmation are made from it and do not change with them. price is that of one unit, and of
+    -- the whole term for what was imported (quantity 1); net unless price_includes_tax. addons is an
+    -- array of {"addon_code", "name", "price", "includes_tax", "quantity", "recurring", "tax_class"},
+    -- ordered by code; discounts (null: none) one of {"discount_code", "name", "percent", "amount",
+    -- "for_ever"}, those that apply to this term.
     currency text NOT NULL REFERENCES prepaid.currencies,
     price numeric CHECK (price >= 0 AND price < 'Infinity'),
     addons jsonb,
@@ -190,7 +233,9 @@ CREATE TABLE prepaid.service_plans (
     tax_class text,
     retrieved_at timestamptz,
 
-    -- net_amount: the whole term, one-time fees included. recurring_amount: without them.
+    -- net_amount: the whole term without tax, after discounts, one-time fees included.
+    -- recurring_amount: without the fees, and reduced by discounts only that are for ever. Both are
+    -- known once the tax is (step 5), and at once for imported terms.
     -- monthly_amount: the term's part of monthly recurring revenue, unrounded.
     net_amount numeric CHECK (net_amount >= 0 AND net_amount < 'Infinity'),
     recurring_amount numeric CHECK (recurring_amount >= 0),
@@ -204,6 +249,10 @@ CREATE TABLE prepaid.service_plans (
     settled_at timestamptz,
     -- No foreign key: it would cost a look-up per plan and claim, and a batch is never deleted.
     batch_id bigint,
+    quantity integer NOT NULL DEFAULT 1 CHECK (quantity >= 1),
+    price_includes_tax boolean NOT NULL DEFAULT false,
+    discounts jsonb,
+    tax_exempt_reason text,
 
     CHECK (end_date > start_date),
     CHECK ((term_months > 0) <> (term_days > 0)),
@@ -247,7 +296,9 @@ CREATE TABLE prepaid.holds (
 CREATE UNIQUE INDEX holds_one_live_per_reason ON prepaid.holds (service_plan_id, reason_code)
     WHERE released_at IS NULL;
 
--- Step 3: what will be invoiced. tax_rate null means exempt.
+-- Step 3: what will be invoiced. tax_rate null means exempt. list_amount is quantity times
+-- unit_price and, like discount, contains the tax where includes_tax; net is what remains, without
+-- tax, and recurring_net the part of it that counts as recurring revenue.
 CREATE TABLE prepaid.charges (
     service_plan_id bigint NOT NULL REFERENCES prepaid.service_plans,
     line_number integer NOT NULL CHECK (line_number > 0),
@@ -258,8 +309,15 @@ CREATE TABLE prepaid.charges (
     tax_rate numeric CHECK (tax_rate >= 0),
     tax numeric NOT NULL CHECK (tax >= 0),
     calculated_for date NOT NULL,
+    quantity integer NOT NULL CHECK (quantity >= 1),
+    unit_price numeric NOT NULL CHECK (unit_price >= 0),
+    list_amount numeric NOT NULL,
+    discount numeric NOT NULL CHECK (discount >= 0),
+    includes_tax boolean NOT NULL,
+    recurring_net numeric NOT NULL CHECK (recurring_net >= 0),
     PRIMARY KEY (service_plan_id, line_number),
-    CHECK (tax_rate IS NOT NULL OR tax = 0)
+    CHECK (tax_rate IS NOT NULL OR tax = 0),
+    CHECK (net = list_amount - discount - CASE WHEN includes_tax THEN tax ELSE 0 END)
 );
 
 -- 04_invoices.sql
@@ -275,6 +333,22 @@ CREATE TABLE prepaid.invoice_series (
 CREATE FUNCTION prepaid.invoice_number(series text, year integer, number bigint) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
     series || '-' || year || '-' || lpad(number::text, greatest(6, length(number::text)), '0');
+
+-- The next number of a series, for documents that are written one by one (credit notes: CN). The
+-- counter's row stays locked until the caller's transaction ends, so that the next caller waits; when
+-- it is rolled back, the number is free again.
+CREATE FUNCTION prepaid.next_document_number(series text, issued_on date) RETURNS text
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    issue_year integer := extract(year FROM issued_on);
+    number integer;
+BEGIN
+    INSERT INTO prepaid.invoice_series AS s (series, year, last_number)
+    VALUES (next_document_number.series, issue_year, 1)
+    ON CONFLICT ON CONSTRAINT invoice_series_pkey DO UPDATE SET last_number = s.last_number + 1
+    RETURNING s.last_number INTO STRICT number;
+    RETURN prepaid.invoice_number(next_document_number.series, issue_year, number);
+END $$;
 
 CREATE TABLE prepaid.invoices (
     invoice_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -303,6 +377,7 @@ CREATE UNIQUE INDEX invoices_one_live_per_plan ON prepaid.invoices (service_plan
     WHERE status <> 'Void';
 CREATE INDEX invoices_by_customer ON prepaid.invoices (customer_id);
 
+-- quantity to includes_tax as in charges: what the customer sees of how the net came about.
 CREATE TABLE prepaid.invoice_lines (
     invoice_id bigint NOT NULL REFERENCES prepaid.invoices,
     line_number integer NOT NULL,
@@ -311,7 +386,13 @@ CREATE TABLE prepaid.invoice_lines (
     tax_class text NOT NULL,
     tax_rate numeric CHECK (tax_rate >= 0),
     tax numeric NOT NULL CHECK (tax >= 0),
-    PRIMARY KEY (invoice_id, line_number)
+    quantity integer NOT NULL CHECK (quantity >= 1),
+    unit_price numeric NOT NULL CHECK (unit_price >= 0),
+    list_amount numeric NOT NULL,
+    discount numeric NOT NULL CHECK (discount >= 0),
+    includes_tax boolean NOT NULL,
+    PRIMARY KEY (invoice_id, line_number),
+    CHECK (net = list_amount - discount - CASE WHEN includes_tax THEN tax ELSE 0 END)
 );
 
 -- A credit note takes back a part of a term that was paid: the days that a customer who cancels at

@@ -43,11 +43,11 @@ WITH plans AS (
                       WHERE h.service_plan_id = p.service_plan_id AND h.released_at IS NULL OFFSET 0)
 ), lines AS (
     SELECT service_plan_id, currency, exponent, country, tax_exempt, 1 AS line_number,
-           plan_name AS description, price AS net, tax_class
+           plan_name AS description, price AS net, tax_class, true AS recurring
     FROM plans
     UNION ALL
     SELECT service_plan_id, currency, exponent, country, tax_exempt, 1 + n::integer,
-           a ->> 'name', (a ->> 'price')::numeric, a ->> 'tax_class'
+           a ->> 'name', (a ->> 'price')::numeric, a ->> 'tax_class', (a ->> 'recurring')::boolean
     FROM plans CROSS JOIN LATERAL jsonb_array_elements(addons) WITH ORDINALITY e (a, n)
 ), rates AS (
     SELECT DISTINCT ON (country, tax_class) country, tax_class, rate
@@ -67,9 +67,11 @@ WITH plans AS (
     WINDOW tax_group AS (PARTITION BY service_plan_id, tax_class, rate)
 )
 INSERT INTO prepaid.charges (service_plan_id, line_number, description, currency, net,
-                             tax_class, tax_rate, tax, calculated_for)
+                             tax_class, tax_rate, tax, calculated_for, quantity, unit_price,
+                             list_amount, discount, includes_tax, recurring_net)
 SELECT service_plan_id, line_number, description, currency, round(net, exponent), tax_class, rate,
        round(floor_tax + CASE WHEN place <= left_over * 10::numeric ^ exponent
                               THEN 10::numeric ^ -exponent ELSE 0 END, exponent),
-       :as_of
+       :as_of, 1, round(net, exponent), round(net, exponent), 0, false,
+       CASE WHEN recurring THEN round(net, exponent) ELSE 0 END
 FROM allocated;

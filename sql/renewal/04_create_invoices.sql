@@ -44,8 +44,10 @@ FROM series s WHERE c.series = s.series AND c.year = s.year;
 -- name: copy_lines
 -- Sorted, so that all is read before anything is written: a table that was vacuumed while it was
 -- empty is read from end to end for each invoice, which costs nothing only as long as it is empty.
-INSERT INTO prepaid.invoice_lines (invoice_id, line_number, description, net, tax_class, tax_rate, tax)
-SELECT i.invoice_id, ch.line_number, ch.description, ch.net, ch.tax_class, ch.tax_rate, ch.tax
+INSERT INTO prepaid.invoice_lines (invoice_id, line_number, description, net, tax_class, tax_rate, tax,
+                                   quantity, unit_price, list_amount, discount, includes_tax)
+SELECT i.invoice_id, ch.line_number, ch.description, ch.net, ch.tax_class, ch.tax_rate, ch.tax,
+       ch.quantity, ch.unit_price, ch.list_amount, ch.discount, ch.includes_tax
 FROM prepaid.invoices i
 CROSS JOIN LATERAL (
     SELECT * FROM prepaid.charges WHERE service_plan_id = i.service_plan_id OFFSET 0) ch

@@ -32,12 +32,16 @@ CREATE TABLE prepaid.plans (
 );
 
 -- A plan may be sold in a currency without a list price: then each subscription has its own.
--- (NaN is greater than any number in PostgreSQL: "< Infinity" refuses both.)
+-- (NaN is greater than any number in PostgreSQL: "< Infinity" refuses both.) A price holds from its
+-- date until the next one; 1900-01-01 is "from the beginning". One that includes tax is what the
+-- customer pays, the others are net.
 CREATE TABLE prepaid.plan_prices (
     plan_id bigint NOT NULL REFERENCES prepaid.plans,
     currency text NOT NULL REFERENCES prepaid.currencies,
     price numeric CHECK (price >= 0 AND price < 'Infinity'),
-    PRIMARY KEY (plan_id, currency)
+    valid_from date NOT NULL DEFAULT '1900-01-01' CHECK (valid_from >= '1900-01-01'),
+    includes_tax boolean NOT NULL DEFAULT false,
+    PRIMARY KEY (plan_id, currency, valid_from)
 );
 
 CREATE TABLE prepaid.addons (
@@ -55,9 +59,24 @@ CREATE TABLE prepaid.addon_prices (
     term_days integer NOT NULL,
     currency text NOT NULL REFERENCES prepaid.currencies,
     price numeric NOT NULL CHECK (price >= 0 AND price < 'Infinity'),
-    PRIMARY KEY (addon_id, term_months, term_days, currency),
+    valid_from date NOT NULL DEFAULT '1900-01-01' CHECK (valid_from >= '1900-01-01'),
+    includes_tax boolean NOT NULL DEFAULT false,
+    PRIMARY KEY (addon_id, term_months, term_days, currency, valid_from),
     CHECK ((term_months > 0) <> (term_days > 0))
 );
+
+-- Each price with the day on which the next one takes its place: a term takes the one whose
+-- [valid_from, valid_until) has the term's start.
+CREATE VIEW prepaid.plan_price_periods AS
+SELECT plan_id, currency, price, includes_tax, valid_from,
+       lead(valid_from, 1, 'infinity') OVER (
+           PARTITION BY plan_id, currency ORDER BY valid_from) AS valid_until
+FROM prepaid.plan_prices;
+CREATE VIEW prepaid.addon_price_periods AS
+SELECT addon_id, term_months, term_days, currency, price, includes_tax, valid_from,
+       lead(valid_from, 1, 'infinity') OVER (
+           PARTITION BY addon_id, term_months, term_days, currency ORDER BY valid_from) AS valid_until
+FROM prepaid.addon_prices;
 
 -- rate is a fraction (0.0725 is 7.25 %). No row is "unknown", 0 is "zero-rated"; exempt is a
 -- property of the customer. The three are never the same thing.

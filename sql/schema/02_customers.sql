@@ -8,10 +8,12 @@ CREATE TABLE prepaid.customers (
     country text NOT NULL CHECK (country ~ '^[A-Z]{2}$'),
     currency text NOT NULL REFERENCES prepaid.currencies,
     tax_exempt boolean NOT NULL DEFAULT false,
-    created_at timestamptz NOT NULL DEFAULT now()
+    created_at timestamptz NOT NULL DEFAULT now(),
+    -- What stands on the invoices of an exempt customer, such as "Reverse charge".
+    tax_exempt_reason text
 );
 
--- price is the customer's own net price for one term; null means the price list's.
+-- price is the customer's own net price of one unit for one term; null means the price list's.
 CREATE TABLE prepaid.subscriptions (
     subscription_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     subscription_ref text NOT NULL UNIQUE,
@@ -22,7 +24,8 @@ CREATE TABLE prepaid.subscriptions (
     auto_renew boolean NOT NULL,
     price numeric CHECK (price >= 0 AND price < 'Infinity'),
     cancelled_on date,
-    created_at timestamptz NOT NULL DEFAULT now()
+    created_at timestamptz NOT NULL DEFAULT now(),
+    quantity integer NOT NULL DEFAULT 1 CHECK (quantity >= 1)
 );
 CREATE INDEX subscriptions_by_customer ON prepaid.subscriptions (customer_id);
 
@@ -35,5 +38,23 @@ CREATE TABLE prepaid.subscriptions_awaiting_history (
 CREATE TABLE prepaid.subscription_addons (
     subscription_id bigint NOT NULL REFERENCES prepaid.subscriptions,
     addon_id bigint NOT NULL REFERENCES prepaid.addons,
+    quantity integer NOT NULL DEFAULT 1 CHECK (quantity >= 1),
     PRIMARY KEY (subscription_id, addon_id)
+);
+
+-- A discount takes a percentage or an amount (of the customer's currency) off a subscription's plan
+-- and recurring add-ons. terms null: for ever; n: the first n terms that start on or after starts_on
+-- (null: the subscription's start); 0 ends it.
+CREATE TABLE prepaid.discounts (
+    discount_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    subscription_id bigint NOT NULL REFERENCES prepaid.subscriptions,
+    discount_code text NOT NULL,
+    name text NOT NULL,
+    percent numeric CHECK (percent > 0 AND percent <= 100),
+    amount numeric CHECK (amount > 0 AND amount < 'Infinity'),
+    terms integer CHECK (terms >= 0),
+    starts_on date,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    UNIQUE (subscription_id, discount_code),
+    CHECK ((percent IS NULL) <> (amount IS NULL))
 );

@@ -36,8 +36,11 @@ CREATE TABLE prepaid.service_plans (
     opened_on date,
 
     -- What step 1 took from the customer, the price list and the subscription; the invoice and the
-    -- confirmation are made from it and do not change with them. addons is an array of
-    -- {"addon_code", "name", "price", "recurring", "tax_class"}, ordered by code. Amounts are net.
+    -- confirmation are made from it and do not change with them. price is that of one unit, and of
+    -- the whole term for what was imported (quantity 1); net unless price_includes_tax. addons is an
+    -- array of {"addon_code", "name", "price", "includes_tax", "quantity", "recurring", "tax_class"},
+    -- ordered by code; discounts (null: none) one of {"discount_code", "name", "percent", "amount",
+    -- "for_ever"}, those that apply to this term.
     currency text NOT NULL REFERENCES prepaid.currencies,
     price numeric CHECK (price >= 0 AND price < 'Infinity'),
     addons jsonb,
@@ -49,7 +52,9 @@ CREATE TABLE prepaid.service_plans (
     tax_class text,
     retrieved_at timestamptz,
 
-    -- net_amount: the whole term, one-time fees included. recurring_amount: without them.
+    -- net_amount: the whole term without tax, after discounts, one-time fees included.
+    -- recurring_amount: without the fees, and reduced by discounts only that are for ever. Both are
+    -- known once the tax is (step 5), and at once for imported terms.
     -- monthly_amount: the term's part of monthly recurring revenue, unrounded.
     net_amount numeric CHECK (net_amount >= 0 AND net_amount < 'Infinity'),
     recurring_amount numeric CHECK (recurring_amount >= 0),
@@ -63,6 +68,10 @@ CREATE TABLE prepaid.service_plans (
     settled_at timestamptz,
     -- No foreign key: it would cost a look-up per plan and claim, and a batch is never deleted.
     batch_id bigint,
+    quantity integer NOT NULL DEFAULT 1 CHECK (quantity >= 1),
+    price_includes_tax boolean NOT NULL DEFAULT false,
+    discounts jsonb,
+    tax_exempt_reason text,
 
     CHECK (end_date > start_date),
     CHECK ((term_months > 0) <> (term_days > 0)),
@@ -106,7 +115,9 @@ CREATE TABLE prepaid.holds (
 CREATE UNIQUE INDEX holds_one_live_per_reason ON prepaid.holds (service_plan_id, reason_code)
     WHERE released_at IS NULL;
 
--- Step 3: what will be invoiced. tax_rate null means exempt.
+-- Step 3: what will be invoiced. tax_rate null means exempt. list_amount is quantity times
+-- unit_price and, like discount, contains the tax where includes_tax; net is what remains, without
+-- tax, and recurring_net the part of it that counts as recurring revenue.
 CREATE TABLE prepaid.charges (
     service_plan_id bigint NOT NULL REFERENCES prepaid.service_plans,
     line_number integer NOT NULL CHECK (line_number > 0),
@@ -117,6 +128,13 @@ CREATE TABLE prepaid.charges (
     tax_rate numeric CHECK (tax_rate >= 0),
     tax numeric NOT NULL CHECK (tax >= 0),
     calculated_for date NOT NULL,
+    quantity integer NOT NULL CHECK (quantity >= 1),
+    unit_price numeric NOT NULL CHECK (unit_price >= 0),
+    list_amount numeric NOT NULL,
+    discount numeric NOT NULL CHECK (discount >= 0),
+    includes_tax boolean NOT NULL,
+    recurring_net numeric NOT NULL CHECK (recurring_net >= 0),
     PRIMARY KEY (service_plan_id, line_number),
-    CHECK (tax_rate IS NOT NULL OR tax = 0)
+    CHECK (tax_rate IS NOT NULL OR tax = 0),
+    CHECK (net = list_amount - discount - CASE WHEN includes_tax THEN tax ELSE 0 END)
 );

@@ -11,6 +11,22 @@ CREATE FUNCTION prepaid.invoice_number(series text, year integer, number bigint)
 LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
     series || '-' || year || '-' || lpad(number::text, greatest(6, length(number::text)), '0');
 
+-- The next number of a series, for documents that are written one by one (credit notes: CN). The
+-- counter's row stays locked until the caller's transaction ends, so that the next caller waits; when
+-- it is rolled back, the number is free again.
+CREATE FUNCTION prepaid.next_document_number(series text, issued_on date) RETURNS text
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    issue_year integer := extract(year FROM issued_on);
+    number integer;
+BEGIN
+    INSERT INTO prepaid.invoice_series AS s (series, year, last_number)
+    VALUES (next_document_number.series, issue_year, 1)
+    ON CONFLICT ON CONSTRAINT invoice_series_pkey DO UPDATE SET last_number = s.last_number + 1
+    RETURNING s.last_number INTO STRICT number;
+    RETURN prepaid.invoice_number(next_document_number.series, issue_year, number);
+END $$;
+
 CREATE TABLE prepaid.invoices (
     invoice_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     invoice_number text NOT NULL UNIQUE,
@@ -38,6 +54,7 @@ CREATE UNIQUE INDEX invoices_one_live_per_plan ON prepaid.invoices (service_plan
     WHERE status <> 'Void';
 CREATE INDEX invoices_by_customer ON prepaid.invoices (customer_id);
 
+-- quantity to includes_tax as in charges: what the customer sees of how the net came about.
 CREATE TABLE prepaid.invoice_lines (
     invoice_id bigint NOT NULL REFERENCES prepaid.invoices,
     line_number integer NOT NULL,
@@ -46,7 +63,13 @@ CREATE TABLE prepaid.invoice_lines (
     tax_class text NOT NULL,
     tax_rate numeric CHECK (tax_rate >= 0),
     tax numeric NOT NULL CHECK (tax >= 0),
-    PRIMARY KEY (invoice_id, line_number)
+    quantity integer NOT NULL CHECK (quantity >= 1),
+    unit_price numeric NOT NULL CHECK (unit_price >= 0),
+    list_amount numeric NOT NULL,
+    discount numeric NOT NULL CHECK (discount >= 0),
+    includes_tax boolean NOT NULL,
+    PRIMARY KEY (invoice_id, line_number),
+    CHECK (net = list_amount - discount - CASE WHEN includes_tax THEN tax ELSE 0 END)
 );
 
 -- A credit note takes back a part of a term that was paid: the days that a customer who cancels at

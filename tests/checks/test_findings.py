@@ -90,7 +90,8 @@ PLANTED: list[tuple[str, str, str]] = [
     ),
     (
         "02_invoice_lines_add_up",
-        "UPDATE prepaid.invoice_lines SET net = net + 0.01 WHERE invoice_id = :invoice_id",
+        "UPDATE prepaid.invoice_lines SET net = net + 0.01, list_amount = list_amount + 0.01"
+        " WHERE invoice_id = :invoice_id",
         "invoice {invoice}: net 10.00 and tax 0.73, its lines 10.01 and 0.73",
     ),
     (
@@ -101,24 +102,24 @@ PLANTED: list[tuple[str, str, str]] = [
     (
         "03_invoice_numbers_are_gapless",
         "UPDATE prepaid.invoice_series SET last_number = last_number + 1",
-        "series INV 2026: the counter says 7, there are 6 invoices with numbers from 1 to 6",
+        "series INV 2026: the counter says 7, there are 6 documents with numbers from 1 to 6",
     ),
     (
         "03_invoice_numbers_are_gapless",
         "UPDATE prepaid.invoices SET invoice_number = 'INV-2026-000009'"
         " WHERE invoice_number = 'INV-2026-000006'",
-        "series INV 2026: the counter says 6, there are 6 invoices with numbers from 1 to 9",
+        "series INV 2026: the counter says 6, there are 6 documents with numbers from 1 to 9",
     ),
     (
         "03_invoice_numbers_are_gapless",
         "DELETE FROM prepaid.invoice_series",
-        "series INV 2026: there is no counter, there are 6 invoices with numbers from 1 to 6",
+        "series INV 2026: there is no counter, there are 6 documents with numbers from 1 to 6",
     ),
     (
         "03_invoice_numbers_are_gapless",
         "UPDATE prepaid.invoices SET invoice_number = 'INV-2026-000000'"
         " WHERE invoice_number = 'INV-2026-000003'",
-        "series INV 2026: the counter says 6, there are 6 invoices with numbers from 0 to 6",
+        "series INV 2026: the counter says 6, there are 6 documents with numbers from 0 to 6",
     ),
     (
         "04_paid_means_paid_and_approved",

@@ -44,9 +44,11 @@ WITH plan AS (
     FROM service_plan RETURNING invoice_id
 ), lines AS (
     INSERT INTO prepaid.invoice_lines
-        (invoice_id, line_number, description, net, tax_class, tax_rate, tax)
+        (invoice_id, line_number, description, net, tax_class, tax_rate, tax,
+         quantity, unit_price, list_amount, discount, includes_tax)
     SELECT invoice_id, 1, :plan_name, CAST(:net AS numeric), 'standard',
-           CAST(:tax_rate AS numeric), CAST(:tax AS numeric) FROM invoice
+           CAST(:tax_rate AS numeric), CAST(:tax AS numeric),
+           1, CAST(:net AS numeric), CAST(:net AS numeric), 0, false FROM invoice
 )
 INSERT INTO prepaid.emails (service_plan_id, template, occasion, recipient)
 SELECT service_plan_id, :template, 'activation', :recipient FROM service_plan RETURNING email_id
