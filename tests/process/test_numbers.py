@@ -1,4 +1,4 @@
-"""Document numbers: gapless per series and year, whoever asks at the same time, whatever is undone."""
+"""Document numbers: gapless per series and year, whoever asks at once, whatever is undone."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
