@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Engine
 
-from prepaid_pipeline import process
+from prepaid_pipeline import chasing, process
 from prepaid_pipeline.email.sender import send_emails
 from prepaid_pipeline.process import Context
 from prepaid_pipeline.settings import Settings
@@ -27,12 +27,15 @@ class Drained:
     mails_sent: int = 0
     mails_failed: int = 0
     mails_retried: int = 0
+    reminded: int = 0
+    cancelled_unpaid: int = 0
+    mails_dropped: int = 0
 
 
 def drain(
     engine: Engine, settings: Settings, context: Context, progress: Progress = lambda *_: None
 ) -> Drained:
-    """Open, match, settle, close quality checks, expire and mail until nothing is ready.
+    """Open, match, settle, close quality checks, chase, expire and mail until nothing is ready.
 
     May run beside the daemon: claims skip what another worker has taken. ``progress`` is called
     with the name of what is being done and the number of plans it has just finished.
@@ -54,6 +57,9 @@ def _one_round(
     settled, held_settling = _through(engine, "settle_renewals", context, progress)
     quality = process.close_quality_checks(engine, context)
     expired = process.expire_service_plans(engine, context)
+    progress("chasing", 0)
+    reminded = chasing.remind_unpaid(engine, context)
+    cancelled = chasing.cancel_unpaid(engine, context)
     progress("mailing", 0)
     mails = send_emails(engine, settings, as_of=context.as_of, run_id=context.run_id)
 
@@ -67,9 +73,13 @@ def _one_round(
     done.mails_sent += mails.sent
     done.mails_failed += mails.failed
     done.mails_retried += mails.retried
+    done.mails_dropped += mails.dropped
+    done.reminded += reminded
+    done.cancelled_unpaid += cancelled
     # A retried mail waits for its next attempt: it is no reason for another round.
     return bool(
         opened or invoiced or settled or held_opening or held_settling or expired
+        or reminded or cancelled
         or mails.sent or mails.failed or sum(records.values()) or sum(quality.values())
     )  # fmt: skip
 

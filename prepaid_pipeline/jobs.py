@@ -6,10 +6,16 @@ All ops of a run share one process: the multiprocess executor takes seconds per 
 
 import dagster as dg
 
-from prepaid_pipeline import process
+from prepaid_pipeline import chasing, process
 from prepaid_pipeline.email.sender import send_emails as send_waiting_emails
 from prepaid_pipeline.resources import Database
-from prepaid_pipeline.steps import STEP_OPS, BusinessDate, claim_verified_plans, open_service_plans
+from prepaid_pipeline.steps import (
+    STEP_OPS,
+    BusinessDate,
+    business_context,
+    claim_verified_plans,
+    open_service_plans,
+)
 
 # dagster.yaml allows one live run per value of this tag, sensors look for it before they ask.
 QUEUE_TAG = "prepaid/queue"
@@ -59,6 +65,33 @@ def expire_ended_plans(
     return dg.Output(None, metadata={"expired": expired})
 
 
+@dg.op(
+    out=dg.Out(str),
+    description="Orders the reminders that are due; hands on the business date.",
+    tags={"dagster/kind": "sql"},
+)
+def remind_unpaid_invoices(
+    context: dg.OpExecutionContext, config: BusinessDate, database: Database
+) -> dg.Output[str]:
+    """One mail per invoice, for the latest day of PREPAID_REMINDER_DAYS that has come."""
+    business = config.context(context, database)
+    reminded = chasing.remind_unpaid(database.engine(), business)
+    return dg.Output(business.as_of.isoformat(), metadata={"reminded": reminded})
+
+
+@dg.op(
+    ins={"as_of": dg.In(str)},
+    description="Cancels the plans whose last day to pay is over, and voids their invoices.",
+    tags={"dagster/kind": "sql"},
+)
+def cancel_unpaid_plans(
+    context: dg.OpExecutionContext, database: Database, as_of: str
+) -> dg.Output[None]:
+    """PREPAID_PAYMENT_DAYS after the invoice was due."""
+    cancelled = chasing.cancel_unpaid(database.engine(), business_context(context, database, as_of))
+    return dg.Output(None, metadata={"cancelled": cancelled})
+
+
 @dg.op(description="Sends what is in the outbox.", tags={"dagster/kind": "python"})
 def send_outbox(
     context: dg.OpExecutionContext, config: BusinessDate, database: Database
@@ -68,7 +101,12 @@ def send_outbox(
     result = send_waiting_emails(
         database.engine(), database.settings(), as_of=business.as_of, run_id=context.run_id
     )
-    metadata = {"sent": result.sent, "failed": result.failed, "retried": result.retried}
+    metadata = {
+        "sent": result.sent,
+        "failed": result.failed,
+        "retried": result.retried,
+        "dropped": result.dropped,
+    }
     return dg.Output(None, metadata=metadata)
 
 
@@ -88,6 +126,12 @@ def close_quality_checks_graph() -> None:
 def expire_service_plans_graph() -> None:
     """One op."""
     expire_ended_plans()
+
+
+@dg.graph(description="Customers who have not paid are reminded; in the end the plan is cancelled.")
+def chase_unpaid_invoices_graph() -> None:
+    """Two ops, on one business date."""
+    cancel_unpaid_plans(remind_unpaid_invoices())
 
 
 @dg.graph(description="The outbox is sent.")
@@ -113,6 +157,7 @@ settle_renewals = _job("settle_renewals", settle_renewals_graph)
 close_quality_checks = _job("close_quality_checks", close_quality_checks_graph)
 send_emails = _job("send_emails", send_emails_graph)
 expire_service_plans = _job("expire_service_plans", expire_service_plans_graph)
+chase_unpaid_invoices = _job("chase_unpaid_invoices", chase_unpaid_invoices_graph)
 
 JOBS = (
     open_renewals,
@@ -121,4 +166,5 @@ JOBS = (
     close_quality_checks,
     send_emails,
     expire_service_plans,
+    chase_unpaid_invoices,
 )

@@ -90,6 +90,16 @@ def release(engine: Engine, person: str, plan: int, note: str) -> int:
         return int(released.scalar_one())
 
 
+def resend(engine: Engine, person: str, mails: list[int]) -> int:
+    """Let failed mails be sent again under a person's name, all or nothing; how many.
+
+    Raises NotAllowed in the database's own words.
+    """
+    with _acting(engine, person) as connection:
+        resent = queries.statement("cli/mails", "resend").execute(connection, {"mails": mails})
+        return int(resent.scalar_one())
+
+
 @contextmanager
 def _acting(engine: Engine, person: str) -> Iterator[Connection]:
     with engine.connect() as connection:

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 from prepaid_pipeline import queries
 from prepaid_pipeline.database import sqlstate, transaction
-from prepaid_pipeline.settings import Settings
+from prepaid_pipeline.settings import PAYMENT_DAYS, REMINDER_DAYS, Settings
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +36,8 @@ _DATA_ERRORS = ("22", "23", "P0")
 class Context:
     """What a run is about: the business date, the window around it, and who asks.
 
-    ``grace_days`` and ``lead_days`` are calendar days. ``actor`` and ``run_id`` are for the audit
-    log.
+    All days are calendar days. ``reminder_days`` and ``payment_days`` (None: for ever) count from
+    the day on which an invoice is due. ``actor`` and ``run_id`` are for the audit log.
     """
 
     as_of: date
@@ -47,11 +47,16 @@ class Context:
     run_id: str | None = None
     batch_size: int = BATCH_SIZE
     lease_seconds: int = LEASE_SECONDS
+    reminder_days: tuple[int, ...] = REMINDER_DAYS
+    payment_days: int | None = PAYMENT_DAYS
 
     @classmethod
     def of(cls, settings: Settings, as_of: date | None = None, **other: Any) -> "Context":
         """The context of one business date (default today) under the installation's settings."""
-        return cls(as_of or settings.today(), settings.grace_days, settings.lead_days, **other)
+        days = {"reminder_days": settings.reminder_days, "payment_days": settings.payment_days}
+        return cls(
+            as_of or settings.today(), settings.grace_days, settings.lead_days, **days | other
+        )
 
     def parameters(self) -> dict[str, Any]:
         """The named parameters that every script shares."""
@@ -62,6 +67,8 @@ class Context:
             "limit": self.batch_size,
             "lease_seconds": self.lease_seconds,
             "run_id": self.run_id,
+            "reminder_days": list(self.reminder_days),
+            "payment_days": self.payment_days,
         }
 
 

@@ -9,6 +9,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from prepaid_pipeline.errors import SettingError
 
+REMINDER_DAYS = (3, 7, 14)
+PAYMENT_DAYS = 30
+_LONGEST = 366
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -16,7 +20,8 @@ class Settings:
 
     ``database_url`` is None for the embedded PostgreSQL in ``home``. ``reports`` is a path or URL.
     ``grace_days`` and ``lead_days`` are calendar days in ``timezone``. ``first_month`` is the first
-    day of the first month that can be reported.
+    day of the first month that can be reported. ``reminder_days`` rise; they and ``payment_days``
+    count from the day on which an invoice is due; None: it may be paid for ever.
     """
 
     home: Path
@@ -30,6 +35,8 @@ class Settings:
     mail_from: str
     alert_to: str | None
     port: int
+    reminder_days: tuple[int, ...]
+    payment_days: int | None
 
     @property
     def mail_directory(self) -> Path:
@@ -53,6 +60,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     """
     env = os.environ if environ is None else environ
     home = Path(env.get("PREPAID_HOME") or ".prepaid").expanduser().resolve()
+    reminder_days, payment_days = _chasing(env)
     return Settings(
         home=home,
         database_url=env.get("PREPAID_DATABASE_URL") or None,
@@ -65,6 +73,8 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         mail_from=env.get("PREPAID_MAIL_FROM") or "Prepaid plans <billing@localhost>",
         alert_to=env.get("PREPAID_ALERT_TO") or None,
         port=_whole_number(env, "PREPAID_PORT", 3000, 1, 65535),
+        reminder_days=reminder_days,
+        payment_days=payment_days,
     )
 
 
@@ -86,6 +96,41 @@ def _whole_number(
     if not lowest <= value <= highest:
         raise SettingError(f"{name}={text!r}: expected a whole number from {lowest} to {highest}")
     return value
+
+
+def _chasing(env: Mapping[str, str]) -> tuple[tuple[int, ...], int | None]:
+    """The days of reminders and the days to pay, which must leave room for the last reminder."""
+    days = _rising_days(env, "PREPAID_REMINDER_DAYS", REMINDER_DAYS)
+    if (env.get("PREPAID_PAYMENT_DAYS") or "").strip() == "never":
+        return days, None
+    try:
+        payment_days = _whole_number(env, "PREPAID_PAYMENT_DAYS", PAYMENT_DAYS, 1, _LONGEST)
+    except SettingError as error:
+        raise SettingError(f"{error}, or never") from None
+    if days and days[-1] >= payment_days:
+        raise SettingError(
+            f"PREPAID_PAYMENT_DAYS='{payment_days}': expected more than the last day of"
+            f" PREPAID_REMINDER_DAYS, which is {days[-1]}"
+        )
+    return days, payment_days
+
+
+def _rising_days(env: Mapping[str, str], name: str, default: tuple[int, ...]) -> tuple[int, ...]:
+    # Unlike other settings an empty one is not the default: an empty list is no reminder.
+    if (text := env.get(name)) is None:
+        return default
+    if text.strip() in ("", "none"):
+        return ()
+    try:
+        days = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        days = (0,)
+    if days[0] < 1 or days[-1] > _LONGEST or list(days) != sorted(set(days)):
+        raise SettingError(
+            f"{name}={text!r}: expected whole numbers from 1 to {_LONGEST} that rise, separated by"
+            " commas, such as 3,7,14, or none"
+        )
+    return days
 
 
 def _timezone(env: Mapping[str, str]) -> ZoneInfo:

@@ -22,8 +22,15 @@ class BusinessDate(dg.Config):
 
     def context(self, run: dg.OpExecutionContext, database: Database) -> Context:
         """The process's context for this run."""
-        day = date.fromisoformat(self.as_of) if self.as_of else None
-        return Context.of(database.settings(), day, actor=run.job_name, run_id=run.run_id)
+        return business_context(run, database, self.as_of)
+
+
+def business_context(
+    run: dg.OpExecutionContext, database: Database, as_of: str | None = None
+) -> Context:
+    """The context of a run on a business date, today if there is none."""
+    day = date.fromisoformat(as_of) if as_of else None
+    return Context.of(database.settings(), day, actor=run.job_name, run_id=run.run_id)
 
 
 def _purpose(script: str) -> str:
@@ -81,7 +88,7 @@ def _step(name: str, script: str) -> dg.OpDefinition:
     )
     def step(context: dg.OpExecutionContext, database: Database, batch_id: int) -> dg.Output[int]:
         engine = database.engine()
-        asked = Context.of(database.settings(), actor=context.job_name, run_id=context.run_id)
+        asked = business_context(context, database)
         business = process.at_business_date(engine, batch_id, asked)
         result = process.run_step(engine, name, batch_id, business)
         context.log.info(_sentence(batch_id, result))

@@ -23,6 +23,7 @@ COMMANDS = {
     "user": "people",
     "tasks": "people",
     "held": "people",
+    "mails": "mails",
     "story": "inspect",
     "check": "inspect",
     "backfill": "revenue",

@@ -53,7 +53,8 @@ def drain_command(as_of: date | None, as_json: bool, settings: Settings, engine:
     """Do in this process what the daemon would, until nothing is ready.
 
     Opens and invoices what is due, matches payment records, settles what finance has approved,
-    closes quality checks, expires ended terms and sends mails. May run beside the daemon.
+    closes quality checks, expires ended terms, reminds customers who have not paid, cancels what
+    nobody paid and sends mails. May run beside the daemon.
     """
     day = business_date(as_of, settings)
     context = Context.of(settings, day, actor="prepaid drain", lease_seconds=LEASE_SECONDS)
@@ -75,9 +76,12 @@ def summary(done: Drained, as_of: date) -> str:
         (sum(done.quality.values()), "quality checks: " + _counts(done.quality)),
         (done.held, f"{done.held} held; see 'prepaid held list'"),
         (done.expired, f"{done.expired} expired"),
+        (done.reminded, f"{done.reminded} reminders to pay"),
+        (done.cancelled_unpaid, f"{done.cancelled_unpaid} cancelled, because nobody paid"),
         (done.mails_sent, f"{done.mails_sent} mails sent"),
         (done.mails_retried, f"{done.mails_retried} mails to be tried again later"),
-        (done.mails_failed, f"{done.mails_failed} mails failed"),
+        (done.mails_failed, f"{done.mails_failed} mails failed; see 'prepaid mails list'"),
+        (done.mails_dropped, f"{done.mails_dropped} mails dropped, because they came too late"),
     ]
     said = [f"  {line}" for count, line in lines if count]
     return "\n".join([f"As of {as_of}:", *(said or ["  nothing was ready"])])

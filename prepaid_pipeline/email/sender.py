@@ -36,11 +36,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SendResult:
-    """How many mails were sent, failed for good, and will be tried again."""
+    """How many mails were sent, failed for good, will be tried again, and were dropped because what
+    they say is not true any more.
+    """
 
     sent: int = 0
     failed: int = 0
     retried: int = 0
+    dropped: int = 0
 
 
 @dataclass(frozen=True)
@@ -75,16 +78,23 @@ def send_emails(
         return database.transaction(engine, actor="send_emails", run_id=run_id, as_of=as_of)
 
     counts = {"sent": 0, "failed": 0, "pending": 0}
+    dropped = 0
     left = limit
     with open_transport(settings) as transport:
         while left is None or left > 0:
             size = BATCH_SIZE if left is None else min(left, BATCH_SIZE)
             started = time.monotonic()
             with transaction() as connection:
-                claimed = _claim(connection, size)
+                found = _claim(connection, size)
+                outdated = _drop_outdated(connection, found)
+                claimed = [row for row in found if row["email_id"] not in outdated]
                 details = _details(connection, claimed)
-            if not claimed:
+            if not found:
                 break
+            dropped += len(outdated)
+            left = None if left is None else left - len(found)
+            if not claimed:
+                continue
             lease = claimed[0]["leased_until"]
             written, outcomes = _write(details, settings)
             with transaction() as connection:
@@ -104,8 +114,7 @@ def send_emails(
                 counts[outcome.status] += 1
             if not reachable:
                 break
-            left = None if left is None else left - len(claimed)
-    return SendResult(counts["sent"], counts["failed"], counts["pending"])
+    return SendResult(counts["sent"], counts["failed"], counts["pending"], dropped)
 
 
 def _claim(connection: Connection, size: int) -> Sequence[Mapping[str, Any]]:
@@ -113,6 +122,11 @@ def _claim(connection: Connection, size: int) -> Sequence[Mapping[str, Any]]:
         connection, {"batch_size": size, "lease_seconds": LEASE_SECONDS}
     )
     return sorted((dict(row) for row in rows.mappings()), key=lambda row: row["email_id"])
+
+
+def _drop_outdated(connection: Connection, found: Sequence[Mapping[str, Any]]) -> set[int]:
+    asked = {"email_ids": [row["email_id"] for row in found]}
+    return set(queries.statement(_SQL, "drop_outdated").execute(connection, asked).scalars())
 
 
 def _details(

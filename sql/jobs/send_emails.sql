@@ -17,17 +17,33 @@ SET leased_until = now() + make_interval(secs => :lease_seconds), attempts = e.a
 FROM due WHERE e.email_id = due.email_id
 RETURNING e.email_id, e.recipient, e.message_id, e.content, e.leased_until;
 
+-- name: drop_outdated
+-- A reminder goes out only as long as the invoice is one to be reminded of: not when it was paid or
+-- voided after the reminder was ordered, and not when a payment has been announced.
+UPDATE prepaid.emails e
+SET status = 'dropped', leased_until = NULL, last_error = format(
+    'not sent: invoice %s is %s', i.invoice_number, CASE i.status
+        WHEN 'Open' THEN 'open, and its payment is being looked into' ELSE lower(i.status) END)
+FROM prepaid.invoices i
+WHERE e.email_id = ANY (CAST(:email_ids AS bigint[])) AND e.template = 'payment_reminder'
+  AND i.invoice_id = e.invoice_id
+  AND NOT EXISTS (SELECT FROM prepaid.unpaid_invoices u
+                  WHERE u.service_plan_id = e.service_plan_id AND u.invoice_id = e.invoice_id OFFSET 0)
+RETURNING e.email_id;
+
 -- name: details
--- What the templates may show: the plan's own snapshot, its live invoice and the record that paid
--- it. Amounts are texts inside JSON: a JSON number would become a float.
+-- What the templates may show: the plan's own snapshot, the invoice that the mail is about (else the
+-- live one) and the record that paid it. Amounts are texts inside JSON: a JSON number would become a float.
 SELECT e.email_id, e.template, e.recipient, e.created_at,
        p.customer_name, p.plan_name, p.kind, p.start_date, p.end_date,
        coalesce(p.addons, '[]') AS addons,
        i.invoice_number, i.issued_on, i.paid_on, i.currency, u.exponent, i.net, i.tax, i.total,
+       i.payable, prepaid.due_on(i.issued_on, p.planned_start) AS due_on,
        i.tax_note, t.provider, t.provider_ref, coalesce(l.lines, '[]') AS lines
 FROM prepaid.emails e
 JOIN prepaid.service_plans p USING (service_plan_id)
-LEFT JOIN prepaid.invoices i ON i.service_plan_id = p.service_plan_id AND i.status <> 'Void'
+LEFT JOIN prepaid.invoices i ON i.service_plan_id = p.service_plan_id
+    AND CASE WHEN e.invoice_id IS NULL THEN i.status <> 'Void' ELSE i.invoice_id = e.invoice_id END
 LEFT JOIN prepaid.currencies u ON u.currency = i.currency
 LEFT JOIN prepaid.transactions t
     ON t.transaction_id = i.transaction_id AND t.invoice_id = i.invoice_id

@@ -373,6 +373,11 @@ CREATE TABLE prepaid.invoices (
     CHECK (credit >= 0 AND credit <= total),
     CHECK ((status = 'Paid') = (paid_on IS NOT NULL))
 );
+-- When an invoice is due: it is paid in advance, so on the day on which its term was to start, or on
+-- the day of issue if that is later.
+CREATE FUNCTION prepaid.due_on(issued_on date, planned_start date) RETURNS date
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN greatest(issued_on, planned_start);
+
 CREATE UNIQUE INDEX invoices_one_live_per_plan ON prepaid.invoices (service_plan_id)
     WHERE status <> 'Void';
 CREATE INDEX invoices_by_customer ON prepaid.invoices (customer_id);
@@ -886,7 +891,7 @@ CREATE TABLE prepaid.emails (
     occasion text NOT NULL,
     recipient text NOT NULL,
     status text NOT NULL DEFAULT 'pending'
-        CHECK (status IN ('pending', 'sending', 'sent', 'failed')),
+        CHECK (status IN ('pending', 'sending', 'sent', 'failed', 'dropped')),
     -- The bytes are stored before the first attempt: every attempt sends the same mail.
     message_id text UNIQUE,
     content bytea,
@@ -896,9 +901,12 @@ CREATE TABLE prepaid.emails (
     last_error text,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     sent_at timestamptz,
+    -- The invoice that the mail is about; null for a mail about the plan and its live invoice.
+    invoice_id bigint REFERENCES prepaid.invoices,
     UNIQUE (service_plan_id, template, occasion),
-    -- A mail that could not even be written has failed without content.
-    CHECK (status IN ('pending', 'failed') OR content IS NOT NULL),
+    -- A mail that could not even be written has failed without content. One is dropped when what it
+    -- was to say was no longer true before it could be sent.
+    CHECK (status IN ('pending', 'failed', 'dropped') OR content IS NOT NULL),
     CHECK ((status = 'sent') = (sent_at IS NOT NULL))
 );
 CREATE INDEX emails_to_send ON prepaid.emails (next_attempt_at, email_id)
@@ -912,16 +920,47 @@ BEGIN
     SELECT 'email_' || n.status, n.service_plan_id, 'email', n.email_id, o.status, n.status,
            n.template, prepaid.actor(), prepaid.run_id(), prepaid.as_of()
     FROM new_rows n JOIN old_rows o USING (email_id)
-    WHERE n.status <> o.status AND n.status IN ('sent', 'failed');
+    WHERE n.status <> o.status
+      AND (n.status IN ('sent', 'failed', 'dropped') OR o.status = 'failed');
     RETURN NULL;
 END $$;
 CREATE TRIGGER audit_email_status AFTER UPDATE ON prepaid.emails
     REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION prepaid.audit_email_status();
 
+-- Sends failed mails again under the acting person's name, all or nothing: what was written is sent
+-- as it was, the same bytes with the same Message-ID. Returns how many.
+CREATE FUNCTION prepaid.resend_emails(email_ids bigint[])
+RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_temp AS $$
+DECLARE
+    person text := prepaid.acting_person();
+    resent integer;
+    refused record;
+BEGIN
+    IF NOT (pg_has_role(person, 'customer_success', 'USAGE')
+            OR pg_has_role(person, 'engineering', 'USAGE')) THEN
+        RAISE EXCEPTION '% may not send mails again: not in customer_success or engineering', person;
+    END IF;
+    PERFORM set_config('prepaid.actor', person, true);
+    PERFORM FROM prepaid.emails e WHERE e.email_id = ANY (email_ids) ORDER BY e.email_id FOR UPDATE;
+    SELECT asked.email_id, e.status INTO refused
+    FROM unnest(email_ids) asked (email_id)
+    LEFT JOIN prepaid.emails e USING (email_id)
+    WHERE e.status IS DISTINCT FROM 'failed' ORDER BY asked.email_id LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'mail % cannot be sent again: %', refused.email_id,
+            coalesce('only failed ones can, and it is ' || refused.status, 'there is no such mail');
+    END IF;
+    UPDATE prepaid.emails e
+    SET status = 'pending', attempts = 0, next_attempt_at = clock_timestamp()
+    WHERE e.email_id = ANY (email_ids);
+    GET DIAGNOSTICS resent = ROW_COUNT;
+    RETURN resent;
+END $$;
+
 -- 10_queues.sql
--- Which plans wait for the pipeline. Claims and sensors read the same two views, so that a sensor
--- never asks for a run that would find nothing, and never misses one.
+-- Which plans wait for the pipeline. Claims and sensors read the same views, so that a sensor never
+-- asks for a run that would find nothing, and never misses one.
 
 -- Steps 1-5. Whether the plan is due (lead days before its start) depends on the business date.
 CREATE VIEW prepaid.ready_to_invoice AS
@@ -949,6 +988,29 @@ WHERE p.invoiced_at IS NOT NULL AND p.settled_at IS NULL AND p.status IN ('Pendi
                   WHERE b.batch_id = p.batch_id AND b.leased_until > clock_timestamp())
   AND NOT EXISTS (SELECT FROM prepaid.holds h
                   WHERE h.service_plan_id = p.service_plan_id AND h.released_at IS NULL);
+
+-- Invoices that nobody has begun to pay, so that the customer is reminded and at last the plan is
+-- cancelled. Not while anything about the payment is in our own hands: the plan held, a record that
+-- matches, waits or was not judged yet, a question to finance, or an approval that came first.
+CREATE VIEW prepaid.unpaid_invoices AS
+SELECT i.invoice_id, i.invoice_number, p.service_plan_id, p.email,
+       prepaid.due_on(i.issued_on, p.planned_start) AS due_on
+FROM prepaid.service_plans p
+JOIN prepaid.invoices i ON i.service_plan_id = p.service_plan_id AND i.status = 'Open'
+WHERE p.status = 'Pending' AND p.invoiced_at IS NOT NULL AND p.settled_at IS NULL
+  AND i.payable > 0
+  AND NOT EXISTS (SELECT FROM prepaid.holds h
+                  WHERE h.service_plan_id = p.service_plan_id AND h.released_at IS NULL)
+  AND NOT EXISTS (SELECT FROM prepaid.transactions t
+                  WHERE t.invoice_id = i.invoice_id AND t.outcome = 'matched')
+  AND NOT EXISTS (SELECT FROM prepaid.transactions t
+                  WHERE t.invoice_number = i.invoice_number
+                    AND (t.outcome IS NULL OR t.outcome = 'waiting'))
+  AND NOT EXISTS (SELECT FROM prepaid.tasks k
+                  WHERE k.service_plan_id = p.service_plan_id AND k.invoice_id = i.invoice_id
+                    AND (k.kind = 'payment_review' AND k.status = 'Open'
+                      OR k.kind = 'payment_verification' AND k.status <> 'Withdrawn'
+                        AND k.decision = 'approved'));
 
 -- 11_sign_offs.sql
 -- How people decide: one function, and over it the two sign-off tables (updatable views).
@@ -1354,9 +1416,11 @@ END $$;
 GRANT USAGE ON SCHEMA prepaid TO finance, customer_success, engineering;
 GRANT USAGE ON SCHEMA revenue TO finance, leadership, engineering;
 
-REVOKE EXECUTE ON FUNCTION prepaid.decide_tasks, prepaid.release_holds FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION prepaid.decide_tasks, prepaid.release_holds, prepaid.resend_emails
+    FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION prepaid.decide_tasks TO finance, customer_success;
 GRANT EXECUTE ON FUNCTION prepaid.release_holds TO finance, customer_success, engineering;
+GRANT EXECUTE ON FUNCTION prepaid.resend_emails TO customer_success, engineering;
 
 GRANT SELECT, UPDATE (decision, note) ON prepaid.payment_verifications TO finance;
 GRANT SELECT ON prepaid.customers, prepaid.subscriptions, prepaid.service_plans, prepaid.invoices,

@@ -50,6 +50,11 @@ CREATE TABLE prepaid.invoices (
     CHECK (credit >= 0 AND credit <= total),
     CHECK ((status = 'Paid') = (paid_on IS NOT NULL))
 );
+-- When an invoice is due: it is paid in advance, so on the day on which its term was to start, or on
+-- the day of issue if that is later.
+CREATE FUNCTION prepaid.due_on(issued_on date, planned_start date) RETURNS date
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN greatest(issued_on, planned_start);
+
 CREATE UNIQUE INDEX invoices_one_live_per_plan ON prepaid.invoices (service_plan_id)
     WHERE status <> 'Void';
 CREATE INDEX invoices_by_customer ON prepaid.invoices (customer_id);

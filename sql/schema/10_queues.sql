@@ -1,5 +1,5 @@
--- Which plans wait for the pipeline. Claims and sensors read the same two views, so that a sensor
--- never asks for a run that would find nothing, and never misses one.
+-- Which plans wait for the pipeline. Claims and sensors read the same views, so that a sensor never
+-- asks for a run that would find nothing, and never misses one.
 
 -- Steps 1-5. Whether the plan is due (lead days before its start) depends on the business date.
 CREATE VIEW prepaid.ready_to_invoice AS
@@ -27,3 +27,26 @@ WHERE p.invoiced_at IS NOT NULL AND p.settled_at IS NULL AND p.status IN ('Pendi
                   WHERE b.batch_id = p.batch_id AND b.leased_until > clock_timestamp())
   AND NOT EXISTS (SELECT FROM prepaid.holds h
                   WHERE h.service_plan_id = p.service_plan_id AND h.released_at IS NULL);
+
+-- Invoices that nobody has begun to pay, so that the customer is reminded and at last the plan is
+-- cancelled. Not while anything about the payment is in our own hands: the plan held, a record that
+-- matches, waits or was not judged yet, a question to finance, or an approval that came first.
+CREATE VIEW prepaid.unpaid_invoices AS
+SELECT i.invoice_id, i.invoice_number, p.service_plan_id, p.email,
+       prepaid.due_on(i.issued_on, p.planned_start) AS due_on
+FROM prepaid.service_plans p
+JOIN prepaid.invoices i ON i.service_plan_id = p.service_plan_id AND i.status = 'Open'
+WHERE p.status = 'Pending' AND p.invoiced_at IS NOT NULL AND p.settled_at IS NULL
+  AND i.payable > 0
+  AND NOT EXISTS (SELECT FROM prepaid.holds h
+                  WHERE h.service_plan_id = p.service_plan_id AND h.released_at IS NULL)
+  AND NOT EXISTS (SELECT FROM prepaid.transactions t
+                  WHERE t.invoice_id = i.invoice_id AND t.outcome = 'matched')
+  AND NOT EXISTS (SELECT FROM prepaid.transactions t
+                  WHERE t.invoice_number = i.invoice_number
+                    AND (t.outcome IS NULL OR t.outcome = 'waiting'))
+  AND NOT EXISTS (SELECT FROM prepaid.tasks k
+                  WHERE k.service_plan_id = p.service_plan_id AND k.invoice_id = i.invoice_id
+                    AND (k.kind = 'payment_review' AND k.status = 'Open'
+                      OR k.kind = 'payment_verification' AND k.status <> 'Withdrawn'
+                        AND k.decision = 'approved'));

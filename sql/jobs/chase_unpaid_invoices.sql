@@ -1,0 +1,69 @@
+-- Customers who have not paid are reminded on the days that the settings name; after the last day to
+-- pay the plan is cancelled and its invoice with it. Each transaction first takes the lock of
+-- match_payments (its part one_matcher_at_a_time): a record is judged before it or after it.
+
+-- name: remind
+-- One mail per invoice and run, for the latest day that has come. Days that are over by then, or
+-- that a run for an earlier date would find, are never made up for.
+INSERT INTO prepaid.emails (service_plan_id, template, occasion, recipient, invoice_id)
+SELECT u.service_plan_id, 'payment_reminder', format('%s day %s', u.invoice_number, latest.day),
+       u.email, u.invoice_id
+FROM prepaid.unpaid_invoices u
+CROSS JOIN LATERAL (
+    SELECT max(day) AS day FROM unnest(CAST(:reminder_days AS integer[])) day
+    WHERE u.due_on + day <= :as_of) latest
+WHERE latest.day IS NOT NULL AND u.email IS NOT NULL
+  AND (CAST(:payment_days AS integer) IS NULL OR u.due_on + CAST(:payment_days AS integer) >= :as_of)
+  AND NOT EXISTS (
+      SELECT FROM prepaid.emails e
+      WHERE e.service_plan_id = u.service_plan_id AND e.template = 'payment_reminder'
+        AND e.invoice_id = u.invoice_id
+        AND CAST(split_part(e.occasion, ' day ', 2) AS integer) >= latest.day OFFSET 0)
+ORDER BY u.invoice_id LIMIT :limit
+ON CONFLICT (service_plan_id, template, occasion) DO NOTHING;
+
+-- name: lock_overdue
+-- What somebody else is changing at this moment is left to the next run.
+WITH overdue AS (
+    SELECT p.service_plan_id
+    FROM prepaid.unpaid_invoices u
+    JOIN prepaid.service_plans p USING (service_plan_id)
+    JOIN prepaid.invoices i ON i.invoice_id = u.invoice_id
+    WHERE u.due_on + CAST(:payment_days AS integer) < :as_of
+    ORDER BY p.service_plan_id LIMIT :limit
+    FOR NO KEY UPDATE OF p, i SKIP LOCKED
+)
+SELECT count(*) AS number, CAST(coalesce(array_agg(service_plan_id), '{}') AS text) AS plans
+FROM overdue;
+
+-- name: lock_verifications
+-- A decision at this very moment is waited for, and the next statement sees it. People's decisions
+-- lock tasks in the same order.
+SELECT task_id FROM prepaid.tasks
+WHERE service_plan_id = ANY (CAST(:plans AS bigint[])) AND kind = 'payment_verification'
+  AND status <> 'Withdrawn'
+ORDER BY task_id FOR UPDATE;
+
+-- name: cancel
+-- The trigger close_cancelled_plan voids the invoice and withdraws the question to finance.
+WITH overdue AS MATERIALIZED (
+    SELECT u.*, u.due_on + CAST(:payment_days AS integer) AS last_day
+    FROM unnest(CAST(:plans AS bigint[])) locked (service_plan_id)
+    CROSS JOIN LATERAL (SELECT * FROM prepaid.unpaid_invoices
+                        WHERE service_plan_id = locked.service_plan_id OFFSET 0) u
+    WHERE u.due_on + CAST(:payment_days AS integer) < :as_of
+), noted AS (
+    INSERT INTO prepaid.audit_log
+        (event, service_plan_id, entity, entity_id, detail, actor, run_id, as_of)
+    SELECT 'payment_not_received', service_plan_id, 'invoice', invoice_id, format(
+        'Invoice %s was due on %s and could be paid until %s: the plan is cancelled',
+        invoice_number, due_on, last_day), prepaid.actor(), prepaid.run_id(), :as_of
+    FROM overdue ORDER BY invoice_id
+), told AS (
+    INSERT INTO prepaid.emails (service_plan_id, template, occasion, recipient, invoice_id)
+    SELECT service_plan_id, 'unpaid_cancellation', invoice_number, email, invoice_id
+    FROM overdue WHERE email IS NOT NULL ORDER BY invoice_id
+    ON CONFLICT (service_plan_id, template, occasion) DO NOTHING
+)
+UPDATE prepaid.service_plans p SET status = 'Cancelled', batch_id = NULL
+FROM overdue WHERE p.service_plan_id = overdue.service_plan_id;
