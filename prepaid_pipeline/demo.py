@@ -71,11 +71,13 @@ def play(engine: Engine, settings: Settings, say: Say) -> None:
         matched = drain(engine, settings, context)
         decided = _decide(engine, context)
         settled = drain(engine, settings, context)
+        reminded = sum(done.reminded for done in (opened, matched, settled))
         say(
             f"{as_of}: {opened.opened} opened, {opened.invoiced} invoiced,"
             f" {matched.records.get('matched', 0)} payments matched,"
             f" {decided} decisions, {settled.settled} activated,"
-            f" {settled.mails_sent} confirmations sent"
+            f" {settled.mails_sent - settled.reminded} confirmations sent,"
+            f" {reminded} reminded"
         )
 
 

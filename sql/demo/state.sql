@@ -19,6 +19,7 @@ COMMENT ON SCHEMA prepaid IS 'demo data';
 SELECT CASE
         WHEN h.reason_code IS NOT NULL THEN 'held: ' || replace(h.reason_code, '_', ' ')
         WHEN p.activated_on IS NOT NULL THEN 'activated as ' || p.kind
+        WHEN p.status = 'Cancelled' THEN 'cancelled: not paid in time'
         WHEN EXISTS (SELECT FROM prepaid.transactions t
                      WHERE t.invoice_id = i.invoice_id AND t.outcome = 'parked')
             THEN 'waiting: payment record parked'

@@ -137,3 +137,33 @@ def test_the_date_is_today_where_the_installation_is(
     monkeypatch.setattr(Settings, "today", lambda _: date(2031, 1, 2))
     assert prepaid("due").out == "0 service plans are due on 2031-01-02.\n"
     assert prepaid("drain").out.startswith("As of 2031-01-02:")
+
+
+def test_drain_chases_what_is_unpaid(world: World, prepaid: Prepaid) -> None:
+    world.tax_rate("0.0725")
+    world.due_renewal()
+    prepaid("drain", *AS_OF)
+    assert prepaid("drain", "--as-of", "2026-11-09").out.splitlines() == [
+        "As of 2026-11-09:",
+        "  1 reminders to pay",
+        "  1 mails sent",
+    ]
+    assert prepaid("drain", "--as-of", "2026-11-09").out.endswith("nothing was ready\n")
+    done = prepaid("drain", "--as-of", "2026-12-03", "--json").json()
+    assert (done["reminded"], done["cancelled_unpaid"], done["mails_sent"]) == (0, 1, 1)
+    before = world.dump()
+    assert prepaid("drain", "--as-of", "2026-12-03").out.endswith("nothing was ready\n")
+    assert world.dump() == before
+    assert prepaid("check", "--as-of", "2026-12-03").code == 0
+
+
+def test_a_payment_that_has_landed_is_matched_before_anybody_is_reminded(
+    world: World, prepaid: Prepaid
+) -> None:
+    world.tax_rate("0.0725")
+    world.due_renewal()
+    prepaid("drain", *AS_OF)
+    (plan,) = world.plans()
+    world.record(world.invoice(plan))
+    done = prepaid("drain", "--as-of", "2026-12-03", "--json").json()
+    assert (done["records"]["matched"], done["reminded"], done["cancelled_unpaid"]) == (1, 0, 0)

@@ -26,14 +26,14 @@ SETTLING = (
 QUEUES = {
     **{name: name for name in (
         "open_renewals", "match_payments", "settle_renewals", "close_quality_checks",
-        "send_emails", "expire_service_plans",
+        "send_emails", "expire_service_plans", "chase_unpaid_invoices",
     )},
     "materialise_mrr": "revenue", "close_month": "revenue",
 }  # fmt: skip
 SENSORS = ("purchases", "payment_records", "sign_offs", "outbox", "run_failures")
 SCHEDULES = (
-    "open_renewals_daily", "expire_service_plans_daily", "materialise_mrr_hourly",
-    "close_month_daily",
+    "open_renewals_daily", "expire_service_plans_daily", "chase_unpaid_invoices_daily",
+    "materialise_mrr_hourly", "close_month_daily",
 )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ FIRST_OP = {
     "close_quality_checks": "close_decided_quality_checks",
     "expire_service_plans": "expire_ended_plans",
     "send_emails": "send_outbox",
+    "chase_unpaid_invoices": "remind_unpaid_invoices",
 }
 Run = Callable[..., dg.ExecuteInProcessResult]
 
@@ -80,7 +81,9 @@ def test_the_jobs_take_a_renewal_from_due_to_expired(
     settled = reported(run("settle_renewals"))
     assert settled.pop("claim_verified_plans") == {}
     assert settled == dict.fromkeys(process.SETTLING_STEPS, one)
-    assert reported(run("send_emails")) == {"send_outbox": {"sent": 1, "failed": 0, "retried": 0}}
+    assert reported(run("send_emails")) == {
+        "send_outbox": {"sent": 1, "failed": 0, "retried": 0, "dropped": 0}
+    }
     (mail,) = (tmp_path / "home" / "mail").rglob("*.eml")
     assert b"INV-2026-000001" in mail.read_bytes()
 
@@ -127,6 +130,25 @@ def test_held_plans_are_counted_where_they_stop(world: World, run: Run) -> None:
     assert numbers["mark_plans_processing"] == {"taken": 2, "finished": 2, "held": 0}
     assert numbers["calculate_invoice_totals"] == {"taken": 2, "finished": 1, "held": 1}
     assert numbers["assign_payment_verification"] == {"taken": 1, "finished": 1, "held": 0}
+
+
+def test_unpaid_invoices_are_chased_on_one_business_date(
+    world: World, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREPAID_REMINDER_DAYS", "2")
+    monkeypatch.setenv("PREPAID_PAYMENT_DAYS", "5")
+    world.tax_rate("0.0725")
+    world.due_renewal()
+    (plan,) = world.open()
+    for day, reminded, cancelled in (("03", 0, 0), ("04", 1, 0), ("07", 0, 0), ("08", 0, 1)):
+        assert reported(run("chase_unpaid_invoices", f"2026-11-{day}")) == {
+            "remind_unpaid_invoices": {"reminded": reminded},
+            "cancel_unpaid_plans": {"cancelled": cancelled},
+        }
+    assert world.status(plan) == "Cancelled"
+    assert world.rows(
+        "SELECT actor, as_of FROM prepaid.audit_log WHERE event = 'payment_not_received'"
+    ) == [("chase_unpaid_invoices", date(2026, 11, 8))]
 
 
 def test_with_nothing_to_do_every_job_succeeds_and_writes_nothing(world: World, run: Run) -> None:

@@ -41,6 +41,7 @@ ORDER BY 1
 """
 DECIDE = "prepaid.decide_tasks(bigint[],text,text)"
 RELEASE = "prepaid.release_holds(bigint,text)"
+RESEND = "prepaid.resend_emails(bigint[])"
 
 
 @pytest.fixture(scope="module")
@@ -93,8 +94,8 @@ def test_who_may_call_what_acts_with_the_owners_rights(world: World) -> None:
     calls = {team: [row[0] for row in world.rows(_PERSONAL, team=team)] for team in TEAMS}
     assert calls == {
         "finance": [DECIDE, RELEASE],
-        "customer_success": [DECIDE, RELEASE],
-        "engineering": [RELEASE],
+        "customer_success": [DECIDE, RELEASE, RESEND],
+        "engineering": [RELEASE, RESEND],
         "leadership": [],
     }
 
@@ -120,6 +121,8 @@ def test_who_may_call_what_acts_with_the_owners_rights(world: World) -> None:
         ("engineering", "UPDATE prepaid.payment_verifications SET decision = 'approved'"),
         ("engineering", "SELECT prepaid.decide_tasks(ARRAY[1], 'approved')"),
         ("engineering", "DELETE FROM prepaid.holds"),
+        ("finance", "SELECT prepaid.resend_emails(ARRAY[1])"),
+        ("customer_success", "UPDATE prepaid.emails SET status = 'pending'"),
     ],
 )  # fmt: skip
 def test_the_database_refuses(

@@ -1,0 +1,57 @@
+"""Settings that are more than one word: what they accept and how they refuse."""
+
+import pytest
+
+from prepaid_pipeline.errors import SettingError
+from prepaid_pipeline.settings import load
+
+
+def chasing(**env: str) -> tuple[tuple[int, ...], int | None]:
+    settings = load({f"PREPAID_{name.upper()}_DAYS": value for name, value in env.items()})
+    return settings.reminder_days, settings.payment_days
+
+
+@pytest.mark.parametrize(
+    ("env", "expected"),
+    [
+        ({}, ((3, 7, 14), 30)),
+        ({"reminder": "1, 5,20 "}, ((1, 5, 20), 30)),
+        ({"reminder": ""}, ((), 30)),
+        ({"reminder": "none", "payment": "1"}, ((), 1)),
+        ({"payment": ""}, ((3, 7, 14), 30)),
+        ({"payment": "15"}, ((3, 7, 14), 15)),
+        ({"payment": "never"}, ((3, 7, 14), None)),
+        ({"reminder": "30,366", "payment": "never"}, ((30, 366), None)),
+    ],
+)
+def test_reminder_and_payment_days(
+    env: dict[str, str], expected: tuple[tuple[int, ...], int | None]
+) -> None:
+    assert chasing(**env) == expected
+
+
+@pytest.mark.parametrize(
+    "days", ["0,3", "-1", "3,3", "7,3", "3;7", "3,,7", "3,", "367", "1.5", "three", "never"]
+)
+def test_reminder_days_that_cannot_be(days: str) -> None:
+    with pytest.raises(SettingError) as refused:
+        chasing(reminder=days)
+    assert str(refused.value) == (
+        f"PREPAID_REMINDER_DAYS={days!r}: expected whole numbers from 1 to 366 that rise,"
+        " separated by commas, such as 3,7,14, or none"
+    )
+
+
+@pytest.mark.parametrize("days", ["0", "-1", "367", "month", "Never"])
+def test_payment_days_that_cannot_be(days: str) -> None:
+    with pytest.raises(SettingError) as refused:
+        chasing(payment=days)
+    assert str(refused.value) == (
+        f"PREPAID_PAYMENT_DAYS={days!r}: expected a whole number from 1 to 366, or never"
+    )
+
+
+def test_the_last_reminder_comes_before_the_last_day() -> None:
+    for env in ({"payment": "14"}, {"reminder": "30"}, {"reminder": "5,40"}):
+        with pytest.raises(SettingError, match="expected more than the last day of PREPAID_REM"):
+            chasing(**env)
