@@ -18,6 +18,7 @@ COMMANDS = {
     "db": "service",
     "doctor": "service",
     "import": "data",
+    "payments": "payments",
     "due": "process",
     "drain": "process",
     "user": "people",

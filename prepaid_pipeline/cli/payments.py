@@ -1,0 +1,91 @@
+"""``prepaid payments``: what payment providers and banks say, and what becomes of it."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+from sqlalchemy import Engine
+
+from prepaid_pipeline.cli.common import echo_json, json_option, with_database
+from prepaid_pipeline.cli.progress import progress_bar
+from prepaid_pipeline.errors import ImportRefused
+from prepaid_pipeline.settings import Settings
+
+_FORMATS = ("stripe",)
+
+
+@click.group("payments")
+def payments_command() -> None:
+    """Records of payment providers and banks."""
+
+
+@payments_command.command("import")
+@click.argument(
+    "files", nargs=-1, required=True, metavar="FILE…",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+)  # fmt: skip
+@click.option(
+    "--format", "file_format", type=click.Choice(_FORMATS), default=None,
+    help="What the files are. Default: each says it itself.",
+)  # fmt: skip
+@click.option(
+    "--provider", default=None, metavar="NAME",
+    help="The provider's name in the records. Default: stripe.",
+)  # fmt: skip
+@json_option
+@with_database
+def payments_import(
+    files: tuple[Path, ...],
+    file_format: str | None,
+    provider: str | None,
+    as_json: bool,
+    settings: Settings,
+    engine: Engine,
+) -> None:
+    """Import Stripe's CSV exports.
+
+    Each file is taken as a whole or not at all; the same file again adds nothing.
+    docs/payments-import.md describes what becomes a record.
+    """
+    from prepaid_pipeline.providers.loading import import_payments
+
+    if provider is not None and not 0 < len(provider.strip()) <= 200:
+        raise click.UsageError("--provider: expected a name of 1 to 200 characters")
+    sizes = [path.stat().st_size for path in files]
+    reports = []
+    with progress_bar() as on_progress:
+        for number, path in enumerate(files):
+
+            def on_read(size: int, number: int = number, name: str = path.name) -> None:
+                if on_progress is not None:
+                    on_progress(name, sum(sizes[:number]) + size, sum(sizes))
+
+            report = import_payments(
+                engine,
+                path,
+                file_format=file_format,
+                provider=provider and provider.strip(),
+                timezone=settings.timezone,
+                on_read=on_read,
+            )
+            reports.append(report)
+    if as_json:
+        echo_json([asdict(report) for report in reports])
+    else:
+        for report in reports:
+            click.echo(
+                f"{report.file}: {report.status}, {report.rows:,} rows read, {report.landed:,} "
+                f"records landed, {report.known:,} known"
+            )
+            _echo_counts("no payment of a customer, skipped", report.skipped)
+            _echo_counts("not known, kept as the provider's own word", report.unknown)
+            for message in report.errors:
+                click.echo(message, err=True)
+    if refused := [report.file for report in reports if report.status == "refused"]:
+        raise ImportRefused(f"nothing was imported from {', '.join(refused)}; see what is listed")
+
+
+def _echo_counts(what: str, counts: dict[str, int]) -> None:
+    if counts:
+        told = ", ".join(f"{count:,} {word}" for word, count in sorted(counts.items()))
+        click.echo(f"  {what}: {told}")

@@ -1,0 +1,88 @@
+"""What every reader of a provider's file gives: payment records, and what is none."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, tzinfo
+from decimal import Decimal
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from prepaid_pipeline.importer.reports import Problems
+
+SUCCESS = "Success"
+PENDING = "Pending"
+FAILED = "Failed"
+REFUNDED = "Refunded"
+CHARGEBACK = "Chargeback"
+REVERSED = "ChargebackReversed"
+STATUSES = (SUCCESS, PENDING, FAILED, REFUNDED, CHARGEBACK, REVERSED)
+
+# PostgreSQL indexes keys below 2,704 bytes: 200 characters each of what is indexed stay below.
+LONGEST = 200
+
+
+class Payment(NamedTuple):
+    """One event of one payment, as it lands.
+
+    ``provider_ref`` names the payment, ``event_ref`` the event: two refunds of one payment at the
+    same moment are two. ``amount`` is positive for every known status, in ``currency``'s major
+    units. ``status`` is one of STATUSES or the provider's own word. ``original_refs`` may name the
+    payment that was taken back, where ``provider_ref`` does not (None: it does). ``cumulative``:
+    the amount is all that was refunded so far, and a dispute is told again in each file.
+    """
+
+    line: int
+    event_ref: str
+    provider: str
+    provider_ref: str
+    invoice_number: str | None
+    amount: Decimal
+    currency: str
+    status: str
+    occurred_at: datetime
+    customer_ref: str | None = None
+    original_refs: list[str] | None = None
+    cumulative: bool = False
+
+
+@dataclass
+class Source:
+    """A file that is being read: how, and what is told about it.
+
+    ``provider`` is the name given by the caller, if any. ``zone`` is that of moments without an
+    offset. ``on_read`` is told the bytes read so far. ``rows`` counts what could be a record;
+    ``skipped`` what is no payment of a customer, by the provider's own word.
+    """
+
+    path: Path
+    provider: str | None
+    zone: tzinfo
+    problems: Problems
+    on_read: Callable[[int], None]
+    rows: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass
+class PaymentsReport:
+    """What became of one file.
+
+    ``rows`` were read; ``landed`` records are new in the database, ``known`` ones were there.
+    ``skipped`` counts what is no payment of a customer, ``unknown`` the records whose status is the
+    provider's own word.
+    """
+
+    file: str
+    format: str
+    status: Literal["imported", "unchanged", "refused"]
+    rows: int = 0
+    landed: int = 0
+    known: int = 0
+    skipped: dict[str, int] = field(default_factory=dict)
+    unknown: dict[str, int] = field(default_factory=dict)
+    errors: list[str] = field(default_factory=list)
+
+
+class Fault(Exception):  # noqa: N818  (never leaves the readers; it becomes a line of the report)
+    """A row cannot be read. Arguments: where in it, what was found, what was expected."""
