@@ -199,17 +199,23 @@ def run_batch(engine: Engine, queue: str, batch_id: int, context: Context) -> li
 
 
 def match_payments(engine: Engine, context: Context) -> dict[str, int]:
-    """Give each landed payment record its outcome; outcome -> number of records."""
+    """Give each landed payment record its outcome; outcome -> how many records have got it.
+
+    Records that were judged before and hang together with a landed one are judged anew with it.
+    """
     totals = dict.fromkeys(("matched", "parked", "superseded", "waiting"), 0)
     while True:
+        outcomes: dict[str, int] = {}
         with _transaction(engine, context) as connection:
-            lock, judge, supersede = queries.script("jobs/match_payments")
-            params = context.parameters()
-            lock.execute(connection, params)
-            outcomes = {row.outcome: row.records for row in judge.execute(connection, params)}
-            if not outcomes:
-                return totals
-            supersede.execute(connection, params)
+            for statement in queries.script("jobs/match_payments"):
+                result = statement.execute(connection, context.parameters())
+                if statement.name == "collect" and result.rowcount == 0:
+                    return totals
+                if statement.name == "match_next":
+                    while result.rowcount:
+                        result = statement.execute(connection, {})
+                if statement.name == "decide":
+                    outcomes = {row.outcome: row.records for row in result}
         for outcome, records in outcomes.items():
             totals[outcome] += records
 

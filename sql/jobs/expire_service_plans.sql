@@ -1,9 +1,12 @@
 -- Active -> Expired on the day the term ends (the range is [start, end)). A plan whose settling is
--- not finished waits for it: what was paid for is first confirmed, then ended.
+-- not finished waits for it: what was paid for is first confirmed, then ended. (One whose payment was
+-- taken back has been confirmed before.)
 UPDATE prepaid.service_plans SET status = 'Expired'
 WHERE service_plan_id IN (
-    SELECT service_plan_id FROM prepaid.service_plans
+    SELECT service_plan_id FROM prepaid.service_plans p
     WHERE status = 'Active' AND end_date <= :as_of
-      AND (origin = 'imported' OR settled_at IS NOT NULL)
+      AND (origin = 'imported' OR settled_at IS NOT NULL OR EXISTS (
+          SELECT FROM prepaid.tasks k
+          WHERE k.service_plan_id = p.service_plan_id AND k.kind = 'quality_check'))
     ORDER BY end_date LIMIT :limit
     FOR UPDATE SKIP LOCKED);

@@ -276,7 +276,7 @@ CREATE INDEX service_plans_by_batch ON prepaid.service_plans (batch_id, service_
 CREATE INDEX service_plans_to_invoice ON prepaid.service_plans (service_plan_id)
     WHERE invoiced_at IS NULL AND status IN ('Pending', 'Processing');
 CREATE INDEX service_plans_to_settle ON prepaid.service_plans (service_plan_id)
-    WHERE invoiced_at IS NOT NULL AND settled_at IS NULL AND status IN ('Pending', 'Active');
+    WHERE invoiced_at IS NOT NULL AND settled_at IS NULL AND status IN ('Pending', 'Active', 'Expired');
 CREATE INDEX service_plans_ending ON prepaid.service_plans (end_date)
     WHERE status IN ('Active', 'Expired');
 CREATE INDEX service_plans_to_expire ON prepaid.service_plans (end_date) WHERE status = 'Active';
@@ -464,14 +464,12 @@ CREATE TABLE prepaid.transactions (
     credit_note_id bigint,
     assigned_by text
 );
+-- Looked up by hashes: a reference may be longer than what a B-tree takes.
 CREATE INDEX transactions_by_event
-    ON prepaid.transactions (provider, provider_ref, status, occurred_at);
-CREATE INDEX transactions_by_invoice_number ON prepaid.transactions (invoice_number);
+    ON prepaid.transactions (hashtextextended(provider_ref, 0), occurred_at);
+CREATE INDEX transactions_by_invoice_number ON prepaid.transactions USING hash (invoice_number);
+CREATE INDEX transactions_by_invoice ON prepaid.transactions (invoice_id);
 CREATE INDEX transactions_undecided ON prepaid.transactions (transaction_id) WHERE outcome IS NULL;
-CREATE INDEX transactions_waiting ON prepaid.transactions (provider, provider_ref)
-    WHERE outcome = 'waiting';
-CREATE UNIQUE INDEX transactions_one_match_per_invoice ON prepaid.transactions (invoice_id)
-    WHERE outcome = 'matched';
 
 -- Any word that we do not know is Unknown: a state of its own, never guessed.
 CREATE FUNCTION prepaid.record_status(status text) RETURNS text
@@ -488,7 +486,8 @@ SET enable_seqscan TO off AS $$
 BEGIN
     IF EXISTS (
         SELECT FROM prepaid.transactions t
-        WHERE t.provider = NEW.provider AND t.provider_ref = NEW.provider_ref
+        WHERE hashtextextended(t.provider_ref, 0) = hashtextextended(NEW.provider_ref, 0)
+          AND t.provider = NEW.provider AND t.provider_ref = NEW.provider_ref
           AND t.status = NEW.status AND t.occurred_at = NEW.occurred_at
           AND (t.invoice_number, t.amount, t.currency, t.customer_ref)
               IS NOT DISTINCT FROM (NEW.invoice_number, NEW.amount, NEW.currency, NEW.customer_ref)
@@ -499,6 +498,66 @@ BEGIN
 END $$;
 CREATE TRIGGER drop_identical_record BEFORE INSERT ON prepaid.transactions
     FOR EACH ROW EXECUTE FUNCTION prepaid.drop_identical_record();
+
+-- Finance says which invoice a parked record pays. The record stays as it was delivered; who assigned
+-- it is noted, and match_payments judges it anew. It may be over more than the invoice.
+CREATE FUNCTION prepaid.assign_record(record bigint, to_invoice text, reason text)
+RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_temp AS $$
+DECLARE
+    person text := prepaid.acting_person();
+    paid prepaid.transactions;
+    asked prepaid.invoices;
+BEGIN
+    IF NOT pg_has_role(person, 'finance', 'USAGE') THEN
+        RAISE EXCEPTION '% may not assign payments: only finance can', person;
+    END IF;
+    IF coalesce(reason, '') !~ '\S' THEN
+        RAISE EXCEPTION 'assigning a payment needs a note that says why';
+    END IF;
+    PERFORM set_config('prepaid.actor', person, true);
+    PERFORM pg_advisory_xact_lock(hashtext('prepaid.match_payments'));
+    SELECT * INTO paid FROM prepaid.transactions WHERE transaction_id = record FOR UPDATE;
+    SELECT * INTO asked FROM prepaid.invoices WHERE invoice_number = to_invoice;
+    IF paid.transaction_id IS NULL THEN
+        RAISE EXCEPTION 'there is no payment record %', record;
+    ELSIF paid.outcome IS DISTINCT FROM 'parked' THEN
+        RAISE EXCEPTION 'payment record % is %: only a parked one can be assigned', record,
+            coalesce(paid.outcome, 'not judged yet');
+    ELSIF prepaid.record_status(paid.status) <> 'Success' THEN
+        RAISE EXCEPTION 'payment record % says %: only Success pays', record, paid.status;
+    ELSIF asked.invoice_id IS NULL THEN
+        RAISE EXCEPTION 'there is no invoice %', to_invoice;
+    ELSIF asked.status <> 'Open' THEN
+        RAISE EXCEPTION 'invoice % is %: only an open one can be paid', to_invoice, asked.status;
+    ELSIF paid.currency IS DISTINCT FROM asked.currency THEN
+        RAISE EXCEPTION 'payment record % is in %, invoice % in %', record, paid.currency, to_invoice,
+            asked.currency;
+    ELSIF NOT coalesce(paid.amount > 0 AND paid.amount < 'Infinity', false) THEN
+        RAISE EXCEPTION 'payment record % is over %: nothing that pays', record, paid.amount;
+    END IF;
+    UPDATE prepaid.transactions
+    SET assigned_by = person, invoice_id = asked.invoice_id, outcome = NULL, outcome_reason = NULL
+    WHERE transaction_id = record;
+    INSERT INTO prepaid.audit_log
+        (event, service_plan_id, entity, entity_id, before, detail, actor, run_id, as_of)
+    VALUES ('transaction_assigned', asked.service_plan_id, 'transaction', record, 'parked',
+            format('to invoice %s: %s', to_invoice, reason), person, prepaid.run_id(), prepaid.as_of());
+END $$;
+
+-- Two texts that differ by one slip of a hand: case and blanks, two neighbours exchanged, or one wrong
+-- character.
+CREATE FUNCTION prepaid.one_slip_apart(a text, b text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN (
+    SELECT CASE
+        WHEN x = y THEN 'written differently'
+        WHEN length(x) <> length(y) OR length(x) > 40 THEN NULL
+        WHEN substr(x, place + 2) = substr(y, place + 2)
+             AND substr(x, place, 2) = reverse(substr(y, place, 2)) THEN 'two digits exchanged'
+        WHEN substr(x, place + 1) = substr(y, place + 1) THEN 'one digit differs' END
+    FROM (SELECT upper(regexp_replace(a, '[^[:alnum:]]', '', 'g')) AS x,
+                 upper(regexp_replace(b, '[^[:alnum:]]', '', 'g')) AS y) plain
+    CROSS JOIN LATERAL (SELECT coalesce(min(n), 1) AS place FROM generate_series(1, least(length(x), 40)) n
+                        WHERE substr(x, n, 1) <> substr(y, n, 1)) first_difference);
 
 -- 06_audit_log.sql
 -- Append-only. Every change of state writes its row in the same transaction, by triggers that no
@@ -641,7 +700,7 @@ BEGIN
            o.outcome, n.outcome, n.outcome_reason, prepaid.actor(), prepaid.run_id(), prepaid.as_of()
     FROM new_rows n JOIN old_rows o USING (transaction_id)
     LEFT JOIN prepaid.invoices i ON i.invoice_id = n.invoice_id
-    WHERE n.outcome IS DISTINCT FROM o.outcome;
+    WHERE n.outcome IS DISTINCT FROM o.outcome AND n.outcome IS NOT NULL;
     RETURN NULL;
 END $$;
 CREATE TRIGGER audit_record_outcomes AFTER UPDATE ON prepaid.transactions
@@ -723,7 +782,7 @@ CREATE TABLE prepaid.tasks (
 CREATE UNIQUE INDEX tasks_one_live_verification_per_invoice ON prepaid.tasks (invoice_id)
     WHERE kind = 'payment_verification' AND status <> 'Withdrawn';
 CREATE UNIQUE INDEX tasks_one_review_per_record ON prepaid.tasks (transaction_id)
-    WHERE kind = 'payment_review';
+    WHERE kind = 'payment_review' AND status <> 'Withdrawn';
 CREATE UNIQUE INDEX tasks_one_quality_check_per_plan ON prepaid.tasks (service_plan_id)
     WHERE kind = 'quality_check';
 CREATE INDEX tasks_by_service_plan ON prepaid.tasks (service_plan_id);
@@ -812,7 +871,7 @@ BEGIN
     WHERE i.service_plan_id = NEW.service_plan_id AND t.outcome = 'matched'
     ON CONFLICT DO NOTHING;
     UPDATE prepaid.transactions t
-    SET outcome = 'parked', outcome_reason = 'the plan was cancelled after the payment'
+    SET outcome = 'parked', outcome_reason = format('invoice %s is void', i.invoice_number)
     FROM prepaid.invoices i
     WHERE i.service_plan_id = NEW.service_plan_id AND i.status = 'Open'
       AND t.invoice_id = i.invoice_id AND t.outcome = 'matched';
@@ -829,21 +888,31 @@ BEGIN
     IF OLD.status = 'Open' AND NEW.status = 'Void' THEN
         RETURN NEW;
     END IF;
+    IF OLD.status = 'Paid' AND NEW.status = 'Open' THEN
+        PERFORM FROM prepaid.transactions t
+        WHERE t.invoice_id = NEW.invoice_id AND t.status = 'Success' AND t.outcome <> 'matched';
+        IF FOUND AND NEW.transaction_id IS NULL THEN
+            RETURN NEW;
+        END IF;
+        RAISE EXCEPTION 'invoice % stays Paid: its payment stands', NEW.invoice_number;
+    END IF;
     IF NOT (OLD.status = 'Open' AND NEW.status = 'Paid') THEN
         RAISE EXCEPTION 'invoice % cannot go from % to %', NEW.invoice_number, OLD.status, NEW.status;
     END IF;
-    -- A full discount or a credit leaves nothing to pay, so nothing to verify. (The column payable
-    -- is not computed yet in a BEFORE trigger.)
-    IF (NEW.total - NEW.credit) = 0 THEN
+    -- A full discount or a credit leaves nothing to pay, so nothing to verify. (The column payable is
+    -- not computed yet in a BEFORE trigger.)
+    IF NEW.total - NEW.credit = 0 THEN
         RETURN NEW;
     END IF;
     PERFORM FROM prepaid.transactions t
-    WHERE t.transaction_id = NEW.transaction_id AND t.outcome = 'matched'
-      AND t.invoice_id = NEW.invoice_id AND t.status = 'Success'
-      AND t.amount = (NEW.total - NEW.credit) AND t.currency = NEW.currency;
+    WHERE t.invoice_id = NEW.invoice_id AND t.outcome = 'matched'
+    HAVING bool_and(t.status = 'Success' AND t.currency = NEW.currency)
+       AND bool_or(t.transaction_id = NEW.transaction_id)
+       AND (sum(t.amount) = NEW.total - NEW.credit
+            OR sum(t.amount) > NEW.total - NEW.credit AND bool_and(t.assigned_by IS NOT NULL));
     IF NOT FOUND THEN
         RAISE EXCEPTION 'invoice % cannot be Paid: no matched payment record of % %',
-            NEW.invoice_number, (NEW.total - NEW.credit), NEW.currency;
+            NEW.invoice_number, NEW.total - NEW.credit, NEW.currency;
     END IF;
     -- FOR SHARE: a rejection at this very moment waits, and is refused once the invoice is Paid.
     PERFORM FROM prepaid.tasks k
@@ -972,15 +1041,23 @@ WHERE p.invoiced_at IS NULL AND p.status IN ('Pending', 'Processing')
   AND NOT EXISTS (SELECT FROM prepaid.holds h
                   WHERE h.service_plan_id = p.service_plan_id AND h.released_at IS NULL);
 
--- Steps 6-11: invoiced, the record matched and the payment approved (or nothing to pay).
+-- Steps 6-11: invoiced, the record matched and the payment approved (or nothing to pay). A plan whose
+-- payment was taken back after activation comes here again when it is paid again.
 CREATE VIEW prepaid.ready_to_settle AS
 SELECT p.service_plan_id, p.batch_id
 FROM prepaid.service_plans p
 JOIN prepaid.invoices i ON i.service_plan_id = p.service_plan_id AND i.status <> 'Void'
-WHERE p.invoiced_at IS NOT NULL AND p.settled_at IS NULL AND p.status IN ('Pending', 'Active')
+WHERE p.invoiced_at IS NOT NULL AND p.settled_at IS NULL AND p.status IN ('Pending', 'Active', 'Expired')
   AND (i.status = 'Paid' OR i.payable = 0 OR (
       EXISTS (SELECT FROM prepaid.transactions t
               WHERE t.invoice_id = i.invoice_id AND t.outcome = 'matched')
+      -- What has landed meanwhile may say that the money was taken back.
+      AND NOT EXISTS (SELECT FROM prepaid.transactions landed
+                      WHERE landed.outcome IS NULL AND landed.invoice_number = i.invoice_number)
+      AND NOT EXISTS (SELECT FROM prepaid.transactions landed
+                      JOIN prepaid.transactions t USING (provider, provider_ref)
+                      WHERE landed.outcome IS NULL
+                        AND t.invoice_id = i.invoice_id AND t.outcome = 'matched')
       AND EXISTS (SELECT FROM prepaid.tasks k
                   WHERE k.invoice_id = i.invoice_id AND k.kind = 'payment_verification'
                     AND k.status <> 'Withdrawn' AND k.decision = 'approved')))
@@ -1141,12 +1218,14 @@ BEGIN
 END $$;
 
 -- What a finance officer needs to decide: the invoice, the provider's record beside it, and in words
--- what differs. UPDATE … SET decision = 'approved' | 'rejected', note = '…' WHERE task_id = …
+-- what differs. Of a payment in parts the last record is shown, with the amount of all.
+-- UPDATE … SET decision = 'approved' | 'rejected', note = '…' WHERE task_id = …
 CREATE VIEW prepaid.payment_verifications AS
 SELECT k.task_id, k.status, k.opened_on, i.invoice_number, p.service_plan_id,
        c.customer_ref, p.customer_name, p.plan_name, p.kind, i.currency, i.net, i.tax, i.total, i.payable,
        r.provider AS record_provider, r.provider_ref AS record_ref, r.status AS record_status,
-       r.amount AS record_amount, r.currency AS record_currency, r.occurred_at AS record_at,
+       coalesce(matched.amount, r.amount) AS record_amount, r.currency AS record_currency,
+       r.occurred_at AS record_at, coalesce(matched.records, 0) AS matched_records,
        d.difference IS NULL AS agrees, d.difference,
        k.decision, k.note, k.decided_by, k.decided_at
 FROM prepaid.tasks k
@@ -1154,9 +1233,15 @@ JOIN prepaid.invoices i USING (invoice_id)
 JOIN prepaid.service_plans p ON p.service_plan_id = i.service_plan_id
 JOIN prepaid.customers c ON c.customer_id = i.customer_id
 LEFT JOIN LATERAL (
-    SELECT t.* FROM prepaid.transactions t WHERE t.invoice_number = i.invoice_number
-    ORDER BY t.outcome = 'matched' DESC NULLS LAST, t.status = 'Success' DESC NULLS LAST,
-             t.occurred_at DESC NULLS LAST, t.transaction_id
+    SELECT count(*) AS records, sum(t.amount) AS amount, max(t.assigned_by) AS assigned_by
+    FROM prepaid.transactions t WHERE t.invoice_id = i.invoice_id AND t.outcome = 'matched'
+    HAVING count(*) > 0
+) matched ON true
+LEFT JOIN LATERAL (
+    SELECT t.* FROM prepaid.transactions t
+    WHERE t.invoice_number = i.invoice_number AND matched.records IS NULL
+       OR t.invoice_id = i.invoice_id AND t.outcome = 'matched'
+    ORDER BY t.status = 'Success' DESC NULLS LAST, t.occurred_at DESC NULLS LAST, t.transaction_id
     LIMIT 1
 ) r ON true
 CROSS JOIN LATERAL (
@@ -1166,19 +1251,43 @@ CROSS JOIN LATERAL (
             THEN format('the record says %s', coalesce(r.status, 'nothing'))
         WHEN r.currency IS DISTINCT FROM i.currency
             THEN format('the record is in %s, the invoice in %s', coalesce(r.currency, 'no currency'), i.currency)
-        WHEN r.amount IS DISTINCT FROM i.payable
+        WHEN matched.assigned_by IS NOT NULL
+            THEN format('%s was paid and assigned to this invoice by %s', matched.amount, matched.assigned_by)
+        WHEN coalesce(matched.amount, r.amount) IS DISTINCT FROM i.payable
             THEN format('the record is over %s, the invoice over %s', coalesce(r.amount::text, 'nothing'), i.payable)
         WHEN r.customer_ref <> c.customer_ref
             THEN format('the record names customer %s, the invoice %s', r.customer_ref, c.customer_ref)
-        WHEN r.outcome NOT IN ('matched') THEN r.outcome_reason
-        ELSE (SELECT format('a later record of the same payment says %s', t.status)
-              FROM prepaid.transactions t
-              WHERE t.provider = r.provider AND t.provider_ref = r.provider_ref
-                AND t.status IN ('Failed', 'Refunded', 'Chargeback') AND t.occurred_at >= r.occurred_at
+        WHEN r.outcome <> 'matched' THEN r.outcome_reason
+        ELSE (SELECT format('a later record of the same payment says %s', coalesce(t.status, 'nothing'))
+              FROM prepaid.transactions m
+              JOIN prepaid.transactions t
+                  ON hashtextextended(t.provider_ref, 0) = hashtextextended(m.provider_ref, 0)
+                 AND t.provider = m.provider AND t.provider_ref = m.provider_ref
+              WHERE m.invoice_id = i.invoice_id AND m.outcome = 'matched'
+                AND (t.outcome IS NULL OR t.outcome = 'waiting')
+                AND t.status IS DISTINCT FROM 'Success' AND t.occurred_at >= m.occurred_at
               ORDER BY t.occurred_at DESC LIMIT 1)
     END AS difference
 ) d
 WHERE k.kind = 'payment_verification' AND k.status <> 'Withdrawn';
+
+-- Which open invoices a parked payment may be meant for. A help for finance; nothing acts on it.
+CREATE VIEW prepaid.payment_suggestions AS
+SELECT t.transaction_id, t.provider, t.provider_ref, t.invoice_number AS record_invoice_number,
+       t.amount, t.currency, t.customer_ref AS record_customer_ref, t.occurred_at, t.outcome_reason,
+       i.invoice_number, i.service_plan_id, c.customer_ref, c.name AS customer_name, i.issued_on,
+       concat_ws('; ', 'same amount', CASE WHEN t.customer_ref = c.customer_ref THEN 'same customer' END,
+                 'the number: ' || slip.kind) AS because
+FROM prepaid.tasks k
+JOIN prepaid.transactions t USING (transaction_id)
+JOIN prepaid.invoices i ON i.payable = t.amount AND i.currency = t.currency AND i.status = 'Open'
+JOIN prepaid.customers c USING (customer_id)
+CROSS JOIN LATERAL (SELECT prepaid.one_slip_apart(t.invoice_number, i.invoice_number) AS kind) slip
+WHERE k.kind = 'payment_review' AND k.status = 'Open' AND t.outcome = 'parked' AND t.status = 'Success'
+  AND (t.customer_ref = c.customer_ref OR slip.kind IS NOT NULL)
+  AND i.invoice_number IS DISTINCT FROM t.invoice_number
+  AND NOT EXISTS (SELECT FROM prepaid.transactions m
+                  WHERE m.invoice_id = i.invoice_id AND m.outcome = 'matched');
 
 -- What customer success needs: the plan's features to look at.
 -- UPDATE … SET decision = 'passed' | 'failed', note = '…' WHERE task_id = …
@@ -1416,13 +1525,17 @@ END $$;
 GRANT USAGE ON SCHEMA prepaid TO finance, customer_success, engineering;
 GRANT USAGE ON SCHEMA revenue TO finance, leadership, engineering;
 
-REVOKE EXECUTE ON FUNCTION prepaid.decide_tasks, prepaid.release_holds, prepaid.resend_emails
-    FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION prepaid.decide_tasks FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION prepaid.release_holds FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION prepaid.assign_record FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION prepaid.resend_emails FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION prepaid.decide_tasks TO finance, customer_success;
+GRANT EXECUTE ON FUNCTION prepaid.assign_record TO finance;
 GRANT EXECUTE ON FUNCTION prepaid.release_holds TO finance, customer_success, engineering;
 GRANT EXECUTE ON FUNCTION prepaid.resend_emails TO customer_success, engineering;
 
 GRANT SELECT, UPDATE (decision, note) ON prepaid.payment_verifications TO finance;
+GRANT SELECT ON prepaid.payment_suggestions TO finance;
 GRANT SELECT ON prepaid.customers, prepaid.subscriptions, prepaid.service_plans, prepaid.invoices,
     prepaid.invoice_lines, prepaid.transactions, prepaid.tasks, prepaid.sign_offs, prepaid.holds
     TO finance;

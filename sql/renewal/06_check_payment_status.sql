@@ -1,38 +1,27 @@
--- Step 6: the payment record in transactions says Success and fits the invoice, and is used once.
+-- Step 6: the matched payment says Success and fits the invoice, and is used once. (Several records that
+-- match together are one payment in parts.)
 
 -- name: hold_mismatch
--- The record was matched earlier; money is checked again where it is spent.
+-- The records were matched earlier; money is checked again where it is spent. What a person assigned
+-- may be more than was asked for, and need not name the invoice or the customer.
 INSERT INTO prepaid.holds (service_plan_id, reason_code, text)
 SELECT i.service_plan_id, 'payment_mismatch', format(
-    'Invoice %s is over %s %s, but its payment record %s says %s, %s %s. '
+    'Invoice %s asks for %s %s, but its payment record %s says %s, %s %s. '
     'Clear it up with the payment provider, then release the hold.',
-    i.invoice_number, i.payable, i.currency, t.provider_ref, t.status, t.amount, t.currency)
+    i.invoice_number, i.payable, i.currency, t.refs, t.statuses, t.amount, t.currencies)
 FROM prepaid.invoices i
 JOIN prepaid.customers c USING (customer_id)
-CROSS JOIN LATERAL (SELECT * FROM prepaid.transactions
-                    WHERE invoice_id = i.invoice_id AND outcome = 'matched' OFFSET 0) t
-WHERE i.service_plan_id = ANY (:plans) AND i.status = 'Open' AND i.payable > 0
-  AND (t.status, t.amount, t.currency, t.invoice_number, coalesce(t.customer_ref, c.customer_ref))
-      IS DISTINCT FROM ('Success', i.payable, i.currency, i.invoice_number, c.customer_ref)
-ON CONFLICT (service_plan_id, reason_code) WHERE released_at IS NULL DO NOTHING;
-
--- name: hold_reversed
--- The same payment was taken back after it had been matched.
-INSERT INTO prepaid.holds (service_plan_id, reason_code, text)
-SELECT DISTINCT ON (i.service_plan_id) i.service_plan_id, 'payment_reversed', format(
-    'Payment %s of invoice %s said Success, and later %s. Clear it up with the customer; releasing '
-    'the hold accepts the payment.', t.provider_ref, i.invoice_number, later.status)
-FROM prepaid.invoices i
-CROSS JOIN LATERAL (SELECT * FROM prepaid.transactions
-                    WHERE invoice_id = i.invoice_id AND outcome = 'matched' OFFSET 0) t
 CROSS JOIN LATERAL (
-    SELECT r.status FROM prepaid.transactions r
-    WHERE r.provider = t.provider AND r.provider_ref = t.provider_ref
-      AND r.status IN ('Failed', 'Refunded', 'Chargeback') AND r.occurred_at >= t.occurred_at
-    ORDER BY r.occurred_at DESC LIMIT 1) later
+    SELECT string_agg(m.provider_ref, ', ') AS refs, string_agg(DISTINCT m.status, ', ') AS statuses,
+           sum(m.amount) AS amount, string_agg(DISTINCT m.currency, ', ') AS currencies,
+           bool_and(m.assigned_by IS NOT NULL) AS assigned,
+           bool_and(m.assigned_by IS NOT NULL OR (m.invoice_number,
+               coalesce(m.customer_ref, c.customer_ref)) = (i.invoice_number, c.customer_ref)) AS fits
+    FROM prepaid.transactions m
+    WHERE m.invoice_id = i.invoice_id AND m.outcome = 'matched' OFFSET 0) t
 WHERE i.service_plan_id = ANY (:plans) AND i.status = 'Open' AND i.payable > 0
-  AND NOT EXISTS (SELECT FROM prepaid.holds h WHERE h.service_plan_id = i.service_plan_id
-                  AND h.reason_code = 'payment_reversed' OFFSET 0)
+  AND ((t.statuses, t.currencies, t.fits) IS DISTINCT FROM ('Success', i.currency, true)
+       OR t.amount <> i.payable AND (t.amount < i.payable OR NOT t.assigned))
 ON CONFLICT (service_plan_id, reason_code) WHERE released_at IS NULL DO NOTHING;
 
 -- name: hold_cancelled
@@ -64,13 +53,18 @@ WHERE i.service_plan_id = ANY (:plans) AND i.status = 'Open' AND i.payable = 0
                   AND a.event = 'payment_not_required' AND a.entity_id = i.invoice_id OFFSET 0);
 
 -- name: note_record
+-- The invoice names the last record that paid it.
 WITH records AS MATERIALIZED (
     SELECT i.invoice_id, t.transaction_id
     FROM prepaid.invoices i
     CROSS JOIN LATERAL (
-        SELECT transaction_id FROM prepaid.transactions
-        WHERE invoice_id = i.invoice_id AND outcome = 'matched' AND status = 'Success'
-          AND amount = i.payable AND currency = i.currency OFFSET 0) t
+        SELECT (array_agg(m.transaction_id ORDER BY m.occurred_at DESC NULLS LAST, m.transaction_id DESC))[1]
+                   AS transaction_id
+        FROM prepaid.transactions m
+        WHERE m.invoice_id = i.invoice_id AND m.outcome = 'matched'
+        HAVING bool_and(m.status = 'Success' AND m.currency = i.currency)
+           AND (sum(m.amount) = i.payable
+                OR sum(m.amount) > i.payable AND bool_and(m.assigned_by IS NOT NULL)) OFFSET 0) t
     WHERE i.service_plan_id = ANY (:plans) AND i.status = 'Open'
       AND i.transaction_id IS NULL AND i.payable > 0
       AND NOT EXISTS (SELECT FROM prepaid.holds h WHERE h.service_plan_id = i.service_plan_id

@@ -95,7 +95,7 @@ CREATE INDEX service_plans_by_batch ON prepaid.service_plans (batch_id, service_
 CREATE INDEX service_plans_to_invoice ON prepaid.service_plans (service_plan_id)
     WHERE invoiced_at IS NULL AND status IN ('Pending', 'Processing');
 CREATE INDEX service_plans_to_settle ON prepaid.service_plans (service_plan_id)
-    WHERE invoiced_at IS NOT NULL AND settled_at IS NULL AND status IN ('Pending', 'Active');
+    WHERE invoiced_at IS NOT NULL AND settled_at IS NULL AND status IN ('Pending', 'Active', 'Expired');
 CREATE INDEX service_plans_ending ON prepaid.service_plans (end_date)
     WHERE status IN ('Active', 'Expired');
 CREATE INDEX service_plans_to_expire ON prepaid.service_plans (end_date) WHERE status = 'Active';

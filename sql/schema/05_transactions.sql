@@ -21,14 +21,12 @@ CREATE TABLE prepaid.transactions (
     credit_note_id bigint,
     assigned_by text
 );
+-- Looked up by hashes: a reference may be longer than what a B-tree takes.
 CREATE INDEX transactions_by_event
-    ON prepaid.transactions (provider, provider_ref, status, occurred_at);
-CREATE INDEX transactions_by_invoice_number ON prepaid.transactions (invoice_number);
+    ON prepaid.transactions (hashtextextended(provider_ref, 0), occurred_at);
+CREATE INDEX transactions_by_invoice_number ON prepaid.transactions USING hash (invoice_number);
+CREATE INDEX transactions_by_invoice ON prepaid.transactions (invoice_id);
 CREATE INDEX transactions_undecided ON prepaid.transactions (transaction_id) WHERE outcome IS NULL;
-CREATE INDEX transactions_waiting ON prepaid.transactions (provider, provider_ref)
-    WHERE outcome = 'waiting';
-CREATE UNIQUE INDEX transactions_one_match_per_invoice ON prepaid.transactions (invoice_id)
-    WHERE outcome = 'matched';
 
 -- Any word that we do not know is Unknown: a state of its own, never guessed.
 CREATE FUNCTION prepaid.record_status(status text) RETURNS text
@@ -45,7 +43,8 @@ SET enable_seqscan TO off AS $$
 BEGIN
     IF EXISTS (
         SELECT FROM prepaid.transactions t
-        WHERE t.provider = NEW.provider AND t.provider_ref = NEW.provider_ref
+        WHERE hashtextextended(t.provider_ref, 0) = hashtextextended(NEW.provider_ref, 0)
+          AND t.provider = NEW.provider AND t.provider_ref = NEW.provider_ref
           AND t.status = NEW.status AND t.occurred_at = NEW.occurred_at
           AND (t.invoice_number, t.amount, t.currency, t.customer_ref)
               IS NOT DISTINCT FROM (NEW.invoice_number, NEW.amount, NEW.currency, NEW.customer_ref)
@@ -56,3 +55,63 @@ BEGIN
 END $$;
 CREATE TRIGGER drop_identical_record BEFORE INSERT ON prepaid.transactions
     FOR EACH ROW EXECUTE FUNCTION prepaid.drop_identical_record();
+
+-- Finance says which invoice a parked record pays. The record stays as it was delivered; who assigned
+-- it is noted, and match_payments judges it anew. It may be over more than the invoice.
+CREATE FUNCTION prepaid.assign_record(record bigint, to_invoice text, reason text)
+RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_temp AS $$
+DECLARE
+    person text := prepaid.acting_person();
+    paid prepaid.transactions;
+    asked prepaid.invoices;
+BEGIN
+    IF NOT pg_has_role(person, 'finance', 'USAGE') THEN
+        RAISE EXCEPTION '% may not assign payments: only finance can', person;
+    END IF;
+    IF coalesce(reason, '') !~ '\S' THEN
+        RAISE EXCEPTION 'assigning a payment needs a note that says why';
+    END IF;
+    PERFORM set_config('prepaid.actor', person, true);
+    PERFORM pg_advisory_xact_lock(hashtext('prepaid.match_payments'));
+    SELECT * INTO paid FROM prepaid.transactions WHERE transaction_id = record FOR UPDATE;
+    SELECT * INTO asked FROM prepaid.invoices WHERE invoice_number = to_invoice;
+    IF paid.transaction_id IS NULL THEN
+        RAISE EXCEPTION 'there is no payment record %', record;
+    ELSIF paid.outcome IS DISTINCT FROM 'parked' THEN
+        RAISE EXCEPTION 'payment record % is %: only a parked one can be assigned', record,
+            coalesce(paid.outcome, 'not judged yet');
+    ELSIF prepaid.record_status(paid.status) <> 'Success' THEN
+        RAISE EXCEPTION 'payment record % says %: only Success pays', record, paid.status;
+    ELSIF asked.invoice_id IS NULL THEN
+        RAISE EXCEPTION 'there is no invoice %', to_invoice;
+    ELSIF asked.status <> 'Open' THEN
+        RAISE EXCEPTION 'invoice % is %: only an open one can be paid', to_invoice, asked.status;
+    ELSIF paid.currency IS DISTINCT FROM asked.currency THEN
+        RAISE EXCEPTION 'payment record % is in %, invoice % in %', record, paid.currency, to_invoice,
+            asked.currency;
+    ELSIF NOT coalesce(paid.amount > 0 AND paid.amount < 'Infinity', false) THEN
+        RAISE EXCEPTION 'payment record % is over %: nothing that pays', record, paid.amount;
+    END IF;
+    UPDATE prepaid.transactions
+    SET assigned_by = person, invoice_id = asked.invoice_id, outcome = NULL, outcome_reason = NULL
+    WHERE transaction_id = record;
+    INSERT INTO prepaid.audit_log
+        (event, service_plan_id, entity, entity_id, before, detail, actor, run_id, as_of)
+    VALUES ('transaction_assigned', asked.service_plan_id, 'transaction', record, 'parked',
+            format('to invoice %s: %s', to_invoice, reason), person, prepaid.run_id(), prepaid.as_of());
+END $$;
+
+-- Two texts that differ by one slip of a hand: case and blanks, two neighbours exchanged, or one wrong
+-- character.
+CREATE FUNCTION prepaid.one_slip_apart(a text, b text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN (
+    SELECT CASE
+        WHEN x = y THEN 'written differently'
+        WHEN length(x) <> length(y) OR length(x) > 40 THEN NULL
+        WHEN substr(x, place + 2) = substr(y, place + 2)
+             AND substr(x, place, 2) = reverse(substr(y, place, 2)) THEN 'two digits exchanged'
+        WHEN substr(x, place + 1) = substr(y, place + 1) THEN 'one digit differs' END
+    FROM (SELECT upper(regexp_replace(a, '[^[:alnum:]]', '', 'g')) AS x,
+                 upper(regexp_replace(b, '[^[:alnum:]]', '', 'g')) AS y) plain
+    CROSS JOIN LATERAL (SELECT coalesce(min(n), 1) AS place FROM generate_series(1, least(length(x), 40)) n
+                        WHERE substr(x, n, 1) <> substr(y, n, 1)) first_difference);

@@ -138,7 +138,7 @@ BEGIN
            o.outcome, n.outcome, n.outcome_reason, prepaid.actor(), prepaid.run_id(), prepaid.as_of()
     FROM new_rows n JOIN old_rows o USING (transaction_id)
     LEFT JOIN prepaid.invoices i ON i.invoice_id = n.invoice_id
-    WHERE n.outcome IS DISTINCT FROM o.outcome;
+    WHERE n.outcome IS DISTINCT FROM o.outcome AND n.outcome IS NOT NULL;
     RETURN NULL;
 END $$;
 CREATE TRIGGER audit_record_outcomes AFTER UPDATE ON prepaid.transactions

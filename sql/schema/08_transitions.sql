@@ -49,7 +49,7 @@ BEGIN
     WHERE i.service_plan_id = NEW.service_plan_id AND t.outcome = 'matched'
     ON CONFLICT DO NOTHING;
     UPDATE prepaid.transactions t
-    SET outcome = 'parked', outcome_reason = 'the plan was cancelled after the payment'
+    SET outcome = 'parked', outcome_reason = format('invoice %s is void', i.invoice_number)
     FROM prepaid.invoices i
     WHERE i.service_plan_id = NEW.service_plan_id AND i.status = 'Open'
       AND t.invoice_id = i.invoice_id AND t.outcome = 'matched';
@@ -66,21 +66,31 @@ BEGIN
     IF OLD.status = 'Open' AND NEW.status = 'Void' THEN
         RETURN NEW;
     END IF;
+    IF OLD.status = 'Paid' AND NEW.status = 'Open' THEN
+        PERFORM FROM prepaid.transactions t
+        WHERE t.invoice_id = NEW.invoice_id AND t.status = 'Success' AND t.outcome <> 'matched';
+        IF FOUND AND NEW.transaction_id IS NULL THEN
+            RETURN NEW;
+        END IF;
+        RAISE EXCEPTION 'invoice % stays Paid: its payment stands', NEW.invoice_number;
+    END IF;
     IF NOT (OLD.status = 'Open' AND NEW.status = 'Paid') THEN
         RAISE EXCEPTION 'invoice % cannot go from % to %', NEW.invoice_number, OLD.status, NEW.status;
     END IF;
-    -- A full discount or a credit leaves nothing to pay, so nothing to verify. (The column payable
-    -- is not computed yet in a BEFORE trigger.)
-    IF (NEW.total - NEW.credit) = 0 THEN
+    -- A full discount or a credit leaves nothing to pay, so nothing to verify. (The column payable is
+    -- not computed yet in a BEFORE trigger.)
+    IF NEW.total - NEW.credit = 0 THEN
         RETURN NEW;
     END IF;
     PERFORM FROM prepaid.transactions t
-    WHERE t.transaction_id = NEW.transaction_id AND t.outcome = 'matched'
-      AND t.invoice_id = NEW.invoice_id AND t.status = 'Success'
-      AND t.amount = (NEW.total - NEW.credit) AND t.currency = NEW.currency;
+    WHERE t.invoice_id = NEW.invoice_id AND t.outcome = 'matched'
+    HAVING bool_and(t.status = 'Success' AND t.currency = NEW.currency)
+       AND bool_or(t.transaction_id = NEW.transaction_id)
+       AND (sum(t.amount) = NEW.total - NEW.credit
+            OR sum(t.amount) > NEW.total - NEW.credit AND bool_and(t.assigned_by IS NOT NULL));
     IF NOT FOUND THEN
         RAISE EXCEPTION 'invoice % cannot be Paid: no matched payment record of % %',
-            NEW.invoice_number, (NEW.total - NEW.credit), NEW.currency;
+            NEW.invoice_number, NEW.total - NEW.credit, NEW.currency;
     END IF;
     -- FOR SHARE: a rejection at this very moment waits, and is refused once the invoice is Paid.
     PERFORM FROM prepaid.tasks k

@@ -11,15 +11,23 @@ WHERE p.invoiced_at IS NULL AND p.status IN ('Pending', 'Processing')
   AND NOT EXISTS (SELECT FROM prepaid.holds h
                   WHERE h.service_plan_id = p.service_plan_id AND h.released_at IS NULL);
 
--- Steps 6-11: invoiced, the record matched and the payment approved (or nothing to pay).
+-- Steps 6-11: invoiced, the record matched and the payment approved (or nothing to pay). A plan whose
+-- payment was taken back after activation comes here again when it is paid again.
 CREATE VIEW prepaid.ready_to_settle AS
 SELECT p.service_plan_id, p.batch_id
 FROM prepaid.service_plans p
 JOIN prepaid.invoices i ON i.service_plan_id = p.service_plan_id AND i.status <> 'Void'
-WHERE p.invoiced_at IS NOT NULL AND p.settled_at IS NULL AND p.status IN ('Pending', 'Active')
+WHERE p.invoiced_at IS NOT NULL AND p.settled_at IS NULL AND p.status IN ('Pending', 'Active', 'Expired')
   AND (i.status = 'Paid' OR i.payable = 0 OR (
       EXISTS (SELECT FROM prepaid.transactions t
               WHERE t.invoice_id = i.invoice_id AND t.outcome = 'matched')
+      -- What has landed meanwhile may say that the money was taken back.
+      AND NOT EXISTS (SELECT FROM prepaid.transactions landed
+                      WHERE landed.outcome IS NULL AND landed.invoice_number = i.invoice_number)
+      AND NOT EXISTS (SELECT FROM prepaid.transactions landed
+                      JOIN prepaid.transactions t USING (provider, provider_ref)
+                      WHERE landed.outcome IS NULL
+                        AND t.invoice_id = i.invoice_id AND t.outcome = 'matched')
       AND EXISTS (SELECT FROM prepaid.tasks k
                   WHERE k.invoice_id = i.invoice_id AND k.kind = 'payment_verification'
                     AND k.status <> 'Withdrawn' AND k.decision = 'approved')))

@@ -126,12 +126,14 @@ BEGIN
 END $$;
 
 -- What a finance officer needs to decide: the invoice, the provider's record beside it, and in words
--- what differs. UPDATE … SET decision = 'approved' | 'rejected', note = '…' WHERE task_id = …
+-- what differs. Of a payment in parts the last record is shown, with the amount of all.
+-- UPDATE … SET decision = 'approved' | 'rejected', note = '…' WHERE task_id = …
 CREATE VIEW prepaid.payment_verifications AS
 SELECT k.task_id, k.status, k.opened_on, i.invoice_number, p.service_plan_id,
        c.customer_ref, p.customer_name, p.plan_name, p.kind, i.currency, i.net, i.tax, i.total, i.payable,
        r.provider AS record_provider, r.provider_ref AS record_ref, r.status AS record_status,
-       r.amount AS record_amount, r.currency AS record_currency, r.occurred_at AS record_at,
+       coalesce(matched.amount, r.amount) AS record_amount, r.currency AS record_currency,
+       r.occurred_at AS record_at, coalesce(matched.records, 0) AS matched_records,
        d.difference IS NULL AS agrees, d.difference,
        k.decision, k.note, k.decided_by, k.decided_at
 FROM prepaid.tasks k
@@ -139,9 +141,15 @@ JOIN prepaid.invoices i USING (invoice_id)
 JOIN prepaid.service_plans p ON p.service_plan_id = i.service_plan_id
 JOIN prepaid.customers c ON c.customer_id = i.customer_id
 LEFT JOIN LATERAL (
-    SELECT t.* FROM prepaid.transactions t WHERE t.invoice_number = i.invoice_number
-    ORDER BY t.outcome = 'matched' DESC NULLS LAST, t.status = 'Success' DESC NULLS LAST,
-             t.occurred_at DESC NULLS LAST, t.transaction_id
+    SELECT count(*) AS records, sum(t.amount) AS amount, max(t.assigned_by) AS assigned_by
+    FROM prepaid.transactions t WHERE t.invoice_id = i.invoice_id AND t.outcome = 'matched'
+    HAVING count(*) > 0
+) matched ON true
+LEFT JOIN LATERAL (
+    SELECT t.* FROM prepaid.transactions t
+    WHERE t.invoice_number = i.invoice_number AND matched.records IS NULL
+       OR t.invoice_id = i.invoice_id AND t.outcome = 'matched'
+    ORDER BY t.status = 'Success' DESC NULLS LAST, t.occurred_at DESC NULLS LAST, t.transaction_id
     LIMIT 1
 ) r ON true
 CROSS JOIN LATERAL (
@@ -151,19 +159,43 @@ CROSS JOIN LATERAL (
             THEN format('the record says %s', coalesce(r.status, 'nothing'))
         WHEN r.currency IS DISTINCT FROM i.currency
             THEN format('the record is in %s, the invoice in %s', coalesce(r.currency, 'no currency'), i.currency)
-        WHEN r.amount IS DISTINCT FROM i.payable
+        WHEN matched.assigned_by IS NOT NULL
+            THEN format('%s was paid and assigned to this invoice by %s', matched.amount, matched.assigned_by)
+        WHEN coalesce(matched.amount, r.amount) IS DISTINCT FROM i.payable
             THEN format('the record is over %s, the invoice over %s', coalesce(r.amount::text, 'nothing'), i.payable)
         WHEN r.customer_ref <> c.customer_ref
             THEN format('the record names customer %s, the invoice %s', r.customer_ref, c.customer_ref)
-        WHEN r.outcome NOT IN ('matched') THEN r.outcome_reason
-        ELSE (SELECT format('a later record of the same payment says %s', t.status)
-              FROM prepaid.transactions t
-              WHERE t.provider = r.provider AND t.provider_ref = r.provider_ref
-                AND t.status IN ('Failed', 'Refunded', 'Chargeback') AND t.occurred_at >= r.occurred_at
+        WHEN r.outcome <> 'matched' THEN r.outcome_reason
+        ELSE (SELECT format('a later record of the same payment says %s', coalesce(t.status, 'nothing'))
+              FROM prepaid.transactions m
+              JOIN prepaid.transactions t
+                  ON hashtextextended(t.provider_ref, 0) = hashtextextended(m.provider_ref, 0)
+                 AND t.provider = m.provider AND t.provider_ref = m.provider_ref
+              WHERE m.invoice_id = i.invoice_id AND m.outcome = 'matched'
+                AND (t.outcome IS NULL OR t.outcome = 'waiting')
+                AND t.status IS DISTINCT FROM 'Success' AND t.occurred_at >= m.occurred_at
               ORDER BY t.occurred_at DESC LIMIT 1)
     END AS difference
 ) d
 WHERE k.kind = 'payment_verification' AND k.status <> 'Withdrawn';
+
+-- Which open invoices a parked payment may be meant for. A help for finance; nothing acts on it.
+CREATE VIEW prepaid.payment_suggestions AS
+SELECT t.transaction_id, t.provider, t.provider_ref, t.invoice_number AS record_invoice_number,
+       t.amount, t.currency, t.customer_ref AS record_customer_ref, t.occurred_at, t.outcome_reason,
+       i.invoice_number, i.service_plan_id, c.customer_ref, c.name AS customer_name, i.issued_on,
+       concat_ws('; ', 'same amount', CASE WHEN t.customer_ref = c.customer_ref THEN 'same customer' END,
+                 'the number: ' || slip.kind) AS because
+FROM prepaid.tasks k
+JOIN prepaid.transactions t USING (transaction_id)
+JOIN prepaid.invoices i ON i.payable = t.amount AND i.currency = t.currency AND i.status = 'Open'
+JOIN prepaid.customers c USING (customer_id)
+CROSS JOIN LATERAL (SELECT prepaid.one_slip_apart(t.invoice_number, i.invoice_number) AS kind) slip
+WHERE k.kind = 'payment_review' AND k.status = 'Open' AND t.outcome = 'parked' AND t.status = 'Success'
+  AND (t.customer_ref = c.customer_ref OR slip.kind IS NOT NULL)
+  AND i.invoice_number IS DISTINCT FROM t.invoice_number
+  AND NOT EXISTS (SELECT FROM prepaid.transactions m
+                  WHERE m.invoice_id = i.invoice_id AND m.outcome = 'matched');
 
 -- What customer success needs: the plan's features to look at.
 -- UPDATE … SET decision = 'passed' | 'failed', note = '…' WHERE task_id = …

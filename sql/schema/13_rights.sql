@@ -17,13 +17,17 @@ END $$;
 GRANT USAGE ON SCHEMA prepaid TO finance, customer_success, engineering;
 GRANT USAGE ON SCHEMA revenue TO finance, leadership, engineering;
 
-REVOKE EXECUTE ON FUNCTION prepaid.decide_tasks, prepaid.release_holds, prepaid.resend_emails
-    FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION prepaid.decide_tasks FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION prepaid.release_holds FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION prepaid.assign_record FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION prepaid.resend_emails FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION prepaid.decide_tasks TO finance, customer_success;
+GRANT EXECUTE ON FUNCTION prepaid.assign_record TO finance;
 GRANT EXECUTE ON FUNCTION prepaid.release_holds TO finance, customer_success, engineering;
 GRANT EXECUTE ON FUNCTION prepaid.resend_emails TO customer_success, engineering;
 
 GRANT SELECT, UPDATE (decision, note) ON prepaid.payment_verifications TO finance;
+GRANT SELECT ON prepaid.payment_suggestions TO finance;
 GRANT SELECT ON prepaid.customers, prepaid.subscriptions, prepaid.service_plans, prepaid.invoices,
     prepaid.invoice_lines, prepaid.transactions, prepaid.tasks, prepaid.sign_offs, prepaid.holds
     TO finance;

@@ -124,6 +124,11 @@ PLANTED: list[tuple[str, str, str]] = [
     (
         "04_paid_means_paid_and_approved",
         "UPDATE prepaid.invoices SET transaction_id = NULL WHERE invoice_id = :invoice_id",
+        "invoice {invoice} is paid, but names a record that has not paid it",
+    ),
+    (
+        "04_paid_means_paid_and_approved",
+        "UPDATE prepaid.transactions SET outcome = 'waiting' WHERE invoice_id = :invoice_id",
         "invoice {invoice} is paid, but has no matched payment record",
     ),
     (
@@ -134,7 +139,7 @@ PLANTED: list[tuple[str, str, str]] = [
     (
         "04_paid_means_paid_and_approved",
         "UPDATE prepaid.transactions SET amount = 1.00 WHERE invoice_id = :invoice_id",
-        "invoice {invoice} is paid, but its record says Success 1.00 USD",
+        "invoice {invoice} is paid, but its records say Success 1.00 USD",
     ),
     (
         "05_settled_plans_are_complete",

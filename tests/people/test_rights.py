@@ -39,6 +39,7 @@ WHERE p.prosecdef AND has_function_privilege(:team, p.oid, 'EXECUTE')
   AND has_schema_privilege(:team, n.oid, 'USAGE')
 ORDER BY 1
 """
+ASSIGN = "prepaid.assign_record(bigint,text,text)"
 DECIDE = "prepaid.decide_tasks(bigint[],text,text)"
 RELEASE = "prepaid.release_holds(bigint,text)"
 RESEND = "prepaid.resend_emails(bigint[])"
@@ -93,7 +94,7 @@ def test_who_reads_what(world: World) -> None:
 def test_who_may_call_what_acts_with_the_owners_rights(world: World) -> None:
     calls = {team: [row[0] for row in world.rows(_PERSONAL, team=team)] for team in TEAMS}
     assert calls == {
-        "finance": [DECIDE, RELEASE],
+        "finance": [ASSIGN, DECIDE, RELEASE],
         "customer_success": [DECIDE, RELEASE, RESEND],
         "engineering": [RELEASE, RESEND],
         "leadership": [],

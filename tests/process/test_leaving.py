@@ -74,22 +74,38 @@ def test_an_explicit_order_does_not_need_automatic_renewal(world: World) -> None
 
 
 @pytest.mark.parametrize("word", ["Chargeback", "Refunded", "Failed"])
-def test_a_payment_taken_back_before_activation_holds(world: World, plan: int, word: str) -> None:
+def test_a_payment_taken_back_before_activation_pays_nothing(
+    world: World, plan: int, word: str
+) -> None:
     world.record(world.invoice(plan), provider_ref="p1")
     world.match()
     assert world.sql("SELECT agrees FROM prepaid.payment_verifications")
     world.approve(plan)
+    first_task = world.task(plan)
     world.record(
         world.invoice(plan), "10.73", provider_ref="p1", status=word,
         occurred_at="2026-11-02T11:00Z",
     )  # fmt: skip
+    # Landed and not judged: finance sees it, and nothing is paid with that money meanwhile.
     assert world.sql("SELECT difference FROM prepaid.payment_verifications") == (
         f"a later record of the same payment says {word}"
     )
     world.settle()
-    assert world.holds(plan) == ["payment_reversed"]
+    assert world.status(plan) == "Pending"
+
+    world.match()
+    world.settle()
     assert world.status(plan) == "Pending"
     assert world.sql("SELECT status FROM prepaid.invoices") == "Open"
+    # The approval was for that money: the next payment is verified anew.
+    assert world.task(plan) > first_task
+    world.record(world.invoice(plan), provider_ref="p2", occurred_at="2026-11-03T08:00Z")
+    world.match()
+    world.settle()
+    assert world.status(plan) == "Pending"
+    world.approve(plan)
+    world.settle()
+    assert world.status(plan) == "Active"
 
 
 def cancel(world: World, plan: int) -> None:
@@ -117,7 +133,7 @@ def test_money_for_a_cancelled_plan_goes_to_finance(world: World, plan: int) -> 
     world.pay_and_approve(plan)
     cancel(world, plan)
     assert world.rows("SELECT outcome, outcome_reason FROM prepaid.transactions") == [
-        ("parked", "the plan was cancelled after the payment")
+        ("parked", "invoice INV-2026-000001 is void")
     ]
     assert world.rows(
         "SELECT status, assigned_role FROM prepaid.tasks WHERE kind = 'payment_review'"
