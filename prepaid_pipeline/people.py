@@ -100,6 +100,16 @@ def resend(engine: Engine, person: str, mails: list[int]) -> int:
         return int(resent.scalar_one())
 
 
+def assign(engine: Engine, person: str, record: int, invoice_number: str, note: str) -> None:
+    """Say under a person's name which open invoice a parked record pays; matching judges it next.
+
+    Raises NotAllowed in the database's own words.
+    """
+    with _acting(engine, person) as connection:
+        params = {"record": record, "invoice_number": invoice_number, "note": note}
+        queries.statement("cli/payments", "assign").execute(connection, params)
+
+
 @contextmanager
 def _acting(engine: Engine, person: str) -> Iterator[Connection]:
     with engine.connect() as connection:

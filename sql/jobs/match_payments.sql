@@ -236,7 +236,7 @@ WHERE j.invoice_id = covered.invoice_id AND j.assigned AND j.outcome IS NULL AND
 UPDATE judged j SET outcome = 'matched'
 FROM (
     SELECT transaction_id,
-           row_number() OVER (PARTITION BY invoice_id ORDER BY at, payment, content, transaction_id)
+           row_number() OVER (PARTITION BY invoice_id ORDER BY at, content, payment, transaction_id)
                AS invoice_place,
            row_number() OVER (PARTITION BY payment ORDER BY at, content, transaction_id)
                AS payment_place

@@ -19,15 +19,16 @@ FROM prepaid.service_plans p
 JOIN prepaid.invoices i ON i.service_plan_id = p.service_plan_id AND i.status <> 'Void'
 WHERE p.invoiced_at IS NOT NULL AND p.settled_at IS NULL AND p.status IN ('Pending', 'Active', 'Expired')
   AND (i.status = 'Paid' OR i.payable = 0 OR (
-      EXISTS (SELECT FROM prepaid.transactions t
-              WHERE t.invoice_id = i.invoice_id AND t.outcome = 'matched')
-      -- What has landed meanwhile may say that the money was taken back.
-      AND NOT EXISTS (SELECT FROM prepaid.transactions landed
-                      WHERE landed.outcome IS NULL AND landed.invoice_number = i.invoice_number)
-      AND NOT EXISTS (SELECT FROM prepaid.transactions landed
-                      JOIN prepaid.transactions t USING (provider, provider_ref)
-                      WHERE landed.outcome IS NULL
-                        AND t.invoice_id = i.invoice_id AND t.outcome = 'matched')
+      -- What has landed and is not judged yet may say that the money was taken back. NOT IN, because
+      -- these few are then read once and not for each plan.
+      i.invoice_number NOT IN (SELECT landed.invoice_number FROM prepaid.transactions landed
+                               WHERE landed.outcome IS NULL AND landed.invoice_number IS NOT NULL)
+      AND EXISTS (SELECT FROM prepaid.transactions t
+                  WHERE t.invoice_id = i.invoice_id AND t.outcome = 'matched'
+                    AND (coalesce(t.provider, ''), coalesce(t.provider_ref, '')) NOT IN (
+                        SELECT landed.provider, landed.provider_ref FROM prepaid.transactions landed
+                        WHERE landed.outcome IS NULL
+                          AND landed.provider IS NOT NULL AND landed.provider_ref IS NOT NULL))
       AND EXISTS (SELECT FROM prepaid.tasks k
                   WHERE k.invoice_id = i.invoice_id AND k.kind = 'payment_verification'
                     AND k.status <> 'Withdrawn' AND k.decision = 'approved')))

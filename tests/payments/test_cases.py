@@ -45,7 +45,7 @@ def test_outcome(world: World, case: Case) -> None:
 
 @pytest.mark.parametrize("case", OF_RECORDS, ids=named)
 def test_the_order_of_arrival_does_not_matter(world: World, case: Case) -> None:
-    table, order = Table.laid(world), random.Random(case.name)  # noqa: S311
+    table, order = Table.laid(world), random.Random(case.name)
     arriving = list(enumerate(case.events))
     order.shuffle(arriving)
     records: dict[int, int | None] = {}
