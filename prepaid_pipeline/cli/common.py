@@ -39,6 +39,9 @@ as_of_option = click.option(
     "--as-of", type=_Date(), default=None, metavar="DATE",
     help="The business date (YYYY-MM-DD). Default: today in PREPAID_TIMEZONE.",
 )  # fmt: skip
+as_option = click.option(
+    "--as", "person", required=True, metavar="PERSON", help="Whose decision this is."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
 

@@ -7,6 +7,11 @@ import click
 from sqlalchemy import Engine
 
 from prepaid_pipeline.cli.common import echo_json, json_option, with_database
+from prepaid_pipeline.cli.payment_records import (
+    payments_assign,
+    payments_list,
+    payments_suggestions,
+)
 from prepaid_pipeline.cli.progress import progress_bar
 from prepaid_pipeline.errors import ImportRefused
 from prepaid_pipeline.settings import Settings
@@ -17,6 +22,10 @@ _FORMATS = ("stripe",)
 @click.group("payments")
 def payments_command() -> None:
     """Records of payment providers and banks."""
+
+
+for _command in (payments_list, payments_suggestions, payments_assign):
+    payments_command.add_command(_command)
 
 
 @payments_command.command("import")

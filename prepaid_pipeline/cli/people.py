@@ -4,13 +4,19 @@ import click
 from sqlalchemy import Engine
 
 from prepaid_pipeline import people, queries, story
-from prepaid_pipeline.cli.common import echo_json, echo_table, json_option, with_database
+from prepaid_pipeline.cli.common import (
+    as_option,
+    echo_json,
+    echo_table,
+    json_option,
+    with_database,
+)
 from prepaid_pipeline.settings import Settings
 
-_KINDS = ("payment_verification", "payment_review", "quality_check", "quality_follow_up")
-_as_option = click.option(
-    "--as", "person", required=True, metavar="PERSON", help="Whose decision this is."
-)
+_KINDS = (
+    "payment_verification", "payment_review", "payment_refund",
+    "quality_check", "quality_follow_up",
+)  # fmt: skip
 
 
 @click.group("user")
@@ -56,7 +62,7 @@ def tasks_list(kind: str | None, as_json: bool, settings: Settings, engine: Engi
 @tasks_command.command("approve")
 @click.argument("tasks", type=int, nargs=-1)
 @click.option("--all-agreeing", is_flag=True, help="Every open payment whose record agrees.")
-@_as_option
+@as_option
 @click.option("--note", default=None)
 @with_database
 def tasks_approve(
@@ -81,7 +87,7 @@ def tasks_approve(
 
 @tasks_command.command("reject")
 @click.argument("tasks", type=int, nargs=-1, required=True)
-@_as_option
+@as_option
 @click.option("--note", required=True, help="Why.")
 @with_database
 def tasks_reject(
@@ -121,7 +127,7 @@ def held_list(as_json: bool, settings: Settings, engine: Engine) -> None:  # noq
 
 @held_command.command("release")
 @click.argument("plan")
-@_as_option
+@as_option
 @click.option("--note", required=True, help="What was done.")
 @with_database
 def held_release(plan: str, person: str, note: str, settings: Settings, engine: Engine) -> None:  # noqa: ARG001

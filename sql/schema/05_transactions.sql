@@ -101,17 +101,16 @@ BEGIN
             format('to invoice %s: %s', to_invoice, reason), person, prepaid.run_id(), prepaid.as_of());
 END $$;
 
--- Two texts that differ by one slip of a hand: case and blanks, two neighbours exchanged, or one wrong
--- character.
+-- Two invoice numbers that differ as hands and machines make them differ: in case and blanks, or by two
+-- neighbours exchanged. (Not by one wrong digit: that is the number of another invoice.)
 CREATE FUNCTION prepaid.one_slip_apart(a text, b text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN (
     SELECT CASE
         WHEN x = y THEN 'written differently'
         WHEN length(x) <> length(y) OR length(x) > 40 THEN NULL
         WHEN substr(x, place + 2) = substr(y, place + 2)
-             AND substr(x, place, 2) = reverse(substr(y, place, 2)) THEN 'two digits exchanged'
-        WHEN substr(x, place + 1) = substr(y, place + 1) THEN 'one digit differs' END
+             AND substr(x, place, 2) = reverse(substr(y, place, 2)) THEN 'two digits exchanged' END
     FROM (SELECT upper(regexp_replace(a, '[^[:alnum:]]', '', 'g')) AS x,
                  upper(regexp_replace(b, '[^[:alnum:]]', '', 'g')) AS y) plain
-    CROSS JOIN LATERAL (SELECT coalesce(min(n), 1) AS place FROM generate_series(1, least(length(x), 40)) n
+    CROSS JOIN LATERAL (SELECT min(n) AS place FROM generate_series(1, least(length(x), 40)) n
                         WHERE substr(x, n, 1) <> substr(y, n, 1)) first_difference);

@@ -1,0 +1,185 @@
+"""What finance does about parked records: suggestions, assigning, refunds that were asked for."""
+
+import pytest
+
+from prepaid_pipeline import checks, people
+from prepaid_pipeline.errors import NotAllowed
+from tests.world import World, context
+
+
+@pytest.fixture
+def plans(world: World) -> list[int]:
+    """Two renewals of 10.73 in all, invoiced and waiting, of the customers C1 and C4."""
+    world.tax_rate("0.0725")
+    world.due_renewal()
+    world.due_renewal()
+    return world.open()
+
+
+def findings(world: World) -> list[str]:
+    return [line for check in checks.run(world.engine, context()) for line in check.findings]
+
+
+def suggested(world: World) -> list[tuple[str, str]]:
+    return world.rows("SELECT invoice_number, because FROM prepaid.payment_suggestions ORDER BY 1")
+
+
+@pytest.mark.parametrize(
+    ("number", "customer", "because"),
+    [
+        ("INV-2026-000010", None, "same amount; the number: two digits exchanged"),
+        ("inv 2026 000001", None, "same amount; the number: written differently"),
+        ("INV-2026-000901", None, None),
+        (None, "C1", "same amount; same customer"),
+        ("RE-77", "C1", "same amount; same customer"),
+        ("RE-77", None, None),
+    ],
+)
+def test_suggestions(
+    world: World, plans: list[int], number: str | None, customer: str | None, because: str | None
+) -> None:  # fmt: skip
+    assert world.invoice(plans[0]) == "INV-2026-000001"
+    world.record(number, "10.73", customer_ref=customer)
+    assert world.match()["parked"] == 1
+    assert suggested(world) == ([(world.invoice(plans[0]), because)] if because else [])
+    world.approve(plans[0])
+    world.match()
+    world.settle()
+    assert world.status(plans[0]) == "Pending", "a suggestion is never applied by itself"
+
+
+def test_no_suggestion_over_another_amount(world: World, plans: list[int]) -> None:
+    world.record(None, "10.72", customer_ref="C1")
+    world.match()
+    assert suggested(world) == []
+
+
+def test_an_assigned_record_pays_after_finance_has_verified_it(
+    world: World, plans: list[int]
+) -> None:
+    plan, number = plans[0], world.invoice(plans[0])
+    record = world.record(None, "12.00", customer_ref="nobody")
+    assert record
+    world.match()
+    officer = world.officer()
+    people.assign(world.engine, officer, record, number, "the customer wrote to us")
+    world.match()
+    assert world.rows("SELECT outcome, invoice_number, assigned_by FROM prepaid.transactions") == [
+        ("matched", None, officer)
+    ]
+    assert world.rows(
+        "SELECT agrees, difference FROM prepaid.payment_verifications WHERE service_plan_id = :p",
+        p=plan,
+    ) == [(False, f"12.00 was paid and assigned to this invoice by {officer}")]
+    assert world.sql(
+        "SELECT status FROM prepaid.tasks WHERE kind = 'payment_review'"
+    ) == "Withdrawn"  # fmt: skip
+    world.approve(plan)
+    world.settle()
+    assert world.status(plan) == "Active"
+    assert findings(world) == []
+    assert world.rows(
+        "SELECT actor, detail FROM prepaid.audit_log WHERE event = 'transaction_assigned'"
+    ) == [(officer, f"to invoice {number}: the customer wrote to us")]
+
+
+def test_assigned_parts_count_together(world: World, plans: list[int]) -> None:
+    number, officer = world.invoice(plans[0]), world.officer()
+    for amount in ("4.00", "7.00"):
+        record = world.record(None, amount)
+        assert record
+        world.match()
+        people.assign(world.engine, officer, record, number, "by telephone")
+        world.match()
+    assert [r[0] for r in world.rows("SELECT outcome FROM prepaid.transactions")] == ["matched"] * 2
+    world.approve(plans[0])
+    world.settle()
+    assert world.status(plans[0]) == "Active"
+    assert findings(world) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "number", "note", "said"),
+    [
+        ({}, "INV-2026-000009", "why", "there is no invoice INV-2026-000009"),
+        ({}, "INV-2026-000001", " ", "needs a note"),
+        ({"currency": "EUR"}, "INV-2026-000001", "why", "is in EUR, invoice INV-2026-000001"),
+        ({"status": "Failed"}, "INV-2026-000001", "why", "says Failed: only Success pays"),
+        ({"status": "Pending"}, "INV-2026-000001", "why", "is waiting: only a parked one"),
+        ({"amount": "-5"}, "INV-2026-000001", "why", "is over -5: nothing that pays"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_assigned(
+    world: World, plans: list[int], changes: dict[str, str], number: str, note: str, said: str
+) -> None:
+    assert len(plans) == 2
+    record = world.record(None, **{"amount": "10.73", **changes})
+    assert record
+    world.match()
+    with pytest.raises(NotAllowed, match=said):
+        people.assign(world.engine, world.officer(), record, number, note)
+
+
+def test_only_finance_assigns(world: World, plans: list[int]) -> None:
+    record = world.record(None, "10.73")
+    assert record
+    world.match()
+    person = world.officer("test_care", "customer_success")
+    with pytest.raises(NotAllowed):
+        people.assign(world.engine, person, record, world.invoice(plans[0]), "why")
+
+
+def refund(world: World, plan: int, number: str = "CN-2026-000001") -> None:
+    """A credit note that asks for 5.00 back."""
+    world.sql(
+        "INSERT INTO prepaid.credit_notes (credit_note_number, service_plan_id, invoice_id,"
+        " customer_id, currency, net, tax, total, reason, issued_on, issued_by)"
+        " SELECT :n, service_plan_id, invoice_id, customer_id, 'USD', 4.66, 0.34, 5.00,"
+        " 'cancellation', '2026-11-05', 'somebody' FROM prepaid.invoices"
+        " WHERE service_plan_id = :p RETURNING credit_note_id",
+        n=number, p=plan,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("ref", "named", "amount", "outcome", "invoice_status"),
+    [
+        ("p1", "INV-2026-000001", "5.00", "matched", "Paid"),
+        ("p1", None, "5.00", "matched", "Paid"),
+        ("other", "CN-2026-000001", "5.00", "matched", "Paid"),
+        ("p1", "INV-2026-000001", "5.01", "parked", "Open"),
+        ("other", None, "5.00", "parked", "Paid"),
+    ],
+)
+def test_a_refund_that_a_credit_note_asked_for_reopens_nothing(
+    world: World, plans: list[int], ref: str, named: str | None, amount: str, outcome: str,
+    invoice_status: str,
+) -> None:  # fmt: skip
+    world.record(world.invoice(plans[0]), provider_ref="p1")
+    world.match()
+    world.approve(plans[0])
+    world.settle()
+    refund(world, plans[0])
+    record = world.record(named, amount, provider_ref=ref, status="Refunded",
+                          occurred_at="2026-11-06T10:00Z")  # fmt: skip
+    world.match()
+    assert world.rows(
+        "SELECT outcome, credit_note_id IS NOT NULL FROM prepaid.transactions"
+        " WHERE transaction_id = :t", t=record,
+    ) == [(outcome, outcome == "matched")]  # fmt: skip
+    assert world.sql(
+        "SELECT status FROM prepaid.invoices WHERE service_plan_id = :p", p=plans[0]
+    ) == invoice_status  # fmt: skip
+    # Asked for once: the same amount again was not.
+    if outcome == "matched":
+        world.record(named, amount, provider_ref=ref, status="Refunded",
+                     occurred_at="2026-11-07T10:00Z")  # fmt: skip
+        assert world.match()["parked"] == 1
+
+
+def test_references_of_any_length_land(world: World, plans: list[int]) -> None:
+    world.record(world.invoice(plans[0]), provider_ref="r" * 10_000, status="s" * 10_000)
+    world.record("n" * 10_000, "1" + "0" * 200, currency="c" * 10_000, customer_ref="x" * 10_000)
+    assert world.match() == {"matched": 0, "parked": 1, "superseded": 0, "waiting": 1}
+    assert world.sql("SELECT max(length(outcome_reason)) FROM prepaid.transactions") < 200
+    assert findings(world) == []
