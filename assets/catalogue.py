@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from assets.checks import input_checks
+from assets.checks import input_checks, late_data
 from assets.operational import OPERATIONAL_TABLES
 from assets.report import monthly_revenue_report
 from assets.revenue import monthly_figures
 from prepaid_pipeline.partitions import Months
 
-ASSET_CHECKS = (input_checks,)
+ASSET_CHECKS = (input_checks, late_data)
 
 
 def assets(months: Months) -> Sequence[dg.AssetsDefinition | dg.AssetSpec]:

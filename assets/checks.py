@@ -7,8 +7,9 @@ import dagster as dg
 from assets.checking import check_results, check_specs
 from assets.figures import BusinessDay
 from prepaid_pipeline import database as db
-from prepaid_pipeline import quality
+from prepaid_pipeline import late, quality
 from prepaid_pipeline.resources import Database
+from prepaid_pipeline.revenue_jobs import LATE_DATA_CHECK, LATE_DATA_OP
 from prepaid_pipeline.rules import INPUTS
 
 OP_NAME = "input_checks"
@@ -31,3 +32,32 @@ def input_checks(
         if not finding.passed:
             context.log.warning(str(finding))
     yield from check_results(findings)
+
+
+@dg.multi_asset_check(
+    name=LATE_DATA_OP,
+    specs=[
+        dg.AssetCheckSpec(
+            LATE_DATA_CHECK,
+            asset="monthly_revenue_report",
+            description="Computed anew, every closed month's figures are those that were published."
+            " If not, a backfill publishes a new version.",
+        )
+    ],
+    description="Computes the closed months once more and names those that have changed.",
+)
+def late_data(
+    context: dg.AssetCheckExecutionContext, config: BusinessDay, database: Database
+) -> Iterator[dg.AssetCheckResult]:
+    """Warns and names the months; publishes nothing."""
+    changed = late.changed_months(database.engine(), config.day(database.settings()))
+    for sentence in changed:
+        context.log.warning(sentence)
+    yield dg.AssetCheckResult(
+        passed=not changed,
+        asset_key="monthly_revenue_report",
+        check_name=LATE_DATA_CHECK,
+        severity=dg.AssetCheckSeverity.WARN,
+        description="; ".join(changed) or "no closed month has changed",
+        metadata={"changed": dg.MetadataValue.md("\n".join(f"- {s}" for s in changed))},
+    )

@@ -11,14 +11,19 @@ from prepaid_pipeline.revenue import Span
 from prepaid_pipeline.rules import KINDS
 from prepaid_pipeline.settings import Settings
 
-_TITLE = "| month | currency | MRR | change | active plans | new | renewals | reactivations |"
-_RULE = "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |"
+_COLUMNS = (
+    "month", "currency", "MRR", "change", "active plans", "new", "renewals", "reactivations",
+    "plan changes", "taken back", "credit notes",
+)  # fmt: skip
 
 
 class BusinessDay(dg.Config):
-    """``as_of``: the business date, YYYY-MM-DD; today in PREPAID_TIMEZONE when it is not given."""
+    """``as_of``: the business date, YYYY-MM-DD; today in PREPAID_TIMEZONE when it is not given.
+    ``replay``: let figures as of an earlier date take the place of later ones.
+    """
 
     as_of: str | None = None
+    replay: bool = False
 
     def day(self, settings: Settings) -> date:
         """The business date."""
@@ -32,17 +37,20 @@ class BusinessDay(dg.Config):
 
 def table(reports: Mapping[date, Sequence[Mapping[str, Any]]]) -> dg.MarkdownMetadataValue:
     """The months as a Markdown table, one line per month and currency."""
-    lines = [_TITLE, _RULE]
+    lines = [_line(_COLUMNS), _line(["---", "---", *["---:"] * (len(_COLUMNS) - 2)])]
     for month, currencies in reports.items():
         for f in currencies:
-            kinds = " | ".join(str(f["kinds"][kind]["plans"]) for kind in KINDS)
-            lines.append(
-                f"| {month:%Y-%m} | {f['currency']} | {f['mrr']} | {f['change']}"
-                f" | {f['active_plans']} | {kinds} |"
-            )
+            kinds = [f["kinds"][kind]["plans"] for kind in KINDS]
+            cells = [f["currency"], f["mrr"], f["change"], f["active_plans"], *kinds]
+            taken = [f["reversals"]["amount"], f["credit_notes"]["total"]]
+            lines.append(_line([f"{month:%Y-%m}", *cells, *taken]))
         if not currencies:
-            lines.append(f"| {month:%Y-%m} | nothing active | | | | | | |")
+            lines.append(_line([f"{month:%Y-%m}", "nothing active", *[""] * (len(_COLUMNS) - 2)]))
     return dg.MetadataValue.md("\n".join(lines))
+
+
+def _line(cells: Sequence[object]) -> str:
+    return f"| {' | '.join(str(cell) for cell in cells)} |"
 
 
 def plotted(values: Mapping[str, str | int]) -> dict[str, dg.FloatMetadataValue]:

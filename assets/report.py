@@ -18,7 +18,7 @@ from prepaid_pipeline.rules import MONTHLY_REPORT
 NAME = "monthly_revenue_report"
 _SPEC = dg.AssetSpec(
     NAME,
-    deps=["mrr", "mrr_movements", "plan_activations"],
+    deps=["mrr", "mrr_movements", "plan_activations", "payment_reversals", "credit_notes_issued"],
     # Nothing is materialised when a check fails.
     skippable=True,
     group_name="report",

@@ -1,8 +1,10 @@
-"""Step 12: mrr, mrr_movements and plan_activations, made together from one snapshot of the terms,
-so that they always agree. A run takes any range of months at once: stage, validate, publish.
+"""Step 12: mrr, mrr_movements, plan_activations, payment_reversals and credit_notes_issued, made
+together from one snapshot, so that they always agree. A run takes any range of
+months at once: stage, validate, publish.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import dagster as dg
 
@@ -13,6 +15,7 @@ from prepaid_pipeline import quality, revenue
 from prepaid_pipeline.partitions import Months, key_of
 from prepaid_pipeline.report.figures import collect
 from prepaid_pipeline.resources import Database
+from prepaid_pipeline.revenue_jobs import KEPT
 from prepaid_pipeline.rules import MONTHLY_FIGURES
 
 OP_NAME = "monthly_figures"
@@ -22,13 +25,18 @@ _DESCRIPTIONS = {
     "mrr_movements": "What moved MRR between two month ends, per customer: new, reactivation,"
     " expansion, contraction, churn. Start + movements = end.",
     "plan_activations": "Plans that began in the month, by plan and kind: new, renewal,"
-    " reactivation.",
+    " reactivation, change.",
+    "payment_reversals": "Payments that were taken back in the month, with tax: refunds,"
+    " chargebacks, chargebacks reversed, payments that failed after they had succeeded.",
+    "credit_notes_issued": "Credit notes of the month: how many, net, tax and total.",
 }
 # What each asset is plotted by; keys of a month's figures.
 _PLOTTED = {
     "mrr": ("mrr", "active_plans", "customers"),
     "mrr_movements": ("change",),
     "plan_activations": (),
+    "payment_reversals": (),
+    "credit_notes_issued": (),
 }
 
 
@@ -51,11 +59,13 @@ def monthly_figures(months: Months) -> dg.AssetsDefinition:
 
     @dg.multi_asset(
         name=OP_NAME,
-        description="Stages, validates and publishes MRR, movements and activations of the months.",
+        description="Stages, validates and publishes all figures of the months.",
         specs=[
             _spec("mrr", ["service_plans"]),
             _spec("mrr_movements", ["service_plans", "mrr"]),
             _spec("plan_activations", ["service_plans"]),
+            _spec("payment_reversals", ["transactions"]),
+            _spec("credit_notes_issued", ["invoices"]),
         ],
         check_specs=check_specs(MONTHLY_FIGURES, blocking=True),
         partitions_def=months,
@@ -75,20 +85,39 @@ def monthly_figures(months: Months) -> dg.AssetsDefinition:
             if report_failures(context, findings):
                 context.log.error(f"nothing is published for {span}: the last good figures stay")
                 return
-            revenue.publish(engine, context.run.run_id)
+            kept = revenue.publish(engine, context.run.run_id, replay=config.replay)
             with engine.connect() as connection:
                 reports = collect(connection, span.first_month, span.last_month)
+        told: dict[str, dg.MarkdownMetadataValue] = {}
+        if kept:
+            told[KEPT] = dg.MetadataValue.md("\n".join(str(month) for month in kept))
+            context.log.warning(told[KEPT].value)
         context.log.info(f"published {span} as of {span.as_of}")
         for name, keys in _PLOTTED.items():
             for month, currencies in reports.items():
                 shown = {f"{key} {f['currency']}": f[key] for f in currencies for key in keys}
-                if name == "plan_activations":
-                    shown = {
-                        f"{kind} {f['currency']}": of_kind["plans"]
-                        for f in currencies
-                        for kind, of_kind in f["kinds"].items()
-                    }
+                shown |= _also_plotted(name, currencies)
                 context.add_asset_metadata(figures.plotted(shown), name, key_of(month))
-            yield dg.MaterializeResult(asset_key=name, metadata={"figures": figures.table(reports)})
+            yield dg.MaterializeResult(
+                asset_key=name,
+                metadata={"figures": figures.table(reports)} | told,
+            )
 
     return monthly_figures
+
+
+def _also_plotted(name: str, currencies: Sequence[Mapping[str, Any]]) -> dict[str, str | int]:
+    """What is not a headline figure of the month: by kind, or inside a table of its own."""
+    if name == "plan_activations":
+        return {
+            f"{kind} {f['currency']}": of_kind["plans"]
+            for f in currencies
+            for kind, of_kind in f["kinds"].items()
+        }
+    part = {
+        "payment_reversals": ("reversals", "amount"),
+        "credit_notes_issued": ("credit_notes", "total"),
+    }.get(name)
+    if part is None:
+        return {}
+    return {f"{part[1]} {f['currency']}": f[part[0]][part[1]] for f in currencies}

@@ -12,7 +12,7 @@ from dagster import DagsterEventType, DagsterInstance, EventLogEntry
 
 from prepaid_pipeline.errors import DatabaseNotReady, PrepaidError, UnknownThing
 from prepaid_pipeline.revenue import Span
-from prepaid_pipeline.revenue_jobs import range_tags, run_config
+from prepaid_pipeline.revenue_jobs import KEPT, range_tags, run_config
 from prepaid_pipeline.service.dagster_instance import prepare_dagster_home
 from prepaid_pipeline.settings import Settings
 
@@ -23,18 +23,27 @@ _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a backfill came to: ``failed_checks`` say each in a sentence what is wrong."""
+    """What a backfill came to: ``failed_checks`` say each in a sentence what is wrong, ``kept``
+    which months were left alone.
+    """
 
     run_id: str
     recorded: bool
     failed_checks: tuple[str, ...]
+    kept: tuple[str, ...]
 
 
 def run(
-    definitions: dg.Definitions, settings: Settings, span: Span, progress: Callable[[str], None]
+    definitions: dg.Definitions,
+    settings: Settings,
+    span: Span,
+    progress: Callable[[str], None],
+    *,
+    replay: bool = False,
 ) -> Outcome:
     """Materialise the figures and reports of the span; nothing is published if a check fails.
 
+    Figures as of a later date than the span's stay, except in a ``replay``.
     Raises UnknownThing for months that have no partition, PrepaidError when the run itself fails.
     """
     _require_partitions(settings, span)
@@ -45,7 +54,7 @@ def run(
         # The only way to hear of a run in this process while it goes on.
         instance.add_event_listener(run_id, lambda entry: _tell(entry, progress))
         result = job.execute_in_process(
-            run_config={**run_config(span.as_of), **_QUIET},
+            run_config={**run_config(span.as_of, replay=replay), **_QUIET},
             tags=range_tags(span.first_month, span.last_month),
             instance=instance,
             run_id=run_id,
@@ -58,7 +67,14 @@ def run(
     )
     if not result.success and not failed:
         raise PrepaidError(f"the backfill failed: {_cause(result)}")
-    return Outcome(run_id, recorded, failed)
+    return Outcome(run_id, recorded, failed, _kept(result))
+
+
+def _kept(result: dg.ExecuteInProcessResult) -> tuple[str, ...]:
+    for event in result.get_asset_materialization_events():
+        if kept := event.step_materialization_data.materialization.metadata.get(KEPT):
+            return tuple(str(kept.value).splitlines())
+    return ()
 
 
 def _require_partitions(settings: Settings, span: Span) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Engine
 
-from prepaid_pipeline import queries
+from prepaid_pipeline import late, queries
 from prepaid_pipeline.process import Context
 
 
@@ -21,8 +21,9 @@ class Checked:
 
 
 def run(engine: Engine, context: Context) -> list[Checked]:
-    """Run all checks, read-only and on one snapshot."""
+    """Run all checks on one snapshot; nothing that they see or compute is changed or kept."""
     with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
+        late.recompute(connection, context.as_of)
         connection.exec_driver_sql("SET TRANSACTION READ ONLY")
         return [
             Checked(

@@ -53,6 +53,21 @@ class Span:
         return months
 
 
+@dataclass(frozen=True)
+class Kept:
+    """A month that a run left alone: its figures are as of a later date than the run's."""
+
+    month: date
+    as_of: date
+    asked: date
+
+    def __str__(self) -> str:
+        return (
+            f"{self.month:%Y-%m} keeps its figures as of {self.as_of}: those as of {self.asked}"
+            " know less. A replay (prepaid backfill --replay) replaces them all the same."
+        )
+
+
 def next_month(day: date) -> date:
     """The first day of the month after ``day``."""
     return (day.replace(day=28) + timedelta(days=4)).replace(day=1)
@@ -85,6 +100,15 @@ def one_at_a_time(engine: Engine) -> Iterator[None]:
 
 def stage(engine: Engine, span: Span, run_id: str) -> None:
     """Compute all figures of the span into the staging tables, from one snapshot of the terms."""
+    with engine.begin() as connection:
+        clean_staging(connection, run_id)
+    isolated = engine.execution_options(isolation_level="REPEATABLE READ")
+    with isolated.begin() as connection:
+        compute(connection, span, run_id)
+
+
+def compute(connection: Connection, span: Span, run_id: str) -> None:
+    """The same in the caller's transaction, which should see one snapshot all the time."""
     params = {
         "run_id": run_id,
         "first_month": span.first_month,
@@ -92,21 +116,28 @@ def stage(engine: Engine, span: Span, run_id: str) -> None:
         "as_of": span.as_of,
         "until": span.until,
     }
-    with engine.begin() as connection:
-        clean_staging(connection, run_id)
-    isolated = engine.execution_options(isolation_level="REPEATABLE READ")
-    with isolated.begin() as connection:
-        for part in queries.script(_STAGE):
-            part.execute(connection, params)
+    for part in queries.script(_STAGE):
+        part.execute(connection, params)
 
 
-def publish(engine: Engine, run_id: str) -> None:
-    """Replace the published months by the staged ones, in one transaction."""
+def publish(engine: Engine, run_id: str, *, replay: bool = False) -> list[Kept]:
+    """Replace the published months by the staged ones, in one transaction.
+
+    A month that was published as of a later date stays as it is and is returned, except in a
+    ``replay``.
+    """
+    params = {"run_id": run_id, "replay": replay}
+    kept = list[Kept]()
     with engine.begin() as connection:
         for part in queries.script(_PUBLISH):
-            if part.name != "lock":  # held since before staging
-                part.execute(connection, {"run_id": run_id})
+            if part.name == "lock":
+                continue  # held since before staging
+            result = part.execute(connection, params)
+            if part.name == "keep_later":
+                months = [Kept(row.month, row.as_of, row.asked) for row in result]
+                kept = sorted(months, key=lambda month: month.month)
         clean_staging(connection, run_id)
+    return kept
 
 
 def clean_staging(connection: Connection, run_id: str) -> None:

@@ -23,20 +23,27 @@ RANGE_END_TAG = "dagster/asset_partition_range_end"
 # The ops behind the assets; both take the business date.
 REVENUE_OPS = ("monthly_figures", "monthly_revenue_report")
 CHECK_OP = "input_checks"
+LATE_DATA_OP, LATE_DATA_CHECK = "late_data", "closed_months_show_todays_truth"
+# Metadata of the figures: the months that keep figures as of a later date, a sentence a line.
+KEPT = "kept"
 
-_REVENUE = dg.AssetSelection.assets(
-    "mrr", "mrr_movements", "plan_activations", "monthly_revenue_report"
+_LATE_DATA = dg.AssetSelection.checks(
+    dg.AssetCheckKey(dg.AssetKey("monthly_revenue_report"), LATE_DATA_CHECK)
 )
+_FIGURES = ("mrr", "mrr_movements", "plan_activations", "payment_reversals", "credit_notes_issued")
+_REVENUE = dg.AssetSelection.assets(*_FIGURES, "monthly_revenue_report") - _LATE_DATA
 _INPUT_CHECKS = dg.AssetSelection.checks_for_assets(*sorted({s.asset for s in INPUTS}))
 
 
 def revenue_jobs() -> Sequence[Any]:
-    """The jobs ``materialise_mrr`` and ``close_month``."""
+    """The jobs ``materialise_mrr``, ``close_month`` and ``notice_late_data``."""
     return [
         _job("materialise_mrr", _REVENUE,
              "MRR, movements, activations and the report of the months that are still open."),
         _job("close_month", _REVENUE | _INPUT_CHECKS,
              "Checks the inputs, and closes months: their reports become versions that stay."),
+        _job("notice_late_data", _LATE_DATA,
+             "Computes the closed months once more and names those that a backfill would change."),
     ]  # fmt: skip
 
 
@@ -46,14 +53,17 @@ def _job(name: str, selection: dg.AssetSelection, description: str) -> Any:
         selection=selection,
         description=description,
         executor_def=dg.in_process_executor,
-        # One queue for both: two at once would only wait for each other in the database.
+        # One queue for all: two at once would only wait for each other in the database.
         tags={QUEUE_TAG: "revenue"},
     )
 
 
-def run_config(as_of: date, ops: Sequence[str] = REVENUE_OPS) -> dict[str, Any]:
+def run_config(
+    as_of: date, ops: Sequence[str] = REVENUE_OPS, *, replay: bool = False
+) -> dict[str, Any]:
     """The configuration that gives every op the business date."""
-    return {"ops": {op: {"config": {"as_of": as_of.isoformat()}} for op in ops}}
+    config = {"as_of": as_of.isoformat(), "replay": replay}
+    return {"ops": {op: {"config": config} for op in ops}}
 
 
 def range_tags(first_month: date, last_month: date) -> dict[str, str]:
@@ -62,7 +72,9 @@ def range_tags(first_month: date, last_month: date) -> dict[str, str]:
 
 
 def revenue_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
-    """Hourly figures of the open months at five past, and the daily close at 01:30 local time."""
+    """Hourly figures of the open months at five past, the daily close at 01:30 local time, and a
+    look at the closed months at 02:30.
+    """
     common: dict[str, Any] = {
         "execution_timezone": str(settings.timezone),
         "default_status": dg.DefaultScheduleStatus.RUNNING,
@@ -108,7 +120,18 @@ def revenue_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
             for first, last in _ranges(due)
         ]
 
-    return [hourly, close]
+    @dg.schedule(
+        name="notice_late_data_daily",
+        job_name="notice_late_data",
+        cron_schedule="30 2 * * *",
+        description="Names the closed months whose figures have changed since they were published.",
+        **common,
+    )
+    def late_data(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        as_of = _business_date(context, settings)
+        return dg.RunRequest(run_config=run_config(as_of, (LATE_DATA_OP,)))
+
+    return [hourly, close, late_data]
 
 
 def _business_date(context: dg.ScheduleEvaluationContext, settings: Settings) -> date:

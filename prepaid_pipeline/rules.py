@@ -15,8 +15,9 @@ CUSTOMERS_WITH_EMAIL = 0.98
 # What the queries read with current_setting().
 SESSION_SETTINGS = {"prepaid.record_days": str(RECORD_DAYS), "prepaid.task_days": str(TASK_DAYS)}
 
-KINDS = ("new", "renewal", "reactivation")
+KINDS = ("new", "renewal", "reactivation", "change")
 MOVEMENTS = ("new", "reactivation", "expansion", "contraction", "churn")
+REVERSALS = ("Refunded", "Chargeback", "ChargebackReversed", "Failed")
 
 
 @dataclass(frozen=True)
@@ -89,10 +90,22 @@ MONTHLY_FIGURES = (
     Suite("plan_activations", "revenue", "staged_plan_activations",
           ("month", "currency", "plan_code", "kind"), (
         _query("staged_figures", "one_row_per_month_currency_plan_and_kind"),
-        _one_of("activations_are_new_renewal_or_reactivation", "kind", KINDS),
+        _one_of("activations_are_of_four_kinds", "kind", KINDS),
         _present("the_net_amount_is_known", "net_amount"),
         _at_least("the_net_amount_is_never_negative", "net_amount", 0),
         _query("staged_figures", "kinds_add_up_to_all_activations"),
+    )),
+    Suite("payment_reversals", "revenue", "staged_payment_reversals",
+          ("month", "currency", "kind"), (
+        _query("staged_figures", "one_row_per_month_currency_and_kind_of_reversal"),
+        _query("staged_figures", "reversals_lie_in_the_months_asked_for"),
+        _one_of("reversals_are_of_four_kinds", "kind", REVERSALS),
+        _at_least("a_reversal_has_records", "records", 1),
+        _query("staged_figures", "only_a_reversed_chargeback_brings_money_back"),
+    )),
+    Suite("credit_notes_issued", "revenue", "staged_credit_notes_issued", ("month", "currency"), (
+        _query("staged_figures", "one_row_of_credit_notes_per_month_and_currency"),
+        _query("staged_figures", "credit_notes_are_net_and_tax"),
     )),
 )  # fmt: skip
 
@@ -103,6 +116,7 @@ MONTHLY_REPORT = (
         _query("staged_report", "plans_add_up_to_the_mrr_as_shown"),
         _query("staged_report", "activations_add_up_to_the_headline"),
         _query("staged_report", "the_report_shows_the_published_mrr"),
+        _query("staged_report", "the_report_shows_what_was_taken_back"),
     )),
 )  # fmt: skip
 

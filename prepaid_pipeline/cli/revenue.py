@@ -26,28 +26,37 @@ from prepaid_pipeline.settings import Settings
 @click.argument("first", metavar="FROM", type=MONTH)
 @click.argument("last", metavar="TO", type=MONTH)
 @as_of_option
+@click.option("--replay", is_flag=True, help="Replace figures as of a later date, too.")
 @json_option
 @with_database
 def backfill_command(
-    first: date, last: date, as_of: date | None, as_json: bool, settings: Settings, engine: Engine
+    first: date,
+    last: date,
+    as_of: date | None,
+    replay: bool,
+    as_json: bool,
+    settings: Settings,
+    engine: Engine,
 ) -> None:
     """Materialise MRR and reports of the months FROM to TO (YYYY-MM), as one Dagster run.
 
     The running month is measured on the business date. A check that fails leaves the last good
-    figures in place.
+    figures in place. A month that was computed as of a later date keeps its figures.
     """
     from prepaid_pipeline import backfill
     from prepaid_pipeline.definitions import build_defs
     from prepaid_pipeline.revenue import Span
 
     span = Span(first, last, business_date(as_of, settings))
-    outcome = backfill.run(build_defs(), settings, span, _progress)
+    outcome = backfill.run(build_defs(), settings, span, _progress, replay=replay)
     _progress("")
     for failure in outcome.failed_checks:
         click.echo(failure, err=True)
     if outcome.failed_checks:
         click.echo(f"prepaid: nothing was published for {span}.", err=True)
         sys.exit(1)
+    for kept in outcome.kept:
+        click.echo(kept, err=True)
     with engine.connect() as connection:
         report = load(connection, last, last)[-1]
     path = Store.of(settings).path(last, "html")

@@ -4,13 +4,15 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
+from prepaid_pipeline.report.figures import complete
+
 _Figures = Mapping[str, Any]
 
 
 def describe(before: Sequence[_Figures], after: Sequence[_Figures]) -> str:
     """``USD: MRR 100.00 -> 120.00 (+20.00), renewals 10 -> 11 (+1)``; currencies are apart."""
-    old = {figures["currency"]: _headline(figures) for figures in before}
-    new = {figures["currency"]: _headline(figures) for figures in after}
+    old = {figures["currency"]: _headline(complete(figures)) for figures in before}
+    new = {figures["currency"]: _headline(complete(figures)) for figures in after}
     texts = []
     for currency in sorted(old.keys() | new.keys()):
         pairs = {
@@ -35,9 +37,13 @@ def _headline(figures: _Figures) -> dict[str, str]:
         "new plans": str(kinds["new"]["plans"]),
         "renewals": str(kinds["renewal"]["plans"]),
         "reactivations": str(kinds["reactivation"]["plans"]),
+        "changes": str(kinds["change"]["plans"]),
         "net of new plans": kinds["new"]["net_amount"],
         "net of renewals": kinds["renewal"]["net_amount"],
         "net of reactivations": kinds["reactivation"]["net_amount"],
+        "net of changes": kinds["change"]["net_amount"],
+        "payments taken back": figures["reversals"]["amount"],
+        "credit notes": figures["credit_notes"]["total"],
     }
 
 

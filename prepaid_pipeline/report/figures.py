@@ -14,7 +14,7 @@ from sqlalchemy import Connection, RowMapping
 
 from prepaid_pipeline import queries
 from prepaid_pipeline.report.rounding import parts, rounded
-from prepaid_pipeline.rules import KINDS, MOVEMENTS
+from prepaid_pipeline.rules import KINDS, MOVEMENTS, REVERSALS
 
 SQL = "revenue/13_monthly_revenue_report"
 
@@ -33,12 +33,39 @@ def collect(
         return queries.statement(SQL, part).execute(connection, params).mappings().all()
 
     movements, plans = _by_key(rows("movements")), _by_key(rows("plans"))
-    activations = _by_key(rows("activations"))
+    activations, reversals = _by_key(rows("activations")), _by_key(rows("reversals"))
+    credit_notes = _by_key(rows("credit_notes"))
     reports: dict[date, list[dict[str, Any]]] = {row["month"]: [] for row in rows("months")}
     for row in rows("currencies"):
         key = (row["month"], row["currency"])
-        reports[row["month"]].append(_figures(row, movements[key], plans[key], activations[key]))
+        figures = _figures(row, movements[key], plans[key], activations[key])
+        figures["reversals"] = _reversals(reversals[key], row["exponent"])
+        figures["credit_notes"] = _credit_notes(credit_notes[key], row["exponent"])
+        reports[row["month"]].append(figures)
     return reports
+
+
+def complete(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Stored figures with what an older release did not know yet: none of it."""
+    exponent = figures["exponent"]
+    return {
+        "reversals": _reversals((), exponent),
+        "credit_notes": _credit_notes((), exponent),
+        **figures,
+        "kinds": {**_kinds((), exponent), **figures["kinds"]},
+    }
+
+
+def same(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether two versions tell the same, whatever their plans are called by now."""
+    return [_told(figures) for figures in before] == [_told(figures) for figures in after]
+
+
+def _told(figures: Mapping[str, Any]) -> dict[str, Any]:
+    told = complete(figures)
+    for split in ("plans", "activations"):
+        told[split] = [{**row, "name": None} for row in figures[split]]
+    return told
 
 
 def _by_key(rows: Sequence[RowMapping]) -> dict[_Key, list[RowMapping]]:
@@ -122,6 +149,34 @@ def _plans(rows: Sequence[RowMapping], exponent: int, total: Decimal) -> list[di
     ]
 
 
+def _reversals(rows: Sequence[RowMapping], exponent: int) -> dict[str, Any]:
+    known = {row["kind"]: row for row in rows}
+    zero = Decimal(0)
+    exact = [known[kind]["amount"] if kind in known else zero for kind in REVERSALS]
+    total = rounded(sum(exact, zero), exponent)
+    return {
+        "records": sum(row["records"] for row in rows),
+        "amount": _text(total),
+        "kinds": [
+            {
+                "kind": kind,
+                "records": known[kind]["records"] if kind in known else 0,
+                "amount": _text(amount),
+            }
+            for kind, amount in zip(REVERSALS, parts(exact, exponent, total), strict=True)
+        ],
+    }
+
+
+def _credit_notes(rows: Sequence[RowMapping], exponent: int) -> dict[str, Any]:
+    # At most one row, and its amounts have the currency's decimals already.
+    amounts = {
+        key: _text(rounded(sum((row[key] for row in rows), Decimal(0)), exponent))
+        for key in ("net", "tax", "total")
+    }
+    return {"count": sum(row["credit_notes"] for row in rows), **amounts}
+
+
 def _text(amount: Decimal) -> str:
     # Not 0E-9 and not -0.00: a plain decimal.
     return f"{amount if amount else abs(amount):f}"
@@ -140,4 +195,5 @@ def staged_row(month: date, figures: Mapping[str, Any]) -> dict[str, Any]:
         "active_plans": figures["active_plans"],
         "customers": figures["customers"],
         "figures": figures,
+        "changes": figures["kinds"]["change"]["plans"],
     }

@@ -11,6 +11,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from prepaid_pipeline.report.figures import complete
 from prepaid_pipeline.report.versions import Version
 from prepaid_pipeline.revenue import closes_on, last_day
 from prepaid_pipeline.rules import KINDS
@@ -37,7 +38,7 @@ def document(versions: Sequence[Version], grace_days: int) -> dict[str, Any]:
             {"version": v.version, "cut_off": v.cut_off.isoformat(), "note": v.note}
             for v in versions
         ],
-        "currencies": list(latest.figures),
+        "currencies": [complete(figures) for figures in latest.figures],
     }
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine
 from prepaid_pipeline import queries
 from prepaid_pipeline.errors import UnknownThing
 from prepaid_pipeline.report.changes import describe
-from prepaid_pipeline.report.figures import SQL, collect, staged_row
+from prepaid_pipeline.report.figures import SQL, collect, same, staged_row
 from prepaid_pipeline.revenue import Span, clean_staging, closes_on
 
 PRELIMINARY = 0
@@ -111,7 +111,7 @@ def _successor(
         if last is not None and last.cut_off == cut_off and list(last.figures) == figures:
             return None
         return {**new, "version": PRELIMINARY, "note": "Preliminary: the month is not closed yet."}
-    if list(last.figures) == figures or cut_off < last.cut_off:
+    if same(last.figures, figures) or cut_off < last.cut_off:
         return None
     note = f"Changed since version {last.version}: {describe(last.figures, figures)}."
     return {**new, "version": last.version + 1, "note": note}

@@ -72,3 +72,22 @@ SELECT coalesce(c.month, (SELECT max(month) FROM revenue.staged_months)) AS mont
 FROM (SELECT currency, sum(plans) AS plans FROM {batch} GROUP BY currency) a
 FULL JOIN revenue.staged_control c USING (currency)
 WHERE coalesce(a.plans, 0) <> coalesce(c.activations, 0)
+
+-- name: one_row_per_month_currency_and_kind_of_reversal
+SELECT month, currency, kind, count(*) AS times
+FROM {batch} GROUP BY month, currency, kind HAVING count(*) > 1
+
+-- name: reversals_lie_in_the_months_asked_for
+SELECT month, currency, kind FROM {batch}
+WHERE month IS NULL OR month NOT IN (SELECT month FROM revenue.staged_months)
+
+-- name: only_a_reversed_chargeback_brings_money_back
+SELECT month, currency, kind, amount FROM {batch}
+WHERE amount IS NULL OR CASE kind WHEN 'ChargebackReversed' THEN amount > 0 ELSE amount < 0 END
+
+-- name: one_row_of_credit_notes_per_month_and_currency
+SELECT month, currency, count(*) AS times
+FROM {batch} GROUP BY month, currency HAVING count(*) > 1
+
+-- name: credit_notes_are_net_and_tax
+SELECT month, currency, net, tax, total FROM {batch} WHERE (net + tax = total) IS NOT TRUE

@@ -26,13 +26,13 @@ FROM (
 WHERE mrr <> of_plans OR active_plans <> counted
 
 -- name: activations_add_up_to_the_headline
-SELECT month, currency, new_plans, renewals, reactivations, of_plans
+SELECT month, currency, new_plans, renewals, reactivations, changes, of_plans
 FROM (
     SELECT r.*, (SELECT coalesce(sum((a ->> 'plans')::bigint), 0)
                  FROM jsonb_array_elements(r.figures -> 'activations') a) AS of_plans
     FROM (SELECT * FROM {batch}) r
 ) r
-WHERE new_plans + renewals + reactivations <> of_plans
+WHERE new_plans + renewals + reactivations + changes <> of_plans
 
 -- name: the_report_shows_the_published_mrr
 SELECT r.month, r.currency, r.mrr, f.mrr AS published
@@ -42,3 +42,17 @@ LEFT JOIN (
     SELECT month, currency, sum(mrr) AS mrr FROM revenue.mrr GROUP BY month, currency
 ) f USING (month, currency)
 WHERE r.mrr <> round(coalesce(f.mrr, 0), c.exponent)
+
+-- name: the_report_shows_what_was_taken_back
+SELECT r.month, r.currency, shown.records, shown.amount, taken.records AS published_records,
+       taken.amount AS published
+FROM (SELECT * FROM {batch}) r
+JOIN prepaid.currencies c USING (currency)
+CROSS JOIN LATERAL (
+    SELECT (r.figures -> 'reversals' ->> 'records')::bigint AS records,
+           (r.figures -> 'reversals' ->> 'amount')::numeric AS amount) shown
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum(p.records), 0) AS records, coalesce(sum(p.amount), 0) AS amount
+    FROM revenue.payment_reversals p WHERE (p.month, p.currency) = (r.month, r.currency)) taken
+WHERE shown.records IS DISTINCT FROM taken.records
+   OR shown.amount IS DISTINCT FROM round(taken.amount, c.exponent)

@@ -20,6 +20,14 @@ DELETE FROM revenue.mrr_bridge_staging WHERE run_id IN (SELECT run_id FROM stagi
 -- name: activations
 DELETE FROM revenue.plan_activations_staging WHERE run_id IN (SELECT run_id FROM staging_to_clean);
 
+-- name: reversals
+DELETE FROM revenue.payment_reversals_staging
+WHERE run_id IN (SELECT run_id FROM staging_to_clean);
+
+-- name: credit_notes
+DELETE FROM revenue.credit_notes_issued_staging
+WHERE run_id IN (SELECT run_id FROM staging_to_clean);
+
 -- name: control
 DELETE FROM revenue.control_staging WHERE run_id IN (SELECT run_id FROM staging_to_clean);
 

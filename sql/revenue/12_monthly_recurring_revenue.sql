@@ -2,8 +2,10 @@
 -- of months at once. A term adds its monthly amount when it starts and takes it back when it ends,
 -- so the revenue of a month is a running sum over starts and ends: one scan of the terms whatever
 -- the number of months, and no row per term and month.
--- A term counts from start_date to the day before end_date, once it is activated; what happens
--- after :until (the range's last day, or the cut-off if that is earlier) belongs to a later month.
+-- A term brings revenue from start_date to the day before end_date, once it is activated; a start or
+-- an end after :until (the range's last day, or the cut-off if that is earlier) is not looked at yet.
+-- A term that was cut short has the day of the cut as its end_date; with no day left (start_date =
+-- end_date) what it adds and takes back are on one day.
 
 -- name: stage_months
 INSERT INTO revenue.months_staging (run_id, month, as_of)
@@ -132,6 +134,8 @@ FROM bridge
 WHERE closing_mrr <> 0 OR closing_mrr <> amount;
 
 -- name: stage_activations
+-- Unlike revenue, a plan that was paid in advance counts in the month in which it starts, also after
+-- :until. One that was cancelled before that never began.
 INSERT INTO revenue.plan_activations_staging
     (run_id, month, currency, plan_code, kind, plans, net_amount)
 SELECT :run_id, date_trunc('month', d.day::timestamp)::date, d.currency, pl.plan_code, d.kind,
@@ -143,10 +147,78 @@ FROM (
     WHERE activated_on <= CAST(:as_of AS date)
       AND greatest(start_date, activated_on) >= CAST(:first_month AS date)
       AND greatest(start_date, activated_on) < CAST(:last_month AS date) + interval '1 month'
+      AND (end_date > start_date OR activated_on >= start_date)
     GROUP BY greatest(start_date, activated_on), currency, plan_id, kind
 ) d
 JOIN prepaid.plans pl USING (plan_id)
 GROUP BY date_trunc('month', d.day::timestamp)::date, d.currency, pl.plan_code, d.kind;
+
+-- name: stage_reversals
+-- A function of the set of records: each event once, whatever was delivered twice or out of order.
+INSERT INTO revenue.payment_reversals_staging (run_id, month, currency, kind, records, amount)
+WITH events AS (
+    -- Of an event that was delivered with different contents, the largest amount.
+    SELECT DISTINCT ON (provider, provider_ref, status, occurred_at)
+           provider, provider_ref, status, occurred_at, invoice_number, amount, currency
+    FROM prepaid.transactions
+    WHERE status IN ('Refunded', 'Chargeback', 'ChargebackReversed', 'Failed')
+      AND provider <> '' AND provider_ref <> ''
+      -- A day more at both ends: by the index, whatever the time zone.
+      AND occurred_at >= CAST(:first_month AS timestamp) AT TIME ZONE 'UTC' - interval '1 day'
+      AND occurred_at < CAST(:last_month AS timestamp) AT TIME ZONE 'UTC' + interval '1 month 1 day'
+      AND prepaid.business_date(occurred_at) >= CAST(:first_month AS date)
+      AND prepaid.business_date(occurred_at) < CAST(:last_month AS date) + interval '1 month'
+      AND prepaid.business_date(occurred_at) <= CAST(:as_of AS date)
+    ORDER BY provider, provider_ref, status, occurred_at,
+             CASE WHEN abs(amount) < 'Infinity' THEN abs(amount) END DESC NULLS LAST,
+             currency, invoice_number
+)
+SELECT :run_id, date_trunc('month', prepaid.business_date(e.occurred_at)::timestamp)::date,
+       c.currency, e.status, count(*),
+       sum(moved.amount * CASE e.status WHEN 'ChargebackReversed' THEN -1 ELSE 1 END)
+FROM events e
+-- LIMIT keeps these look-ups by key, one for each of the few events. (References are looked up by
+-- their hash: they may be longer than what an index takes.)
+LEFT JOIN LATERAL (
+    SELECT true AS was, s.amount, s.currency FROM prepaid.transactions s
+    WHERE hashtextextended(s.provider_ref, 0) = hashtextextended(e.provider_ref, 0)
+      AND s.provider = e.provider AND s.provider_ref = e.provider_ref AND s.status = 'Success'
+      AND (s.invoice_id IS NOT NULL
+           OR EXISTS (SELECT FROM prepaid.invoices i WHERE i.invoice_number = s.invoice_number))
+    ORDER BY s.occurred_at, s.amount DESC, s.currency LIMIT 1
+) paid ON true
+-- The last word on whether the payment succeeded; at the same moment Failed is later than Success.
+LEFT JOIN LATERAL (
+    SELECT w.status FROM prepaid.transactions w
+    WHERE e.status = 'Failed'
+      AND hashtextextended(w.provider_ref, 0) = hashtextextended(e.provider_ref, 0)
+      AND w.provider = e.provider AND w.provider_ref = e.provider_ref
+      AND (w.status = 'Success' AND coalesce(w.occurred_at, '-infinity') <= e.occurred_at
+           OR w.status = 'Failed' AND coalesce(w.occurred_at, '-infinity') < e.occurred_at)
+    ORDER BY coalesce(w.occurred_at, '-infinity') DESC, w.status LIMIT 1
+) before ON true
+JOIN prepaid.currencies c ON c.currency = coalesce(e.currency, paid.currency)
+-- A record without an amount takes back what was paid.
+CROSS JOIN LATERAL (SELECT CASE
+        WHEN abs(e.amount) < 'Infinity' THEN abs(e.amount)
+        WHEN abs(paid.amount) < 'Infinity' THEN abs(paid.amount)
+        ELSE 0 END AS amount) moved
+WHERE CASE e.status
+    WHEN 'Failed' THEN paid.was AND before.status = 'Success'
+    WHEN 'Refunded' THEN paid.was OR EXISTS (
+        SELECT FROM prepaid.credit_notes n WHERE n.credit_note_number = e.invoice_number)
+    ELSE paid.was END
+GROUP BY 2, 3, 4;
+
+-- name: stage_credit_notes
+INSERT INTO revenue.credit_notes_issued_staging
+    (run_id, month, currency, credit_notes, net, tax, total)
+SELECT :run_id, date_trunc('month', issued_on::timestamp)::date, currency, count(*),
+       sum(net), sum(tax), sum(total)
+FROM prepaid.credit_notes
+WHERE issued_on >= CAST(:first_month AS date) AND issued_on <= CAST(:as_of AS date)
+  AND issued_on < CAST(:last_month AS date) + interval '1 month'
+GROUP BY 2, 3;
 
 -- name: stage_control
 INSERT INTO revenue.control_staging (run_id, month, currency, active_plans, mrr, activations)
@@ -154,7 +226,8 @@ SELECT :run_id, CAST(:last_month AS date), currency,
        count(*) FILTER (WHERE active.is_active),
        coalesce(sum(monthly_amount) FILTER (WHERE active.is_active), 0),
        count(*) FILTER (WHERE greatest(start_date, activated_on) >= CAST(:first_month AS date)
-           AND greatest(start_date, activated_on) < CAST(:last_month AS date) + interval '1 month')
+           AND greatest(start_date, activated_on) < CAST(:last_month AS date) + interval '1 month'
+           AND NOT (start_date = end_date AND activated_on < start_date))
 FROM prepaid.service_plans
 CROSS JOIN LATERAL (SELECT start_date <= CAST(:until AS date) AND end_date > CAST(:until AS date))
     active (is_active)

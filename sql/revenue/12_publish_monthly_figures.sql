@@ -6,6 +6,13 @@
 -- later publishes later. The number is ours alone: 'prepaid revenue' has no meaning to PostgreSQL.
 SELECT pg_advisory_xact_lock(7281204);
 
+-- name: keep_later
+-- Figures as of a later date know more: these months leave the run. A replay asks for it otherwise.
+DELETE FROM revenue.months_staging s
+USING revenue.months m
+WHERE s.run_id = :run_id AND m.month = s.month AND m.as_of > s.as_of AND NOT :replay
+RETURNING m.month, m.as_of, s.as_of AS asked;
+
 -- name: months
 INSERT INTO revenue.months (month, as_of, run_id)
 SELECT month, as_of, run_id FROM revenue.months_staging WHERE run_id = :run_id
@@ -19,7 +26,9 @@ WHERE month IN (SELECT month FROM revenue.months_staging WHERE run_id = :run_id)
 -- name: insert_mrr
 INSERT INTO revenue.mrr (month, currency, plan_code, active_plans, mrr)
 SELECT month, currency, plan_code, active_plans, mrr
-FROM revenue.mrr_staging WHERE run_id = :run_id;
+FROM revenue.mrr_staging
+WHERE run_id = :run_id
+  AND month IN (SELECT month FROM revenue.months_staging WHERE run_id = :run_id);
 
 -- name: delete_movements
 DELETE FROM revenue.mrr_movements
@@ -28,7 +37,9 @@ WHERE month IN (SELECT month FROM revenue.months_staging WHERE run_id = :run_id)
 -- name: insert_movements
 INSERT INTO revenue.mrr_movements (month, currency, movement, customers, amount)
 SELECT month, currency, movement, customers, amount
-FROM revenue.mrr_movements_staging WHERE run_id = :run_id;
+FROM revenue.mrr_movements_staging
+WHERE run_id = :run_id
+  AND month IN (SELECT month FROM revenue.months_staging WHERE run_id = :run_id);
 
 -- name: delete_bridge
 DELETE FROM revenue.mrr_bridge
@@ -38,7 +49,9 @@ WHERE month IN (SELECT month FROM revenue.months_staging WHERE run_id = :run_id)
 INSERT INTO revenue.mrr_bridge
     (month, currency, opening_mrr, closing_mrr, opening_customers, closing_customers)
 SELECT month, currency, opening_mrr, closing_mrr, opening_customers, closing_customers
-FROM revenue.mrr_bridge_staging WHERE run_id = :run_id;
+FROM revenue.mrr_bridge_staging
+WHERE run_id = :run_id
+  AND month IN (SELECT month FROM revenue.months_staging WHERE run_id = :run_id);
 
 -- name: delete_activations
 DELETE FROM revenue.plan_activations
@@ -47,4 +60,28 @@ WHERE month IN (SELECT month FROM revenue.months_staging WHERE run_id = :run_id)
 -- name: insert_activations
 INSERT INTO revenue.plan_activations (month, currency, plan_code, kind, plans, net_amount)
 SELECT month, currency, plan_code, kind, plans, net_amount
-FROM revenue.plan_activations_staging WHERE run_id = :run_id;
+FROM revenue.plan_activations_staging
+WHERE run_id = :run_id
+  AND month IN (SELECT month FROM revenue.months_staging WHERE run_id = :run_id);
+
+-- name: delete_reversals
+DELETE FROM revenue.payment_reversals
+WHERE month IN (SELECT month FROM revenue.months_staging WHERE run_id = :run_id);
+
+-- name: insert_reversals
+INSERT INTO revenue.payment_reversals (month, currency, kind, records, amount)
+SELECT month, currency, kind, records, amount
+FROM revenue.payment_reversals_staging
+WHERE run_id = :run_id
+  AND month IN (SELECT month FROM revenue.months_staging WHERE run_id = :run_id);
+
+-- name: delete_credit_notes
+DELETE FROM revenue.credit_notes_issued
+WHERE month IN (SELECT month FROM revenue.months_staging WHERE run_id = :run_id);
+
+-- name: insert_credit_notes
+INSERT INTO revenue.credit_notes_issued (month, currency, credit_notes, net, tax, total)
+SELECT month, currency, credit_notes, net, tax, total
+FROM revenue.credit_notes_issued_staging
+WHERE run_id = :run_id
+  AND month IN (SELECT month FROM revenue.months_staging WHERE run_id = :run_id);

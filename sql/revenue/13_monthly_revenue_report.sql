@@ -6,7 +6,7 @@ SELECT month, as_of FROM revenue.months
 WHERE month BETWEEN CAST(:first_month AS date) AND CAST(:last_month AS date) ORDER BY month;
 
 -- name: currencies
--- Every currency in which something was active, moved or began in the month.
+-- Every currency in which something was active, moved, began or was taken back in the month.
 SELECT k.month, k.currency, c.exponent,
        coalesce(b.opening_mrr, 0) AS opening_mrr, coalesce(b.closing_mrr, 0) AS closing_mrr,
        coalesce(b.opening_customers, 0) AS opening_customers,
@@ -15,6 +15,8 @@ FROM (
     SELECT month, currency FROM revenue.mrr_bridge
     UNION SELECT month, currency FROM revenue.mrr
     UNION SELECT month, currency FROM revenue.plan_activations
+    UNION SELECT month, currency FROM revenue.payment_reversals
+    UNION SELECT month, currency FROM revenue.credit_notes_issued
 ) k
 JOIN prepaid.currencies c USING (currency)
 LEFT JOIN revenue.mrr_bridge b USING (month, currency)
@@ -37,6 +39,14 @@ FROM revenue.plan_activations a JOIN prepaid.plans p USING (plan_code)
 WHERE a.month BETWEEN CAST(:first_month AS date) AND CAST(:last_month AS date)
 ORDER BY a.plan_code, a.kind;
 
+-- name: reversals
+SELECT month, currency, kind, records, amount FROM revenue.payment_reversals
+WHERE month BETWEEN CAST(:first_month AS date) AND CAST(:last_month AS date);
+
+-- name: credit_notes
+SELECT month, currency, credit_notes, net, tax, total FROM revenue.credit_notes_issued
+WHERE month BETWEEN CAST(:first_month AS date) AND CAST(:last_month AS date);
+
 -- name: stage_months
 INSERT INTO revenue.months_staging (run_id, month, as_of)
 SELECT :run_id, month, as_of FROM revenue.months
@@ -45,12 +55,13 @@ WHERE month BETWEEN CAST(:first_month AS date) AND CAST(:last_month AS date);
 -- name: stage
 INSERT INTO revenue.monthly_report_staging
     (run_id, month, currency, new_plans, renewals, reactivations, opening_mrr, mrr, active_plans,
-     customers, figures)
+     customers, figures, changes)
 SELECT :run_id, r.month, r.currency, r.new_plans, r.renewals, r.reactivations, r.opening_mrr, r.mrr,
-       r.active_plans, r.customers, r.figures
+       r.active_plans, r.customers, r.figures, r.changes
 FROM jsonb_to_recordset(CAST(:reports AS jsonb)) r (
     month date, currency text, new_plans bigint, renewals bigint, reactivations bigint,
-    opening_mrr numeric, mrr numeric, active_plans bigint, customers bigint, figures jsonb);
+    opening_mrr numeric, mrr numeric, active_plans bigint, customers bigint, figures jsonb,
+    changes bigint);
 
 -- name: versions
 -- What stands: the preliminary version (0) or all closed ones, oldest first.
@@ -69,6 +80,13 @@ ORDER BY r.month, r.version, r.customers DESC, r.currency;
 -- The latest version of every month, newest month first: what the index lists.
 SELECT DISTINCT ON (v.month) v.month, v.version, v.cut_off
 FROM revenue.report_versions v ORDER BY v.month DESC, v.version DESC;
+
+-- name: closed_months
+-- The first and the last closed month whose figures are of :as_of or earlier; null without any.
+SELECT min(m.month) AS first, max(m.month) AS last
+FROM revenue.months m
+WHERE m.as_of <= CAST(:as_of AS date)
+  AND EXISTS (SELECT FROM revenue.report_versions v WHERE v.month = m.month AND v.version > 0);
 
 -- name: due_months
 -- Months from the first term on that have ended for good and have no closed version yet.

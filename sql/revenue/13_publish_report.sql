@@ -15,9 +15,9 @@ FROM jsonb_to_recordset(CAST(:versions AS jsonb))
 -- name: reports
 INSERT INTO revenue.monthly_report
     (month, currency, version, new_plans, renewals, reactivations, opening_mrr, mrr, active_plans,
-     customers, figures, published_at)
+     customers, figures, published_at, changes)
 SELECT s.month, s.currency, v.version, s.new_plans, s.renewals, s.reactivations, s.opening_mrr,
-       s.mrr, s.active_plans, s.customers, s.figures, v.published_at
+       s.mrr, s.active_plans, s.customers, s.figures, v.published_at, s.changes
 FROM revenue.monthly_report_staging s
 JOIN revenue.report_versions v ON v.month = s.month AND v.run_id = :run_id
 JOIN jsonb_to_recordset(CAST(:versions AS jsonb)) c (month date, version integer)

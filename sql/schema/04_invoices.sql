@@ -105,6 +105,7 @@ CREATE TABLE prepaid.credit_notes (
 );
 CREATE UNIQUE INDEX credit_notes_one_per_plan ON prepaid.credit_notes (service_plan_id);
 CREATE INDEX credit_notes_by_invoice ON prepaid.credit_notes (invoice_id);
+CREATE INDEX credit_notes_by_day ON prepaid.credit_notes (issued_on);
 
 CREATE TABLE prepaid.credit_note_lines (
     credit_note_id bigint NOT NULL REFERENCES prepaid.credit_notes,

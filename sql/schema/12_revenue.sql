@@ -2,6 +2,10 @@
 
 CREATE SCHEMA revenue;
 
+-- The business day of a moment, in the installation's time zone.
+CREATE FUNCTION prepaid.business_date(at timestamptz) RETURNS date LANGUAGE sql STABLE RETURN
+    (at AT TIME ZONE coalesce(nullif(current_setting('prepaid.timezone', true), ''), 'UTC'))::date;
+
 -- Figures are staged under their run, validated there, and only then published in one transaction:
 -- a failed validation leaves the last good figures in place. Staging tables have no constraints,
 -- so that a bad row arrives where the validation names it, and are unlogged: a run that a crash
@@ -83,12 +87,12 @@ CREATE UNLOGGED TABLE revenue.mrr_bridge_staging (
 );
 
 -- Terms that began, in the month of the later of start and activation. net_amount is the whole
--- term's price without tax, one-time fees included.
+-- term's price without tax, one-time fees included, also of a term that was cut short later.
 CREATE TABLE revenue.plan_activations (
     month date NOT NULL REFERENCES revenue.months,
     currency text NOT NULL REFERENCES prepaid.currencies,
     plan_code text NOT NULL REFERENCES prepaid.plans (plan_code),
-    kind text NOT NULL CHECK (kind IN ('new', 'renewal', 'reactivation')),
+    kind text NOT NULL CHECK (kind IN ('new', 'renewal', 'reactivation', 'change')),
     plans bigint NOT NULL CHECK (plans > 0),
     net_amount numeric NOT NULL CHECK (net_amount >= 0),
     PRIMARY KEY (month, currency, plan_code, kind)
@@ -101,6 +105,46 @@ CREATE UNLOGGED TABLE revenue.plan_activations_staging (
     kind text,
     plans bigint,
     net_amount numeric
+);
+
+-- Payments that were taken back, in the month in which it happened: amounts as the provider moved
+-- them, with tax. A reversed chargeback is money that came back again: its amount is negative.
+CREATE TABLE revenue.payment_reversals (
+    month date NOT NULL REFERENCES revenue.months,
+    currency text NOT NULL REFERENCES prepaid.currencies,
+    kind text NOT NULL CHECK (kind IN ('Refunded', 'Chargeback', 'ChargebackReversed', 'Failed')),
+    records bigint NOT NULL CHECK (records > 0),
+    amount numeric NOT NULL,
+    PRIMARY KEY (month, currency, kind),
+    CHECK (CASE kind WHEN 'ChargebackReversed' THEN amount <= 0 ELSE amount >= 0 END)
+);
+CREATE UNLOGGED TABLE revenue.payment_reversals_staging (
+    run_id text NOT NULL,
+    month date,
+    currency text,
+    kind text,
+    records bigint,
+    amount numeric
+);
+
+CREATE TABLE revenue.credit_notes_issued (
+    month date NOT NULL REFERENCES revenue.months,
+    currency text NOT NULL REFERENCES prepaid.currencies,
+    credit_notes bigint NOT NULL CHECK (credit_notes > 0),
+    net numeric NOT NULL CHECK (net >= 0),
+    tax numeric NOT NULL CHECK (tax >= 0),
+    total numeric NOT NULL,
+    PRIMARY KEY (month, currency),
+    CHECK (net + tax = total)
+);
+CREATE UNLOGGED TABLE revenue.credit_notes_issued_staging (
+    run_id text NOT NULL,
+    month date,
+    currency text,
+    credit_notes bigint,
+    net numeric,
+    tax numeric,
+    total numeric
 );
 
 -- The last month's terms counted one by one instead of added up from their starts and ends, from
@@ -141,6 +185,7 @@ CREATE TABLE revenue.monthly_report (
     customers bigint NOT NULL CHECK (customers >= 0),
     figures jsonb NOT NULL,
     published_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    changes bigint NOT NULL DEFAULT 0 CHECK (changes >= 0),
     PRIMARY KEY (month, currency, version),
     FOREIGN KEY (month, version) REFERENCES revenue.report_versions ON DELETE CASCADE
 );
@@ -155,7 +200,8 @@ CREATE UNLOGGED TABLE revenue.monthly_report_staging (
     mrr numeric,
     active_plans bigint,
     customers bigint,
-    figures jsonb
+    figures jsonb,
+    changes bigint
 );
 
 CREATE FUNCTION revenue.refuse_report_change() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -179,6 +225,10 @@ CREATE VIEW revenue.staged_mrr_bridge AS
     SELECT * FROM revenue.mrr_bridge_staging WHERE run_id = prepaid.run_id();
 CREATE VIEW revenue.staged_plan_activations AS
     SELECT * FROM revenue.plan_activations_staging WHERE run_id = prepaid.run_id();
+CREATE VIEW revenue.staged_payment_reversals AS
+    SELECT * FROM revenue.payment_reversals_staging WHERE run_id = prepaid.run_id();
+CREATE VIEW revenue.staged_credit_notes_issued AS
+    SELECT * FROM revenue.credit_notes_issued_staging WHERE run_id = prepaid.run_id();
 CREATE VIEW revenue.staged_control AS
     SELECT * FROM revenue.control_staging WHERE run_id = prepaid.run_id();
 CREATE VIEW revenue.staged_monthly_report AS

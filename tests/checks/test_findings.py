@@ -69,7 +69,11 @@ def test_checks_cannot_write(full: World, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(
         queries, "names", lambda _: ["checks/01_one_paid_invoice_per_activated_plan"]
     )
-    monkeypatch.setattr(queries, "statement", lambda _: writing[0])
+    real = queries.statement
+    monkeypatch.setattr(
+        queries, "statement",
+        lambda name, part=None: real(name, part) if part else writing[0],
+    )  # fmt: skip
     with pytest.raises(InternalError, match="cannot execute DELETE in a read-only transaction"):
         checks.run(full.engine, context())
 
@@ -238,6 +242,15 @@ PLANTED: list[tuple[str, str, str]] = [
         "UPDATE prepaid.service_plans SET status = 'Cancelled', activated_on = NULL,"
         " settled_at = NULL WHERE service_plan_id = :plan",
         "pays invoice {invoice} of service plan {plan}, which is cancelled",
+    ),
+    (
+        "16_closed_months_show_todays_truth",
+        "WITH computed AS (INSERT INTO revenue.months (month, as_of, run_id)"
+        " VALUES ('2026-09-01', '2026-10-08', 'x') RETURNING month), closed AS ("
+        "INSERT INTO revenue.report_versions (month, version, cut_off, note, run_id)"
+        " SELECT month, 1, '2026-10-08', 'x', 'x' FROM computed)"
+        " INSERT INTO revenue.mrr SELECT month, 'USD', 'sold-once', 1, 10 FROM computed",
+        "2026-09 changed since version 1: prepaid backfill 2026-09 2026-09",
     ),
 ]  # fmt: skip
 

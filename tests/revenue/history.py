@@ -13,12 +13,13 @@ from dateutil.relativedelta import relativedelta
 from sqlalchemy import Engine, text
 
 from prepaid_pipeline import revenue
-from prepaid_pipeline.revenue import Span, last_day
+from prepaid_pipeline.revenue import Kept, Span, last_day
 
 RUN = "run-of-a-test"
 _CLEAR = (
     "revenue.mrr", "revenue.mrr_movements", "revenue.mrr_bridge", "revenue.plan_activations",
-    "revenue.months", "prepaid.service_plans", "prepaid.subscriptions", "prepaid.customers",
+    "revenue.payment_reversals", "revenue.credit_notes_issued", "revenue.months",
+    "prepaid.service_plans", "prepaid.subscriptions", "prepaid.customers",
 )  # fmt: skip
 _INSERT = """
 WITH given AS (
@@ -109,13 +110,15 @@ def clear(engine: Engine) -> None:
             connection.execute(text(f"DELETE FROM {table}"))  # noqa: S608
 
 
-def publish(engine: Engine, first: str, last: str, as_of: date | None = None) -> None:
-    """Stage and publish without validation."""
+def publish(
+    engine: Engine, first: str, last: str, as_of: date | None = None, *, replay: bool = False
+) -> list[Kept]:
+    """Stage and publish without validation; the months that were left alone."""
     first_month, last_month = date.fromisoformat(f"{first}-01"), date.fromisoformat(f"{last}-01")
     span = Span(first_month, last_month, as_of or last_day(last_month))
     with revenue.one_at_a_time(engine):
         revenue.stage(engine, span, RUN)
-        revenue.publish(engine, RUN)
+        return revenue.publish(engine, RUN, replay=replay)
 
 
 def rows(engine: Engine, statement: str, **params: Any) -> list[tuple[Any, ...]]:

@@ -5,6 +5,7 @@ from decimal import Decimal
 
 from sqlalchemy import Engine
 
+from prepaid_pipeline.rules import KINDS
 from tests.revenue.history import Term, insert, publish, rows
 
 D = date
@@ -26,10 +27,12 @@ def test_by_kind_plan_and_currency(engine: Engine) -> None:
         Term(D(2026, 3, 9), "90.00", 3, kind="reactivation", customer=4),
         Term(D(2026, 3, 9), "7.00", kind="new", customer=5, currency="EUR"),
         Term(D(2026, 3, 9), kind="renewal", customer=6, status="Pending"),
+        Term(D(2026, 3, 20), "40.00", kind="change", customer=7),
     ])  # fmt: skip
     publish(engine, "2026-03", "2026-03")
     assert activations(engine) == [
         ("2026-03", "EUR", "P1M0D", "new", 1, Decimal("7.00")),
+        ("2026-03", "USD", "P1M0D", "change", 1, Decimal("40.00")),
         ("2026-03", "USD", "P1M0D", "new", 1, Decimal("10.00")),
         ("2026-03", "USD", "P1M0D", "renewal", 2, Decimal("50.00")),
         ("2026-03", "USD", "P3M0D", "reactivation", 1, Decimal("90.00")),
@@ -54,10 +57,7 @@ def test_the_net_amount_is_the_whole_term_with_one_time_fees(engine: Engine) -> 
 
 
 def test_all_kinds_together_are_all_plans_that_began(engine: Engine) -> None:
-    terms = [
-        Term(D(2025, 1 + n % 12, 1 + n), customer=n, kind=("new", "renewal", "reactivation")[n % 3])
-        for n in range(28)
-    ]
+    terms = [Term(D(2025, 1 + n % 12, 1 + n), customer=n, kind=KINDS[n % 4]) for n in range(28)]
     insert(engine, terms)
     publish(engine, "2025-01", "2025-12")
     ((plans,),) = rows(engine, "SELECT sum(plans) FROM revenue.plan_activations")

@@ -46,7 +46,7 @@ def test_backfill_is_one_recorded_run_and_prints_what_matters(
         ("SUCCESS", "materialise_mrr")
     ]
     events = "SELECT count(*) FROM dagster.event_logs WHERE dagster_event_type = :type"
-    assert rows(engine, events, type="ASSET_MATERIALIZATION") == [(12,)]
+    assert rows(engine, events, type="ASSET_MATERIALIZATION") == [(18,)]
 
     code, out, _ = prepaid("backfill", "2026-03", "2026-03", "--as-of", "2026-05-08", "--json")
     told = json.loads(out)
@@ -65,6 +65,20 @@ def test_backfill_is_one_recorded_run_and_prints_what_matters(
     assert "mrr_is_the_terms_counted_one_by_one: mrr: " in err
     assert "fails for 1 row in 2026-03" in err
     assert "prepaid: nothing was published for 2026-03 to 2026-03." in err
+
+
+def test_an_earlier_day_is_a_replay_and_must_be_asked_for(prepaid: Run, engine: Engine) -> None:
+    insert(engine, [Term(D(2026, 3, 5), activated_on=D(2026, 4, 6))])
+    code, out, err = prepaid("backfill", "2026-03", "2026-03", "--as-of", "2026-04-08")
+    assert (code, err) == (0, "")
+    code, out, err = prepaid("backfill", "2026-03", "2026-03", "--as-of", "2026-04-01")
+    assert code == 0
+    assert err.startswith("2026-03 keeps its figures as of 2026-04-08: those as of 2026-04-01")
+    assert "MRR of 2026-03: 10.00 USD" in out
+    code, out, err = prepaid("backfill", "2026-03", "2026-03", "--as-of", "2026-04-01", "--replay")
+    assert (code, err) == (0, "")
+    assert rows(engine, "SELECT count(*) FROM revenue.mrr") == [(0,)]
+    assert rows(engine, "SELECT max(version) FROM revenue.report_versions") == [(1,)]
 
 
 def test_an_empty_month_says_so(prepaid: Run) -> None:

@@ -23,7 +23,10 @@ from prepaid_pipeline.settings import Settings, load
 from tests.revenue.history import Term, insert, mrr, rows
 
 D = date
-REVENUE_ASSETS = {"mrr", "mrr_movements", "plan_activations", "monthly_revenue_report"}
+REVENUE_ASSETS = {
+    "mrr", "mrr_movements", "plan_activations", "payment_reversals", "credit_notes_issued",
+    "monthly_revenue_report",
+}  # fmt: skip
 TERMS = [Term(D(2026, 3, 5)), Term(D(2026, 4, 5), kind="renewal"), Term(D(2026, 4, 9), customer=2)]
 SPRING, AS_OF = (D(2026, 3, 1), D(2026, 5, 1)), D(2026, 5, 20)
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -88,8 +91,8 @@ def test_a_materialisation_shows_its_figures_and_the_report(
     assert shown["mrr", "2026-05"]["mrr USD"].value == 0.0
     assert shown["plan_activations", "2026-04"]["renewal USD"].value == 1.0
     table = shown["mrr", "2026-04"]["figures"].value
-    assert "| 2026-04 | USD | 20.00 | 10.00 | 2 | 1 | 1 | 0 |" in table
-    assert "| 2026-05 | USD | 0.00 | -20.00 | 0 | 0 | 0 | 0 |" in table
+    assert "| 2026-04 | USD | 20.00 | 10.00 | 2 | 1 | 1 | 0 | 0 | 0.00 | 0.00 |" in table
+    assert "| 2026-05 | USD | 0.00 | -20.00 | 0 | 0 | 0 | 0 | 0 | 0.00 | 0.00 |" in table
     report = shown["monthly_revenue_report", "2026-04"]
     assert report["report"].path.endswith("2026-04/report.html")
     assert report["version"].value == 1

@@ -13,6 +13,7 @@ from prepaid_pipeline.rules import (
     MONTHLY_REPORT,
     MOVEMENTS,
     RECORD_DAYS,
+    REVERSALS,
     TASK_DAYS,
 )
 from tests.revenue.history import rows
@@ -36,13 +37,13 @@ def test_limits_are_the_codes() -> None:
 
 
 def test_words_are_the_codes() -> None:
-    for word in (*KINDS, *MOVEMENTS):
+    for word in (*KINDS, *MOVEMENTS, *REVERSALS):
         assert f"\n| {word} | " in TEXT
 
 
 def test_tables_and_columns_exist(engine: Engine) -> None:
     described = re.findall(r"^\| `revenue\.(\w+)` \| ([^|]+) \|$", TEXT, re.MULTILINE)
-    assert len(described) == 7
+    assert len(described) == 9
     for table, text in described:
         found = rows(
             engine,

@@ -11,6 +11,7 @@ from prepaid_pipeline.report import versions
 from prepaid_pipeline.revenue import Span
 from prepaid_pipeline.rules import INPUTS, MONTHLY_FIGURES, MONTHLY_REPORT, Suite
 from tests.revenue.history import RUN, Term, insert, publish
+from tests.revenue.test_reversals import PAID, credit_note, land, record
 from tests.world import World
 
 D = date
@@ -41,13 +42,25 @@ BREAKS_FIGURES = {
     "one_row_per_month_currency_plan_and_kind":
         "INSERT INTO revenue.plan_activations_staging"
         " SELECT * FROM revenue.plan_activations_staging",
-    "activations_are_new_renewal_or_reactivation":
-        "UPDATE revenue.plan_activations_staging SET kind = 'change'",
+    "activations_are_of_four_kinds": "UPDATE revenue.plan_activations_staging SET kind = 'odd'",
     "the_net_amount_is_known": "UPDATE revenue.plan_activations_staging SET net_amount = NULL",
     "the_net_amount_is_never_negative":
         "UPDATE revenue.plan_activations_staging SET net_amount = -1",
     "kinds_add_up_to_all_activations":
         "DELETE FROM revenue.plan_activations_staging WHERE month = '2026-03-01'",
+    "one_row_per_month_currency_and_kind_of_reversal":
+        "INSERT INTO revenue.payment_reversals_staging"
+        " SELECT * FROM revenue.payment_reversals_staging",
+    "reversals_lie_in_the_months_asked_for":
+        "UPDATE revenue.payment_reversals_staging SET month = '2026-07-01'",
+    "reversals_are_of_four_kinds": "UPDATE revenue.payment_reversals_staging SET kind = 'Success'",
+    "a_reversal_has_records": "UPDATE revenue.payment_reversals_staging SET records = 0",
+    "only_a_reversed_chargeback_brings_money_back":
+        "UPDATE revenue.payment_reversals_staging SET amount = -amount",
+    "one_row_of_credit_notes_per_month_and_currency":
+        "INSERT INTO revenue.credit_notes_issued_staging"
+        " SELECT * FROM revenue.credit_notes_issued_staging",
+    "credit_notes_are_net_and_tax": "UPDATE revenue.credit_notes_issued_staging SET tax = tax + 1",
 }  # fmt: skip
 BREAKS_REPORT = {
     "one_report_per_month_and_currency":
@@ -60,6 +73,8 @@ BREAKS_REPORT = {
         "UPDATE revenue.monthly_report_staging SET renewals = renewals + 1",
     "the_report_shows_the_published_mrr":
         "UPDATE revenue.mrr SET mrr = mrr + 0.01",
+    "the_report_shows_what_was_taken_back":
+        "UPDATE revenue.payment_reversals SET amount = amount + 0.01",
 }  # fmt: skip
 BREAKS_INPUTS = {
     "customers_can_be_reached_by_email": "UPDATE prepaid.customers SET email = NULL",
@@ -104,6 +119,10 @@ def good(module_world: World) -> Engine:
     if not module_world.rows("SELECT FROM prepaid.service_plans"):
         insert(engine, TERMS)
         module_world.sql("UPDATE prepaid.customers SET email = 'someone@example.com'")
+        back = [f"2026-{month:02}-05T10:00:00Z" for month in (3, 4, 5)]
+        land(engine, [record("Success", PAID), *(record("Refunded", at, "9.00") for at in back)])
+        module_world.sql("UPDATE prepaid.transactions SET invoice_id = 1")
+        credit_note(engine, 1, "2026-04-09", "20.00", "3.80")
         publish(engine, "2026-03", "2026-05", D(2026, 6, 30))
     revenue.stage(engine, SPAN, RUN)
     return engine

@@ -15,6 +15,7 @@ from prepaid_pipeline.report.store import Store
 from prepaid_pipeline.revenue import Span
 from prepaid_pipeline.settings import load
 from tests.revenue.history import RUN, Term, insert, publish
+from tests.revenue.test_reversals import BACK, PAID, credit_note, invoice, land, record
 
 D = date
 MARCH = D(2026, 3, 1)
@@ -77,6 +78,23 @@ def test_html_says_how_the_month_went(history: Engine, tmp_path: Path) -> None:
     ):  # fmt: skip
         assert wanted in page.words, wanted
     assert len(html) < 50_000
+
+
+def test_html_says_what_was_taken_back(history: Engine, tmp_path: Path) -> None:
+    page = _Page(write(history, tmp_path, D(2026, 4, 8)).read_text())
+    assert page.words.count("No payment was taken back this month.") == 2
+    assert page.words.count("No credit note was issued this month.") == 2
+    invoice(history)
+    back = [("Chargeback", "1234.50"), ("ChargebackReversed", "34.50")]
+    land(history, [record("Success", PAID), *(record(kind, BACK, n) for kind, n in back)])
+    credit_note(history, 1, "2026-03-09", "20.00", "3.80")
+    page = _Page(write(history, tmp_path, D(2026, 4, 9)).read_text())
+    for wanted in (
+        "Refunds 0 0.00", "Chargebacks 1 1,234.50", "Chargebacks reversed 1 \u221234.50",
+        "Taken back 2 1,200.00", "Issued Net Tax Total, USD 1 20.00 3.80 23.80",
+        "Changes 0 0.00 USD net",
+    ):  # fmt: skip
+        assert wanted in page.words, wanted
 
 
 def test_html_stands_alone_and_can_be_read_aloud(history: Engine, tmp_path: Path) -> None:

@@ -7,10 +7,11 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from prepaid_pipeline.errors import UnknownThing
-from prepaid_pipeline.report import versions
+from prepaid_pipeline.report import pages, versions
 from prepaid_pipeline.report.versions import Version
 from prepaid_pipeline.revenue import Span
 from tests.revenue.history import RUN, Term, insert, publish, rows
+from tests.revenue.test_reversals import BACK, PAID, invoice, land, record
 
 D = date
 MARCH, GRACE = D(2026, 3, 1), 7
@@ -132,9 +133,55 @@ def test_the_headline_is_in_the_table(engine: Engine) -> None:
     insert(engine, [
         Term(D(2026, 2, 5), "8.00"), Term(D(2026, 3, 5), kind="renewal"),
         Term(D(2026, 3, 9), customer=2), Term(D(2026, 3, 9), customer=3, kind="reactivation"),
+        Term(D(2026, 3, 9), "5.00", customer=4, kind="change"),
     ])  # fmt: skip
     report(engine, CLOSED)
     found = rows(engine, "SELECT month, currency, version, new_plans, renewals, reactivations,"
-                         " opening_mrr, mrr, active_plans, customers"
+                         " changes, opening_mrr, mrr, active_plans, customers"
                          " FROM revenue.monthly_report")  # fmt: skip
-    assert found == [(MARCH, "USD", 1, 1, 1, 1, 8, 30, 3, 3)]
+    assert found == [(MARCH, "USD", 1, 1, 1, 1, 1, 8, 35, 4, 4)]
+
+
+def test_a_plan_that_is_renamed_is_no_other_truth(engine: Engine) -> None:
+    insert(engine, [Term(D(2026, 3, 5))])
+    report(engine, CLOSED)
+    (first,) = stored(engine)
+    rename = text("UPDATE prepaid.plans SET name = 'Another name'")
+    with engine.begin() as connection:
+        connection.execute(rename)
+    assert report(engine, LATER) == []
+    assert stored(engine) == [first]
+    insert(engine, [Term(D(2026, 3, 9), "2.50", customer=2)])
+    with engine.begin() as connection:
+        connection.execute(rename)
+    report(engine, LATER)
+    assert stored(engine)[-1].figures[0]["plans"][0]["name"] == "Another name"
+
+
+def test_a_version_of_an_older_release_is_compared_by_what_it_knew(engine: Engine) -> None:
+    """It knew neither plan changes nor payments taken back: with none of them nothing is new."""
+    insert(engine, [Term(D(2026, 3, 5))])
+    report(engine, CLOSED)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("SET LOCAL session_replication_role = replica")
+        connection.execute(text(
+            "UPDATE revenue.monthly_report SET figures ="
+            " (figures #- '{kinds,change}') - ARRAY['reversals', 'credit_notes']"
+        ))  # fmt: skip
+    assert report(engine, LATER) == []
+    (old,) = stored(engine)
+    assert pages.as_html(pages.document([old], GRACE))
+    assert '"reversals"' in pages.as_json(pages.document([old], GRACE))
+    insert(engine, [Term(D(2026, 3, 9), "2.50", customer=2, kind="change")])
+    report(engine, LATER)
+    assert "changes 0 -> 1 (+1), net of changes 0.00 -> 2.50 (+2.50)" in stored(engine)[-1].note
+
+
+def test_a_late_refund_is_later_truth(engine: Engine) -> None:
+    invoice(engine)
+    report(engine, CLOSED)
+    land(engine, [record("Success", PAID), record("Refunded", BACK)])
+    assert report(engine, LATER) == [MARCH]
+    assert stored(engine)[-1].note == (
+        "Changed since version 1: USD: payments taken back 0.00 -> 100.00 (+100.00)."
+    )

@@ -1,0 +1,38 @@
+"""Late data: which closed months would have other figures today. Looking changes nothing.
+
+All figures are computed once more, in a transaction that is rolled back, and compared with what is
+published. So nothing is overlooked (an older term turns the "new" customer of a later month into
+one who came back) and nothing is named that changes no figure. It costs what a backfill's SQL does.
+"""
+
+from datetime import date
+from uuid import uuid4
+
+from sqlalchemy import Connection, Engine, text
+
+from prepaid_pipeline import queries
+from prepaid_pipeline.revenue import Span, compute
+
+_CHECK = "checks/16_closed_months_show_todays_truth"
+_RUN = text("SELECT set_config('prepaid.run_id', :run_id, true)")
+
+
+def recompute(connection: Connection, as_of: date) -> None:
+    """Stage the closed months anew for the check in ``sql/checks``, in the caller's transaction,
+    which must be of one snapshot and be rolled back. Without closed months it does nothing.
+    """
+    params = {"as_of": as_of}
+    closed = queries.statement("revenue/13_monthly_revenue_report", "closed_months")
+    months = closed.execute(connection, params).one()
+    run_id = f"late-{uuid4()}"
+    connection.execute(_RUN, {"run_id": run_id})
+    if months.first is not None:
+        compute(connection, Span(months.first, months.last, as_of), run_id)
+
+
+def changed_months(engine: Engine, as_of: date) -> list[str]:
+    """Sentences that name the closed months whose figures have changed, and what to do."""
+    with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
+        recompute(connection, as_of)
+        found = queries.statement(_CHECK).execute(connection, {"as_of": as_of})
+        return list(found.scalars())

@@ -1,0 +1,53 @@
+-- Every closed month still shows the truth: computed anew, its figures are those that were published.
+-- What is staged here was computed by prepaid_pipeline/late.py, in this transaction.
+WITH closed AS (
+    SELECT v.month, max(v.version) AS version
+    FROM revenue.report_versions v JOIN revenue.months m USING (month)
+    WHERE v.version > 0 AND m.as_of <= CAST(:as_of AS date)
+    GROUP BY v.month
+), differing AS (
+    SELECT month FROM (
+        SELECT month, currency, plan_code, active_plans, mrr, 1 AS side FROM revenue.mrr
+        UNION ALL
+        SELECT month, currency, plan_code, active_plans, mrr, -1 FROM revenue.staged_mrr
+    ) f GROUP BY month, currency, plan_code, active_plans, mrr HAVING sum(side) <> 0
+    UNION
+    SELECT month FROM (
+        SELECT month, currency, movement, customers, amount, 1 AS side FROM revenue.mrr_movements
+        UNION ALL
+        SELECT month, currency, movement, customers, amount, -1 FROM revenue.staged_mrr_movements
+    ) f GROUP BY month, currency, movement, customers, amount HAVING sum(side) <> 0
+    UNION
+    SELECT month FROM (
+        SELECT month, currency, plan_code, kind, plans, net_amount, 1 AS side
+        FROM revenue.plan_activations
+        UNION ALL
+        SELECT month, currency, plan_code, kind, plans, net_amount, -1
+        FROM revenue.staged_plan_activations
+    ) f GROUP BY month, currency, plan_code, kind, plans, net_amount HAVING sum(side) <> 0
+    UNION
+    SELECT month FROM (
+        SELECT month, currency, kind, records, amount, 1 AS side FROM revenue.payment_reversals
+        UNION ALL
+        SELECT month, currency, kind, records, amount, -1 FROM revenue.staged_payment_reversals
+    ) f GROUP BY month, currency, kind, records, amount HAVING sum(side) <> 0
+    UNION
+    SELECT month FROM (
+        SELECT month, currency, credit_notes, net, tax, 1 AS side FROM revenue.credit_notes_issued
+        UNION ALL
+        SELECT month, currency, credit_notes, net, tax, -1 FROM revenue.staged_credit_notes_issued
+    ) f GROUP BY month, currency, credit_notes, net, tax HAVING sum(side) <> 0
+), changed AS (
+    -- Months in a row that are at the same version have the same number here.
+    SELECT month, version,
+           extract(year FROM month) * 12 + extract(month FROM month)
+               - row_number() OVER (PARTITION BY version ORDER BY month) AS island
+    FROM closed JOIN differing USING (month)
+)
+SELECT format('%s changed since version %s: prepaid backfill %s %s',
+              to_char(min(month), 'YYYY-MM')
+                  || CASE WHEN count(*) > 1 THEN ' to ' || to_char(max(month), 'YYYY-MM') ELSE '' END,
+              version, to_char(min(month), 'YYYY-MM'), to_char(max(month), 'YYYY-MM')) AS finding
+FROM changed
+GROUP BY version, island
+ORDER BY min(month);
