@@ -49,18 +49,20 @@ class World:
         )  # fmt: skip
 
     def customer(self, email: str | None = "someone@example.com", country: str = "US",
-                 currency: str = "USD", tax_exempt: bool = False) -> int:  # fmt: skip
+                 currency: str = "USD", tax_exempt: bool = False,
+                 reason: str | None = None) -> int:  # fmt: skip
         self._count += 1
         return self.sql(
             "INSERT INTO prepaid.customers (customer_ref, name, email, country, currency,"
-            " tax_exempt) VALUES (:ref, :name, :email, :country, :currency, :exempt)"
-            " RETURNING customer_id",
+            " tax_exempt, tax_exempt_reason) VALUES (:ref, :name, :email, :country, :currency,"
+            " :exempt, :reason) RETURNING customer_id",
             ref=f"C{self._count}", name=f"Customer {self._count}", email=email, country=country,
-            currency=currency, exempt=tax_exempt,
+            currency=currency, exempt=tax_exempt, reason=reason,
         )  # fmt: skip
 
     def plan(self, price: str | None = "10.00", months: int = 1, days: int = 0,
-             currency: str = "USD", tax_class: str = "standard") -> int:  # fmt: skip
+             currency: str = "USD", tax_class: str = "standard",
+             includes_tax: bool = False) -> int:  # fmt: skip
         self._count += 1
         plan_id = self.sql(
             "INSERT INTO prepaid.plans (plan_code, name, term_months, term_days, tax_class)"
@@ -68,14 +70,20 @@ class World:
             code=f"plan-{self._count}", name=f"Plan {self._count}", months=0 if days else months,
             days=days, tax_class=tax_class,
         )  # fmt: skip
-        self.sql(
-            "INSERT INTO prepaid.plan_prices VALUES (:p, :c, CAST(:price AS numeric))",
-            p=plan_id, c=currency, price=price,
-        )  # fmt: skip
+        self.plan_price(plan_id, price, currency=currency, includes_tax=includes_tax)
         return plan_id
 
+    def plan_price(self, plan: int, price: str | None, valid_from: str = "1900-01-01",
+                   currency: str = "USD", includes_tax: bool = False) -> None:  # fmt: skip
+        self.sql(
+            "INSERT INTO prepaid.plan_prices (plan_id, currency, price, valid_from, includes_tax)"
+            " VALUES (:p, :c, CAST(:price AS numeric), CAST(:valid_from AS date), :includes_tax)",
+            p=plan, c=currency, price=price, valid_from=valid_from, includes_tax=includes_tax,
+        )  # fmt: skip
+
     def addon(self, price: str | None, months: int = 1, days: int = 0, currency: str = "USD",
-              tax_class: str = "standard", recurring: bool = True) -> int:  # fmt: skip
+              tax_class: str = "standard", recurring: bool = True,
+              includes_tax: bool = False) -> int:  # fmt: skip
         self._count += 1
         addon_id = self.sql(
             "INSERT INTO prepaid.addons (addon_code, name, recurring, tax_class)"
@@ -84,29 +92,49 @@ class World:
             tax_class=tax_class,
         )  # fmt: skip
         if price is not None:
-            self.sql(
-                "INSERT INTO prepaid.addon_prices VALUES (:a, :m, :d, :c, CAST(:price AS numeric))",
-                a=addon_id, m=0 if days else months, d=days, c=currency, price=price,
-            )  # fmt: skip
+            self.addon_price(addon_id, price, months=months, days=days, currency=currency,
+                             includes_tax=includes_tax)  # fmt: skip
         return addon_id
+
+    def addon_price(self, addon: int, price: str, valid_from: str = "1900-01-01",
+                    months: int = 1, days: int = 0, currency: str = "USD",
+                    includes_tax: bool = False) -> None:  # fmt: skip
+        self.sql(
+            "INSERT INTO prepaid.addon_prices VALUES (:a, :m, :d, :c, CAST(:price AS numeric),"
+            " CAST(:valid_from AS date), :includes_tax)",
+            a=addon, m=0 if days else months, d=days, c=currency, price=price,
+            valid_from=valid_from, includes_tax=includes_tax,
+        )  # fmt: skip
 
     def subscription(self, customer: int, plan: int, started_on: date = TODAY,
                      auto_renew: bool = True, price: str | None = None,
                      cancelled_on: date | None = None,
-                     addons: tuple[int, ...] = ()) -> int:  # fmt: skip
+                     addons: tuple[int, ...] = (), quantity: int = 1) -> int:  # fmt: skip
+        """An add-on that is named n times is sold n times."""
         self._count += 1
         subscription_id = self.sql(
             "INSERT INTO prepaid.subscriptions (subscription_ref, customer_id, plan_id, started_on,"
-            " anchor_date, auto_renew, price, cancelled_on) VALUES (:ref, :customer, :plan,"
-            " :started, :started, :renew, CAST(:price AS numeric), :cancelled)"
+            " anchor_date, auto_renew, price, cancelled_on, quantity) VALUES (:ref, :customer,"
+            " :plan, :started, :started, :renew, CAST(:price AS numeric), :cancelled, :quantity)"
             " RETURNING subscription_id",
             ref=f"S{self._count}", customer=customer, plan=plan, started=started_on,
-            renew=auto_renew, price=price, cancelled=cancelled_on,
+            renew=auto_renew, price=price, cancelled=cancelled_on, quantity=quantity,
         )  # fmt: skip
-        for addon in addons:
-            self.sql("INSERT INTO prepaid.subscription_addons VALUES (:s, :a)",
-                     s=subscription_id, a=addon)  # fmt: skip
+        for addon in dict.fromkeys(addons):
+            self.sql("INSERT INTO prepaid.subscription_addons VALUES (:s, :a, :quantity)",
+                     s=subscription_id, a=addon, quantity=addons.count(addon))  # fmt: skip
         return subscription_id
+
+    def discount(self, subscription: int, percent: str | None = None, amount: str | None = None,
+                 terms: int | None = None, starts_on: date | None = None) -> int:  # fmt: skip
+        self._count += 1
+        return self.sql(
+            "INSERT INTO prepaid.discounts (subscription_id, discount_code, name, percent, amount,"
+            " terms, starts_on) VALUES (:s, :code, :name, CAST(:percent AS numeric),"
+            " CAST(:amount AS numeric), :terms, :starts_on) RETURNING discount_id",
+            s=subscription, code=f"discount-{self._count:03}", name=f"Discount {self._count}",
+            percent=percent, amount=amount, terms=terms, starts_on=starts_on,
+        )  # fmt: skip
 
     def term(self, subscription: int, start: date, end: date, status: str = "Active",
              anchor: date | None = None, previous: int | None = None,

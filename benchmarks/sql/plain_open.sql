@@ -23,7 +23,8 @@ CROSS JOIN LATERAL (SELECT prepaid.anchor_for(ended.anchor_date, ended.end_date)
 CROSS JOIN LATERAL (SELECT coalesce(s.price, lp.price) AS price) base
 LEFT JOIN LATERAL (
     SELECT jsonb_agg(jsonb_build_object('addon_code', a.addon_code, 'name', a.name,
-               'price', ap.price, 'recurring', a.recurring, 'tax_class', a.tax_class)
+               'price', ap.price, 'includes_tax', ap.includes_tax, 'quantity', sa.quantity,
+               'recurring', a.recurring, 'tax_class', a.tax_class)
                ORDER BY a.addon_code) AS addons,
            sum(ap.price) AS net
     FROM prepaid.subscription_addons sa

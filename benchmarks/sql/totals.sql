@@ -4,7 +4,8 @@ SELECT 'service_plans' AS what, concat_ws(' ', origin, kind, status) AS which, c
        sum(net_amount) AS amount,
        sum(hashtext(concat_ws('|', subscription_id, previous_plan_id, start_date, end_date,
            planned_start, anchor_date, opened_on, currency, price, addons, customer_name, email,
-           country, tax_exempt, plan_name, tax_class, recurring_amount, activated_on,
+           country, tax_exempt, plan_name, tax_class, recurring_amount, activated_on, quantity,
+           price_includes_tax, discounts, tax_exempt_reason,
            retrieved_at IS NULL, invoiced_at IS NULL, activated_at IS NULL, settled_at IS NULL,
            batch_id))) AS contents
 FROM prepaid.service_plans GROUP BY origin, kind, status

@@ -82,9 +82,33 @@ def percentage(rate: Decimal | str | None) -> str:
     return f"{(Decimal(rate) * 100).normalize():f} %"
 
 
+def origin(line: Mapping[str, Any], exponent: int) -> str:
+    """How a line's net came about, where that is not its price alone; else nothing.
+
+    3 × 11.90 = 35.70 with tax in it, less 3.57.
+    """
+    parts = []
+    if line["quantity"] != 1:
+        unit = money(line["unit_price"], exponent)
+        parts.append(f"{line['quantity']} × {unit} =")
+    discount = Decimal(line["discount"])
+    taxed = line["includes_tax"] and Decimal(line["tax"]) > 0
+    if parts or discount or taxed:
+        parts.append(money(line["list_amount"], exponent))
+    if taxed:
+        parts.append("with tax in it")
+    text = " ".join(parts)
+    return f"{text}, less {money(discount, exponent)}" if discount else text
+
+
 def day(value: date) -> str:
     """A date that reads the same everywhere: 1 November 2026."""
     return f"{value.day} {value:%B %Y}"
+
+
+def times(name: str, quantity: int) -> str:
+    """A name with how many of it there are, if more than one: 3 × Storage."""
+    return name if quantity == 1 else f"{quantity} × {name}"
 
 
 def _values(details: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
@@ -110,7 +134,12 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters.update(
-        money=money, percentage=percentage, day=day, column=lambda text: str(text).ljust(_WIDTH)
+        money=money,
+        percentage=percentage,
+        day=day,
+        origin=origin,
+        times=times,
+        column=lambda text: str(text).ljust(_WIDTH),
     )
     return environment
 

@@ -1,4 +1,4 @@
-"""The seven import files: their columns and what they need, in the order in which they are read."""
+"""The eight import files: their columns and what they need, in the order in which they are read."""
 
 from dataclasses import dataclass
 from datetime import tzinfo
@@ -37,13 +37,18 @@ class File:
 
     @property
     def header(self) -> str:
-        """The header as it is expected, for messages."""
-        return ",".join(column.name for column in self.columns)
+        """The header as it is expected, for messages; what may be missing is in brackets."""
+        required = ",".join(column.name for column in self.columns if not column.optional)
+        return required + "".join(f"[,{c.name}]" for c in self.columns if c.optional)
 
 
 def files(zone: tzinfo) -> tuple[File, ...]:
     """All files in dependency order. ``zone``: of moments that name no offset from UTC."""
     tax_class = Column("tax_class", values.words, optional=True, empty=True)
+    price_rules = (
+        Column("price_includes_tax", values.truth, optional=True, empty=True),
+        Column("valid_from", values.day, optional=True, empty=True),
+    )
     return (
         File(
             "customers",
@@ -54,6 +59,7 @@ def files(zone: tzinfo) -> tuple[File, ...]:
                 Column("country", values.country),
                 Column("currency", values.words),
                 Column("tax_exempt", values.truth),
+                Column("tax_exempt_reason", values.words, optional=True, empty=True),
             ),
         ),
         File(
@@ -65,18 +71,20 @@ def files(zone: tzinfo) -> tuple[File, ...]:
                 Column("currency", values.words),
                 Column("price", values.price, empty=True),
                 tax_class,
+                *price_rules,
             ),
         ),
         File(
             "addons",
             (
-                Column("addon_code", values.words),
+                Column("addon_code", values.addon_code),
                 Column("name", values.words),
                 Column("term", values.term),
                 Column("currency", values.words),
                 Column("price", values.price),
                 Column("recurring", values.truth),
                 tax_class,
+                *price_rules,
             ),
         ),
         File(
@@ -99,8 +107,22 @@ def files(zone: tzinfo) -> tuple[File, ...]:
                 Column("price", values.price, empty=True),
                 Column("addons", values.codes, empty=True, longest=10_000),
                 Column("cancelled_on", values.day, optional=True, empty=True),
+                Column("quantity", values.count(1), optional=True, empty=True),
             ),
             needs=("customers", "plans", "addons"),
+        ),
+        File(
+            "discounts",
+            (
+                Column("subscription_ref", values.words),
+                Column("discount_code", values.words),
+                Column("name", values.words),
+                Column("percent", values.percentage, empty=True),
+                Column("amount", values.positive, empty=True),
+                Column("terms", values.count(0), empty=True),
+                Column("starts_on", values.day, empty=True),
+            ),
+            needs=("customers", "plans", "addons", "subscriptions"),
         ),
         File(
             "service_plans",
@@ -111,7 +133,7 @@ def files(zone: tzinfo) -> tuple[File, ...]:
                 Column("price", values.price),
                 Column("status", values.status),
             ),
-            needs=("customers", "plans", "addons", "subscriptions"),
+            needs=("customers", "plans", "addons", "subscriptions", "discounts"),
         ),
         File(
             "transactions",

@@ -46,14 +46,19 @@ def import_directory(
     every = files(timezone)
     present = [file for file in every if (directory / file.filename).is_file()]
     if not present:
-        names = ", ".join(file.filename for file in every)
-        raise ImportRefused(f"{directory} has none of the import files: {names}")
+        expected = ", ".join(file.filename for file in every)
+        raise ImportRefused(f"{directory} has none of the import files: {expected}")
 
     sizes = {file.name: (directory / file.filename).stat().st_size for file in present}
     # Reading a file is half of its work, what the database does with it is the other half.
     total, before = 2 * sum(sizes.values()), 0
-    history_follows = any(file.name == "service_plans" for file in present)
-    params = {"as_of": as_of, "grace_days": grace_days, "history_follows": history_follows}
+    names = {file.name for file in present}
+    params = {
+        "as_of": as_of,
+        "grace_days": grace_days,
+        "history_follows": "service_plans" in names,
+        "discounts_follow": "discounts" in names,
+    }
     reports: list[FileReport] = []
     for file in present:
 

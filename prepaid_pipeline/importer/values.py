@@ -17,6 +17,7 @@ Parser = Callable[[str], str]
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 # 15 digits before the point: more than any price in any currency, and far from an exponent.
 _NUMBER = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,15})?", re.ASCII)
+_WHOLE = re.compile(r"[0-9]{1,6}", re.ASCII)
 _EMAIL = re.compile(r"[^@\s\x00-\x1f]+@[^@\s\x00-\x1f]+")
 _STATUSES = ("Pending", "Active", "Expired", "Cancelled")
 
@@ -77,6 +78,31 @@ def rate(text: str) -> str:
     return text
 
 
+def percentage(text: str) -> str:
+    """A percentage above 0."""
+    if not _NUMBER.fullmatch(text) or not 0 < Decimal(text) <= 100:
+        raise BadValue("a percentage above 0 and up to 100 (15 is 15 %)")
+    return text
+
+
+def positive(text: str) -> str:
+    """An amount above 0."""
+    if not _NUMBER.fullmatch(text) or Decimal(text) <= 0:
+        raise BadValue("an amount above 0 with a decimal point such as 12.50")
+    return text
+
+
+def count(least: int) -> Parser:
+    """A parser of whole numbers from ``least`` to 999,999."""
+
+    def parse(text: str) -> str:
+        if not _WHOLE.fullmatch(text) or int(text) < least:
+            raise BadValue(f"a whole number from {least} to 999999")
+        return text
+
+    return parse
+
+
 def truth(text: str) -> str:
     """true or false."""
     if text not in ("true", "false"):
@@ -113,9 +139,21 @@ def status(text: str) -> str:
     return text
 
 
+def addon_code(text: str) -> str:
+    """A code that subscriptions.csv can name: ``;`` separates codes there, ``*`` says how many."""
+    if ";" in text or "*" in text:
+        raise BadValue("an addon_code without ; and *")
+    return text
+
+
 def codes(text: str) -> str:
-    """Codes separated by semicolons, each once."""
-    found = [code.strip() for code in text.split(";") if code.strip()]
-    if len(set(found)) < len(found):
-        raise BadValue("each add-on once, separated by ;")
-    return ";".join(found)
+    """Codes separated by semicolons, each once; ``code*3`` is three of it."""
+    found: dict[str, str] = {}
+    for entry in filter(None, (entry.strip() for entry in text.split(";"))):
+        code, times, number = (part.strip() for part in entry.partition("*"))
+        if times and not (code and _WHOLE.fullmatch(number) and int(number) >= 1):
+            raise BadValue("add-ons such as storage or storage*3, separated by ;")
+        if code in found:
+            raise BadValue("each add-on once, separated by ;")
+        found[code] = f"{code}*{int(number)}" if times and int(number) > 1 else code
+    return ";".join(found.values())

@@ -1,5 +1,6 @@
--- No subscription waits for its history: service_plans.csv was taken with subscriptions.csv.
-SELECT format('subscription %s is not opened: correct the service_plans.csv that came with it and '
+-- No subscription waits for its history or its discounts: what came with subscriptions.csv was taken.
+SELECT format('subscription %s is not opened: correct the service_plans.csv or discounts.csv that came '
+              'with it and '
               'import the directory again', s.subscription_ref) AS finding
 FROM prepaid.subscriptions_awaiting_history w JOIN prepaid.subscriptions s USING (subscription_id)
 ORDER BY s.subscription_ref;

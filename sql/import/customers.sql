@@ -4,21 +4,29 @@
 -- name: incoming
 CREATE TEMP TABLE incoming (
     line integer, customer_ref text, name text, email text, country text, currency text,
-    tax_exempt boolean,
+    tax_exempt boolean, tax_exempt_reason text,
     customer_id bigint, changed boolean NOT NULL DEFAULT false
 ) ON COMMIT DROP;
 
 -- name: copy
-COPY incoming (line, customer_ref, name, email, country, currency, tax_exempt) FROM STDIN;
+COPY incoming (line, customer_ref, name, email, country, currency, tax_exempt,
+               tax_exempt_reason) FROM STDIN;
 
 -- name: statistics
 ANALYZE incoming;
 
+-- name: tax_exempt_reason
+-- A file without the column says nothing about reasons: customers who stay exempt keep theirs.
+UPDATE incoming i SET tax_exempt_reason = c.tax_exempt_reason
+FROM prepaid.customers c
+WHERE c.customer_ref = i.customer_ref AND i.tax_exempt AND c.tax_exempt_reason IS NOT NULL
+  AND NOT 'tax_exempt_reason' = ANY (CAST(:given AS text[]));
+
 -- name: compare
 UPDATE incoming i
 SET customer_id = c.customer_id,
-    changed = (i.name, i.email, i.country, i.currency, i.tax_exempt)
-        IS DISTINCT FROM (c.name, c.email, c.country, c.currency, c.tax_exempt)
+    changed = (i.name, i.email, i.country, i.currency, i.tax_exempt, i.tax_exempt_reason)
+        IS DISTINCT FROM (c.name, c.email, c.country, c.currency, c.tax_exempt, c.tax_exempt_reason)
 FROM prepaid.customers c WHERE c.customer_ref = i.customer_ref;
 
 -- name: problems_duplicate
@@ -27,6 +35,11 @@ SELECT line, 'customer_ref' AS column_name, customer_ref AS found,
 FROM (SELECT line, customer_ref,
              min(line) OVER (PARTITION BY customer_ref) AS first_line FROM incoming) i
 WHERE line > first_line ORDER BY line;
+
+-- name: problems_reason
+SELECT line, 'tax_exempt_reason' AS column_name, tax_exempt_reason AS found,
+       'nothing: the customer is not tax-exempt' AS expected
+FROM incoming WHERE tax_exempt_reason IS NOT NULL AND NOT tax_exempt ORDER BY line;
 
 -- name: problems_currency
 SELECT line, 'currency' AS column_name, currency AS found,
@@ -37,14 +50,15 @@ WHERE NOT EXISTS (SELECT FROM prepaid.currencies c WHERE c.currency = i.currency
 -- name: problems_currency_in_use
 -- Prices and revenue of the past are in the old one; two currencies are never added.
 SELECT i.line, 'currency' AS column_name, i.currency AS found,
-       format('%s: the currency of a customer with service plans or own prices stays; '
+       format('%s: the currency of a customer with service plans, own prices or discounts stays; '
               'make a new customer', c.currency) AS expected
 FROM incoming i JOIN prepaid.customers c USING (customer_id)
 WHERE i.currency <> c.currency
   AND EXISTS (SELECT FROM prepaid.subscriptions s
               LEFT JOIN prepaid.service_plans p USING (subscription_id)
+              LEFT JOIN prepaid.discounts d USING (subscription_id)
               WHERE s.customer_id = c.customer_id
-                AND (p.service_plan_id IS NOT NULL OR s.price IS NOT NULL))
+                AND (p.service_plan_id IS NOT NULL OR s.price IS NOT NULL OR d.amount IS NOT NULL))
 ORDER BY i.line;
 
 -- name: count
@@ -53,14 +67,15 @@ SELECT count(*) FILTER (WHERE customer_id IS NULL) AS added,
 FROM incoming;
 
 -- name: add
-INSERT INTO prepaid.customers (customer_ref, name, email, country, currency, tax_exempt)
-SELECT customer_ref, name, email, country, currency, tax_exempt
+INSERT INTO prepaid.customers (customer_ref, name, email, country, currency, tax_exempt,
+                               tax_exempt_reason)
+SELECT customer_ref, name, email, country, currency, tax_exempt, tax_exempt_reason
 FROM incoming WHERE customer_id IS NULL ORDER BY line;
 
 -- name: change
 UPDATE prepaid.customers c
 SET name = i.name, email = i.email, country = i.country, currency = i.currency,
-    tax_exempt = i.tax_exempt
+    tax_exempt = i.tax_exempt, tax_exempt_reason = i.tax_exempt_reason
 FROM incoming i WHERE i.customer_id = c.customer_id AND i.changed;
 
 -- name: analyze

@@ -1,10 +1,10 @@
--- plans.csv: one row per plan and currency. What belongs to the plan itself stands on every row of
+-- plans.csv: one row per plan, currency and day from which the price holds. What belongs to the plan itself stands on every row of
 -- it and must agree.
 
 -- name: incoming
 CREATE TEMP TABLE incoming (
     line integer, plan_code text, name text, term interval, currency text, price numeric,
-    tax_class text,
+    tax_class text, includes_tax boolean, valid_from date,
     term_months integer GENERATED ALWAYS AS (
         (extract(year FROM term) * 12 + extract(month FROM term))::integer) STORED,
     term_days integer GENERATED ALWAYS AS (extract(day FROM term)::integer) STORED,
@@ -12,7 +12,8 @@ CREATE TEMP TABLE incoming (
 ) ON COMMIT DROP;
 
 -- name: copy
-COPY incoming (line, plan_code, name, term, currency, price, tax_class) FROM STDIN;
+COPY incoming (line, plan_code, name, term, currency, price, tax_class, includes_tax, valid_from)
+FROM STDIN;
 
 -- name: tax_class
 -- A file without the column says nothing about tax classes: known plans keep theirs.
@@ -22,6 +23,22 @@ SET tax_class = CASE WHEN 'tax_class' = ANY (CAST(:given AS text[])) THEN 'stand
     END
 WHERE tax_class IS NULL;
 
+-- name: price_rules
+-- An empty valid_from is "from the beginning". A file without price_includes_tax says nothing about
+-- it: known prices keep theirs, and a new one is like the one before it.
+UPDATE incoming i
+SET valid_from = given.valid_from,
+    includes_tax = CASE WHEN 'price_includes_tax' = ANY (CAST(:given AS text[]))
+        THEN coalesce(i.includes_tax, false) ELSE coalesce(known.includes_tax, false) END
+FROM incoming self
+CROSS JOIN LATERAL (SELECT coalesce(self.valid_from, '1900-01-01') AS valid_from) given
+LEFT JOIN LATERAL (
+    SELECT lp.includes_tax FROM prepaid.plan_prices lp JOIN prepaid.plans p USING (plan_id)
+    WHERE p.plan_code = self.plan_code AND lp.currency = self.currency
+      AND lp.valid_from <= given.valid_from
+    ORDER BY lp.valid_from DESC LIMIT 1) known ON true
+WHERE self.line = i.line;
+
 -- name: compare
 UPDATE incoming i
 SET plan_id = p.plan_id,
@@ -30,14 +47,18 @@ SET plan_id = p.plan_id,
 FROM prepaid.plans p WHERE p.plan_code = i.plan_code;
 
 -- name: compare_prices
-UPDATE incoming i SET priced = true, changed = changed OR i.price IS DISTINCT FROM lp.price
-FROM prepaid.plan_prices lp WHERE lp.plan_id = i.plan_id AND lp.currency = i.currency;
+UPDATE incoming i
+SET priced = true,
+    changed = changed OR (i.price, i.includes_tax) IS DISTINCT FROM (lp.price, lp.includes_tax)
+FROM prepaid.plan_prices lp
+WHERE lp.plan_id = i.plan_id AND lp.currency = i.currency AND lp.valid_from = i.valid_from;
 
 -- name: problems_duplicate
 SELECT line, 'currency' AS column_name, currency AS found,
-       format('each currency of a plan_code once; line %s has it already', first_line) AS expected
-FROM (SELECT line, currency,
-             min(line) OVER (PARTITION BY plan_code, currency) AS first_line FROM incoming) i
+       format('each currency and valid_from of a plan_code once; line %s has it already', first_line)
+           AS expected
+FROM (SELECT line, currency, min(line) OVER (
+          PARTITION BY plan_code, currency, valid_from) AS first_line FROM incoming) i
 WHERE line > first_line ORDER BY line;
 
 -- name: problems_currency
@@ -95,12 +116,13 @@ WHERE i.plan_id = p.plan_id
       IS DISTINCT FROM (p.name, p.term_months, p.term_days, p.tax_class);
 
 -- name: add_prices
-INSERT INTO prepaid.plan_prices (plan_id, currency, price)
-SELECT p.plan_id, i.currency, round(i.price, c.exponent)
+INSERT INTO prepaid.plan_prices (plan_id, currency, price, valid_from, includes_tax)
+SELECT p.plan_id, i.currency, round(i.price, c.exponent), i.valid_from, i.includes_tax
 FROM incoming i JOIN prepaid.plans p USING (plan_code) JOIN prepaid.currencies c USING (currency)
 WHERE NOT i.priced ORDER BY i.line;
 
 -- name: change_prices
-UPDATE prepaid.plan_prices lp SET price = round(i.price, c.exponent)
+UPDATE prepaid.plan_prices lp SET price = round(i.price, c.exponent), includes_tax = i.includes_tax
 FROM incoming i JOIN prepaid.currencies c USING (currency)
-WHERE lp.plan_id = i.plan_id AND lp.currency = i.currency AND i.price IS DISTINCT FROM lp.price;
+WHERE lp.plan_id = i.plan_id AND lp.currency = i.currency AND lp.valid_from = i.valid_from
+  AND (i.price, i.includes_tax) IS DISTINCT FROM (lp.price, lp.includes_tax);

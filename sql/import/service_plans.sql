@@ -69,11 +69,22 @@ CROSS JOIN LATERAL (
     WHERE p.subscription_id = n.subscription_id AND p.status <> 'Cancelled'
     ORDER BY p.start_date DESC LIMIT 1) p;
 
+-- name: price_days
+-- Between two of these days nothing changes that add-ons cost without tax, so that a subscription's
+-- add-ons are priced once for all terms that start in between, not once a term.
+CREATE TEMP TABLE price_days ON COMMIT DROP AS
+SELECT on_day, row_number() OVER (ORDER BY on_day)::integer AS place
+FROM (SELECT valid_from FROM prepaid.addon_prices
+      UNION
+      SELECT valid_from FROM prepaid.tax_rates
+      WHERE EXISTS (SELECT FROM prepaid.addon_prices WHERE includes_tax)) days (on_day);
+
 -- name: arriving
+-- price_place: the last of these days that is not after the term's start, 0 if there is none.
 CREATE TEMP TABLE arriving (
     service_plan_id bigint, line integer, subscription_id bigint, customer_id bigint, plan_id bigint,
     term_months integer, term_days integer, currency text, start_date date, end_date date,
-    price numeric, status text, previous_plan_id bigint, kind text
+    price numeric, status text, previous_plan_id bigint, kind text, price_place integer
 ) ON COMMIT DROP;
 
 -- name: chain
@@ -100,37 +111,59 @@ SELECT service_plan_id, line, subscription_id, customer_id, plan_id, term_months
        CASE WHEN previous_plan_id IS NULL THEN 'new'
             WHEN start_date <= previous_end + prepaid.days_within_term(:grace_days, term_days)
                 THEN 'renewal'
-            ELSE 'reactivation' END
+            ELSE 'reactivation' END,
+       width_bucket(start_date, ARRAY(SELECT on_day FROM price_days ORDER BY place))
 FROM chained;
 
 -- name: arriving_statistics
 ANALYZE arriving (subscription_id);
 
 -- name: sold
--- The subscription's add-ons and what they cost for its term: with the first term all, later only
--- the recurring ones, as in step 1. The texts name add-ons that have no price.
+-- The subscription's add-ons and what they cost for its term without tax: with the first term all,
+-- later only the recurring ones. The texts name add-ons that have no price, or one that contains a tax
+-- whose rate is not known.
 CREATE TEMP TABLE sold (
-    subscription_id bigint PRIMARY KEY, first_addons jsonb, first_net numeric, first_unpriced text,
-    later_addons jsonb, later_net numeric, later_unpriced text
+    subscription_id bigint, price_place integer,
+    first_addons jsonb, first_net numeric, first_unpriced text, first_untaxed text,
+    later_addons jsonb, later_net numeric, later_unpriced text, later_untaxed text,
+    PRIMARY KEY (subscription_id, price_place)
 ) ON COMMIT DROP;
 
 -- name: price_addons
 INSERT INTO sold
-SELECT n.subscription_id,
-       jsonb_agg(o.addon ORDER BY a.addon_code), sum(ap.price),
+SELECT n.subscription_id, n.price_place,
+       jsonb_agg(o.addon ORDER BY a.addon_code), sum(o.net),
        string_agg(a.addon_code, ';' ORDER BY a.addon_code) FILTER (WHERE ap.price IS NULL),
-       jsonb_agg(o.addon ORDER BY a.addon_code) FILTER (WHERE a.recurring),
-       sum(ap.price) FILTER (WHERE a.recurring),
        string_agg(a.addon_code, ';' ORDER BY a.addon_code)
-           FILTER (WHERE ap.price IS NULL AND a.recurring)
-FROM (SELECT DISTINCT subscription_id, term_months, term_days, currency FROM arriving) n
+           FILTER (WHERE ap.price IS NOT NULL AND o.net IS NULL),
+       jsonb_agg(o.addon ORDER BY a.addon_code) FILTER (WHERE a.recurring),
+       sum(o.net) FILTER (WHERE a.recurring),
+       string_agg(a.addon_code, ';' ORDER BY a.addon_code)
+           FILTER (WHERE ap.price IS NULL AND a.recurring),
+       string_agg(a.addon_code, ';' ORDER BY a.addon_code)
+           FILTER (WHERE ap.price IS NOT NULL AND o.net IS NULL AND a.recurring)
+FROM (SELECT DISTINCT subscription_id, customer_id, price_place, term_months, term_days, currency,
+             exponent
+      FROM arriving JOIN prepaid.currencies USING (currency)) n
+JOIN prepaid.customers c USING (customer_id)
 JOIN prepaid.subscription_addons sa USING (subscription_id)
 JOIN prepaid.addons a USING (addon_id)
-LEFT JOIN prepaid.addon_prices ap ON ap.addon_id = a.addon_id AND ap.currency = n.currency
+LEFT JOIN price_days d ON d.place = n.price_place
+LEFT JOIN prepaid.addon_price_periods ap ON ap.addon_id = a.addon_id AND ap.currency = n.currency
     AND ap.term_months = n.term_months AND ap.term_days = n.term_days
+    AND d.on_day >= ap.valid_from AND d.on_day < ap.valid_until
+LEFT JOIN LATERAL (
+    SELECT r.rate FROM prepaid.tax_rates r
+    WHERE ap.includes_tax AND NOT c.tax_exempt
+      AND r.country = c.country AND r.tax_class = a.tax_class AND r.valid_from <= d.on_day
+    ORDER BY r.valid_from DESC LIMIT 1) tax ON true
 CROSS JOIN LATERAL (SELECT jsonb_build_object('addon_code', a.addon_code, 'name', a.name,
-    'price', ap.price, 'recurring', a.recurring, 'tax_class', a.tax_class) AS addon) o
-GROUP BY n.subscription_id;
+        'price', ap.price, 'includes_tax', ap.includes_tax, 'quantity', sa.quantity,
+        'recurring', a.recurring, 'tax_class', a.tax_class) AS addon,
+    CASE WHEN ap.includes_tax AND NOT c.tax_exempt
+         THEN prepaid.without_tax(ap.price * sa.quantity, tax.rate, n.exponent)
+         ELSE ap.price * sa.quantity END AS net) o
+GROUP BY n.subscription_id, n.price_place;
 
 -- name: anchors
 CREATE TEMP TABLE anchors (
@@ -221,27 +254,37 @@ ORDER BY a.line;
 
 -- name: problems_addon_price
 SELECT a.line, 'subscription_ref' AS column_name, i.subscription_ref AS found,
-       format('a subscription whose add-ons have a price in %s for a term of %s; none has: %s',
-              a.currency, make_interval(months => a.term_months, days => a.term_days),
-              missing.addons) AS expected
+       CASE WHEN missing.prices IS NOT NULL
+            THEN format('a subscription whose add-ons have a price in %s for a term of %s on %s; '
+                        'none has: %s', a.currency,
+                        make_interval(months => a.term_months, days => a.term_days), a.start_date,
+                        missing.prices)
+            ELSE format('a subscription whose add-ons'' tax is known on %s, because their prices '
+                        'contain it; no rate is for: %s', a.start_date, missing.rates) END AS expected
 FROM arriving a
 JOIN incoming i USING (line)
-JOIN sold USING (subscription_id)
-CROSS JOIN LATERAL (SELECT CASE WHEN a.previous_plan_id IS NULL THEN sold.first_unpriced
-                                ELSE sold.later_unpriced END AS addons) missing
-WHERE a.status IN ('Active', 'Expired') AND missing.addons IS NOT NULL
+JOIN sold USING (subscription_id, price_place)
+CROSS JOIN LATERAL (SELECT
+    CASE WHEN a.previous_plan_id IS NULL THEN sold.first_unpriced
+         ELSE sold.later_unpriced END AS prices,
+    CASE WHEN a.previous_plan_id IS NULL THEN sold.first_untaxed
+         ELSE sold.later_untaxed END AS rates) missing
+WHERE a.status IN ('Active', 'Expired') AND (missing.prices IS NOT NULL OR missing.rates IS NOT NULL)
 ORDER BY a.line;
 
 -- name: differences
 -- Pending -> Active -> Expired is what the pipeline itself does in the meantime, and activation may
--- move an order's dates: neither is a difference.
+-- move an order's dates: neither is a difference. Nor is a price before or after discounts.
 SELECT r.line, d.column_name, d.found, d.known
 FROM resolved r
 JOIN prepaid.service_plans p USING (service_plan_id)
+LEFT JOIN prepaid.charges ch ON ch.service_plan_id = p.service_plan_id AND ch.line_number = 1
+CROSS JOIN LATERAL (SELECT p.price * p.quantity AS price) listed
 CROSS JOIN LATERAL (VALUES
     ('end_date', r.end_date::text, p.end_date::text,
      r.end_date <> p.end_date AND p.start_date = p.planned_start),
-    ('price', r.price::text, p.price::text, r.price <> p.price),
+    ('price', r.price::text, coalesce(ch.net, listed.price)::text,
+     r.price <> listed.price AND r.price IS DISTINCT FROM ch.net),
     ('status', r.status, p.status,
      CASE r.status WHEN 'Pending' THEN p.status = 'Cancelled'
                    WHEN 'Active' THEN p.status NOT IN ('Active', 'Expired')
@@ -297,7 +340,7 @@ SELECT a.service_plan_id, a.subscription_id, a.customer_id, a.plan_id, a.previou
 FROM arriving a
 JOIN prepaid.customers c USING (customer_id)
 JOIN prepaid.plans l USING (plan_id)
-LEFT JOIN sold USING (subscription_id)
+LEFT JOIN sold USING (subscription_id, price_place)
 LEFT JOIN anchors h ON h.line = a.line
 CROSS JOIN LATERAL (SELECT
     coalesce(CASE WHEN a.previous_plan_id IS NULL THEN sold.first_addons

@@ -35,8 +35,8 @@ RETURNING e.email_id;
 -- What the templates may show: the plan's own snapshot, the invoice that the mail is about (else the
 -- live one) and the record that paid it. Amounts are texts inside JSON: a JSON number would become a float.
 SELECT e.email_id, e.template, e.recipient, e.created_at,
-       p.customer_name, p.plan_name, p.kind, p.start_date, p.end_date,
-       coalesce(p.addons, '[]') AS addons,
+       p.customer_name, p.plan_name, p.quantity, p.kind, p.start_date, p.end_date,
+       coalesce(p.addons, '[]') AS addons, coalesce(d.names, '[]') AS discounts,
        i.invoice_number, i.issued_on, i.paid_on, i.currency, u.exponent, i.net, i.tax, i.total,
        i.payable, prepaid.due_on(i.issued_on, p.planned_start) AS due_on,
        i.tax_note, t.provider, t.provider_ref, coalesce(l.lines, '[]') AS lines
@@ -49,9 +49,16 @@ LEFT JOIN prepaid.transactions t
     ON t.transaction_id = i.transaction_id AND t.invoice_id = i.invoice_id
 LEFT JOIN LATERAL (
     SELECT jsonb_agg(jsonb_build_object('description', n.description, 'net', n.net::text,
-               'tax_rate', n.tax_rate::text, 'tax', n.tax::text) ORDER BY n.line_number) AS lines
+               'tax_rate', n.tax_rate::text, 'tax', n.tax::text, 'quantity', n.quantity,
+               'unit_price', n.unit_price::text, 'list_amount', n.list_amount::text,
+               'discount', n.discount::text, 'includes_tax', n.includes_tax)
+               ORDER BY n.line_number) AS lines
     FROM prepaid.invoice_lines n WHERE n.invoice_id = i.invoice_id
 ) l ON true
+LEFT JOIN LATERAL (
+    SELECT jsonb_agg(g ->> 'name' ORDER BY place) AS names
+    FROM jsonb_array_elements(p.discounts) WITH ORDINALITY granted (g, place)
+) d ON true
 WHERE e.email_id = ANY (CAST(:email_ids AS bigint[]));
 
 -- name: store

@@ -91,6 +91,13 @@ CREATE TABLE prepaid.tax_rates (
     PRIMARY KEY (country, tax_class, valid_from)
 );
 
+-- What is left of an amount that contains the tax, rounded half up to the currency's decimals. In
+-- whole quotients of minor units: a quotient that is rounded twice can miss half a cent.
+CREATE FUNCTION prepaid.without_tax(amount numeric, rate numeric, exponent integer) RETURNS numeric
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
+    round(div(2 * amount * 10::numeric ^ exponent + 1 + rate, 2 * (1 + rate)) / 10::numeric ^ exponent,
+          exponent);
+
 -- The end of the term that starts on start_date, for a subscription anchored on anchor_date:
 -- counted from the anchor, never from the start, so 31 Jan -> 28 Feb -> 31 Mar.
 CREATE FUNCTION prepaid.term_end(
@@ -148,8 +155,9 @@ CREATE TABLE prepaid.subscriptions (
 );
 CREATE INDEX subscriptions_by_customer ON prepaid.subscriptions (customer_id);
 
--- Imported beside a service_plans.csv that has not been taken yet (or was refused): until it is, a
--- subscription without terms is no purchase, it may have been running for years.
+-- Imported beside a service_plans.csv or a discounts.csv that has not been taken yet (or was refused):
+-- until it is, a subscription without terms is no purchase. It may have been running for years, or
+-- would be invoiced without its discount.
 CREATE TABLE prepaid.subscriptions_awaiting_history (
     subscription_id bigint PRIMARY KEY REFERENCES prepaid.subscriptions
 );
@@ -711,11 +719,15 @@ CREATE TRIGGER audit_record_outcomes AFTER UPDATE ON prepaid.transactions
     FOR EACH STATEMENT EXECUTE FUNCTION prepaid.audit_record_outcomes();
 
 -- Master data: which columns changed, with values where they are prices and not personal data
--- (TG_ARGV: entity, key column, 'names' or 'values').
+-- (TG_ARGV: entity, key column, 'names' or 'values', the columns that say which of several rows).
 CREATE FUNCTION prepaid.audit_master_data() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
+    which text;
     changed text;
 BEGIN
+    SELECT string_agg(k.name || ' ' || (to_jsonb(NEW) ->> k.name), ', ' ORDER BY k.place) || '; '
+    INTO which
+    FROM unnest(string_to_array(TG_ARGV[3], ',')) WITH ORDINALITY k (name, place);
     SELECT string_agg(n.key || CASE TG_ARGV[2] WHEN 'values'
                THEN ': ' || coalesce(o.value, 'none') || ' -> ' || coalesce(n.value, 'none')
                ELSE '' END, ', ' ORDER BY n.key)
@@ -724,7 +736,8 @@ BEGIN
     JOIN jsonb_each_text(to_jsonb(OLD)) o USING (key)
     WHERE n.value IS DISTINCT FROM o.value;
     INSERT INTO prepaid.audit_log (event, entity, entity_id, detail, actor, run_id, as_of)
-    VALUES (TG_ARGV[0] || '_changed', TG_ARGV[0], (to_jsonb(NEW) ->> TG_ARGV[1])::bigint, changed,
+    VALUES (TG_ARGV[0] || '_changed', TG_ARGV[0], (to_jsonb(NEW) ->> TG_ARGV[1])::bigint,
+            concat(which, changed),
             prepaid.actor(), prepaid.run_id(), prepaid.as_of());
     RETURN NULL;
 END $$;
@@ -739,16 +752,45 @@ CREATE TRIGGER audit_master_data AFTER UPDATE ON prepaid.plans
     EXECUTE FUNCTION prepaid.audit_master_data('plan', 'plan_id', 'values');
 CREATE TRIGGER audit_master_data AFTER UPDATE ON prepaid.plan_prices
     FOR EACH ROW WHEN (OLD IS DISTINCT FROM NEW)
-    EXECUTE FUNCTION prepaid.audit_master_data('plan_price', 'plan_id', 'values');
+    EXECUTE FUNCTION prepaid.audit_master_data('plan_price', 'plan_id', 'values',
+        'currency,valid_from');
 CREATE TRIGGER audit_master_data AFTER UPDATE ON prepaid.addons
     FOR EACH ROW WHEN (OLD IS DISTINCT FROM NEW)
     EXECUTE FUNCTION prepaid.audit_master_data('addon', 'addon_id', 'values');
 CREATE TRIGGER audit_master_data AFTER UPDATE ON prepaid.addon_prices
     FOR EACH ROW WHEN (OLD IS DISTINCT FROM NEW)
-    EXECUTE FUNCTION prepaid.audit_master_data('addon_price', 'addon_id', 'values');
+    EXECUTE FUNCTION prepaid.audit_master_data('addon_price', 'addon_id', 'values',
+        'term_months,term_days,currency,valid_from');
 CREATE TRIGGER audit_master_data AFTER UPDATE ON prepaid.tax_rates
     FOR EACH ROW WHEN (OLD IS DISTINCT FROM NEW)
-    EXECUTE FUNCTION prepaid.audit_master_data('tax_rate', 'no single key', 'values');
+    EXECUTE FUNCTION prepaid.audit_master_data('tax_rate', 'no single key', 'values',
+        'country,tax_class,valid_from');
+CREATE TRIGGER audit_master_data AFTER UPDATE ON prepaid.discounts
+    FOR EACH ROW WHEN (OLD IS DISTINCT FROM NEW)
+    EXECUTE FUNCTION prepaid.audit_master_data('discount', 'discount_id', 'values', 'discount_code');
+
+-- What changes an amount from a day on is a row of its own: a discount, a price that takes another
+-- one's place (one from the beginning is no change). TG_ARGV: entity, key column.
+CREATE FUNCTION prepaid.audit_added_master_data() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO prepaid.audit_log (event, entity, entity_id, detail, actor, run_id, as_of)
+    SELECT TG_ARGV[0] || '_added', TG_ARGV[0], (added.was ->> TG_ARGV[1])::bigint,
+           (SELECT string_agg(key || ': ' || value, ', ' ORDER BY key)
+            FROM jsonb_each_text(jsonb_strip_nulls(added.was) - TG_ARGV[1] - 'created_at')),
+           prepaid.actor(), prepaid.run_id(), prepaid.as_of()
+    FROM (SELECT to_jsonb(n) AS was FROM new_rows n) added
+    WHERE added.was ->> 'valid_from' IS DISTINCT FROM '1900-01-01';
+    RETURN NULL;
+END $$;
+CREATE TRIGGER audit_added_master_data AFTER INSERT ON prepaid.plan_prices
+    REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION prepaid.audit_added_master_data('plan_price', 'plan_id');
+CREATE TRIGGER audit_added_master_data AFTER INSERT ON prepaid.addon_prices
+    REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION prepaid.audit_added_master_data('addon_price', 'addon_id');
+CREATE TRIGGER audit_added_master_data AFTER INSERT ON prepaid.discounts
+    REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION prepaid.audit_added_master_data('discount', 'discount_id');
 
 -- 07_tasks.sql
 -- What people are asked to do, and what they decided.
@@ -1298,8 +1340,10 @@ WHERE k.kind = 'payment_review' AND k.status = 'Open' AND t.outcome = 'parked' A
 CREATE VIEW prepaid.quality_checks AS
 SELECT k.task_id, k.kind, k.status, k.opened_on, p.service_plan_id, c.customer_ref, p.customer_name,
        p.plan_name, p.start_date, p.end_date,
-       concat_ws(', ', p.plan_name, (
-           SELECT string_agg(a ->> 'name', ', ' ORDER BY n)
+       concat_ws(', ', CASE WHEN p.quantity > 1 THEN p.quantity || ' × ' ELSE '' END || p.plan_name, (
+           SELECT string_agg(CASE WHEN (a ->> 'quantity')::integer > 1
+                                  THEN a ->> 'quantity' || ' × ' ELSE '' END || (a ->> 'name'),
+                             ', ' ORDER BY n)
            FROM jsonb_array_elements(p.addons) WITH ORDINALITY e (a, n))) AS features,
        earlier.note AS what_failed,
        k.decision, k.note, k.decided_by, k.decided_at

@@ -29,65 +29,98 @@ WHERE p.service_plan_id = ANY (:plans)
 ON CONFLICT (service_plan_id, reason_code) WHERE released_at IS NULL DO NOTHING;
 
 -- name: hold_without_price
--- The subscription's own price is for the plan it has now: after a change of plan it is none for a
--- term of the plan before, which may be twelve times shorter.
+-- The price list's price is the one that is valid on the term's start. The subscription's own price
+-- is for the plan it has now: after a change of plan it is none for a term of the plan before, which
+-- may be twelve times shorter.
 INSERT INTO prepaid.holds (service_plan_id, reason_code, text)
 SELECT p.service_plan_id, 'no_price', format(
-    'Plan %s has no price in %s and subscription %s has none of its own. '
+    'Plan %s has no price in %s on %s and subscription %s has none of its own. '
     'Add one (import plans.csv or subscriptions.csv), then release the hold.',
-    l.plan_code, p.currency, s.subscription_ref)
+    l.plan_code, p.currency, p.start_date, s.subscription_ref)
 FROM prepaid.service_plans p
 JOIN prepaid.subscriptions s USING (subscription_id)
 JOIN prepaid.plans l ON l.plan_id = p.plan_id
-LEFT JOIN prepaid.plan_prices lp ON lp.plan_id = p.plan_id AND lp.currency = p.currency
+LEFT JOIN prepaid.plan_price_periods lp ON lp.plan_id = p.plan_id AND lp.currency = p.currency
+    AND p.start_date >= lp.valid_from AND p.start_date < lp.valid_until
 CROSS JOIN LATERAL (SELECT CASE WHEN s.plan_id = p.plan_id THEN s.price END AS price) own
 WHERE p.service_plan_id = ANY (:plans)
   AND p.retrieved_at IS NULL AND coalesce(p.price, own.price, lp.price) IS NULL
 ON CONFLICT (service_plan_id, reason_code) WHERE released_at IS NULL DO NOTHING;
 
 -- name: hold_without_addon_price
+-- A one-time add-on is charged once: no other term of the subscription that still stands has it.
 INSERT INTO prepaid.holds (service_plan_id, reason_code, text)
 SELECT p.service_plan_id, 'no_addon_price', format(
-    'No price in %s for a term of this length: add-on %s. '
+    'No price in %s on %s for a term of this length: add-on %s. '
     'Add it (import addons.csv), then release the hold.',
-    p.currency, string_agg(a.addon_code, ', ' ORDER BY a.addon_code))
+    p.currency, p.start_date, string_agg(a.addon_code, ', ' ORDER BY a.addon_code))
 FROM prepaid.service_plans p
 JOIN prepaid.subscription_addons sa USING (subscription_id)
 JOIN prepaid.addons a USING (addon_id)
-LEFT JOIN prepaid.addon_prices ap ON ap.addon_id = a.addon_id AND ap.currency = p.currency
-    AND ap.term_months = p.term_months AND ap.term_days = p.term_days
 WHERE p.service_plan_id = ANY (:plans)
-  AND p.retrieved_at IS NULL AND ap.price IS NULL
-  AND (a.recurring OR p.previous_plan_id IS NULL)
-GROUP BY p.service_plan_id, p.currency
+  AND p.retrieved_at IS NULL
+  AND NOT EXISTS (SELECT FROM prepaid.addon_prices ap
+                  WHERE ap.addon_id = a.addon_id AND ap.currency = p.currency
+                    AND ap.term_months = p.term_months AND ap.term_days = p.term_days
+                    AND ap.valid_from <= p.start_date OFFSET 0)
+  AND (a.recurring OR NOT EXISTS (
+      SELECT FROM prepaid.service_plans other
+      WHERE other.subscription_id = p.subscription_id AND other.status <> 'Cancelled'
+        AND other.service_plan_id <> p.service_plan_id
+        AND other.addons @> jsonb_build_array(jsonb_build_object('addon_code', a.addon_code)) OFFSET 0))
+GROUP BY p.service_plan_id
 ON CONFLICT (service_plan_id, reason_code) WHERE released_at IS NULL DO NOTHING;
 
 -- name: snapshot
--- A one-time add-on is charged with the subscription's first term only.
+-- An order has its price already, that of the whole term. A discount for n terms counts the terms of
+-- the subscription that still stand, imported ones too.
 WITH details AS MATERIALIZED (
-    SELECT p.service_plan_id, c.name, c.email, c.country, c.tax_exempt, l.name AS plan_name,
-           l.tax_class, coalesce(p.price, own.price, lp.price) AS price,
-           coalesce(sold.addons, '[]') AS addons, coalesce(sold.net, 0) AS addons_net,
-           coalesce(sold.recurring, 0) AS addons_recurring
+    SELECT p.service_plan_id, c.name, c.email, c.country, c.tax_exempt,
+           CASE WHEN c.tax_exempt THEN c.tax_exempt_reason END AS tax_exempt_reason,
+           l.name AS plan_name, l.tax_class, coalesce(p.price, own.price, lp.price) AS price,
+           p.price IS NULL AND own.price IS NULL AND lp.includes_tax AS price_includes_tax,
+           CASE WHEN p.price IS NULL THEN s.quantity ELSE 1 END AS quantity,
+           coalesce(sold.addons, '[]') AS addons, granted.discounts
     FROM prepaid.service_plans p
     JOIN prepaid.subscriptions s USING (subscription_id)
     JOIN prepaid.customers c ON c.customer_id = p.customer_id
     JOIN prepaid.plans l ON l.plan_id = p.plan_id
-    LEFT JOIN prepaid.plan_prices lp ON lp.plan_id = p.plan_id AND lp.currency = p.currency
+    LEFT JOIN prepaid.plan_price_periods lp ON lp.plan_id = p.plan_id AND lp.currency = p.currency
+        AND p.start_date >= lp.valid_from AND p.start_date < lp.valid_until
     CROSS JOIN LATERAL (SELECT CASE WHEN s.plan_id = p.plan_id THEN s.price END AS price) own
     CROSS JOIN LATERAL (
         SELECT jsonb_agg(jsonb_build_object('addon_code', a.addon_code, 'name', a.name,
-                   'price', ap.price, 'recurring', a.recurring, 'tax_class', a.tax_class)
-                   ORDER BY a.addon_code) AS addons,
-               sum(ap.price) AS net,
-               sum(ap.price) FILTER (WHERE a.recurring) AS recurring
+                   'price', listed.price, 'includes_tax', listed.includes_tax,
+                   'quantity', sa.quantity, 'recurring', a.recurring, 'tax_class', a.tax_class)
+                   ORDER BY a.addon_code) AS addons
         FROM prepaid.subscription_addons sa
         JOIN prepaid.addons a USING (addon_id)
-        JOIN prepaid.addon_prices ap ON ap.addon_id = a.addon_id AND ap.currency = p.currency
-            AND ap.term_months = p.term_months AND ap.term_days = p.term_days
+        CROSS JOIN LATERAL (
+            SELECT ap.price, ap.includes_tax FROM prepaid.addon_prices ap
+            WHERE ap.addon_id = a.addon_id AND ap.currency = p.currency
+              AND ap.term_months = p.term_months AND ap.term_days = p.term_days
+              AND ap.valid_from <= p.start_date
+            ORDER BY ap.valid_from DESC LIMIT 1) listed
         WHERE sa.subscription_id = p.subscription_id
-          AND (a.recurring OR p.previous_plan_id IS NULL)
+          AND (a.recurring OR NOT EXISTS (
+              SELECT FROM prepaid.service_plans other
+              WHERE other.subscription_id = p.subscription_id AND other.status <> 'Cancelled'
+                AND other.service_plan_id <> p.service_plan_id
+                AND other.addons @> jsonb_build_array(jsonb_build_object('addon_code', a.addon_code))
+              OFFSET 0))
     ) sold
+    CROSS JOIN LATERAL (
+        SELECT jsonb_agg(jsonb_build_object('discount_code', d.discount_code, 'name', d.name,
+                   'percent', d.percent, 'amount', d.amount, 'for_ever', d.terms IS NULL)
+                   ORDER BY d.discount_code) AS discounts
+        FROM prepaid.discounts d
+        CROSS JOIN LATERAL (SELECT coalesce(d.starts_on, s.started_on) AS on_date) starts
+        WHERE d.subscription_id = p.subscription_id AND p.start_date >= starts.on_date
+          AND (d.terms IS NULL OR d.terms > (
+              SELECT count(*) FROM prepaid.service_plans earlier
+              WHERE earlier.subscription_id = p.subscription_id AND earlier.status <> 'Cancelled'
+                AND earlier.start_date >= starts.on_date AND earlier.start_date < p.start_date))
+    ) granted
     WHERE p.service_plan_id = ANY (:plans)
       AND p.retrieved_at IS NULL
       AND NOT EXISTS (SELECT FROM prepaid.holds h
@@ -95,7 +128,8 @@ WITH details AS MATERIALIZED (
 )
 UPDATE prepaid.service_plans p
 SET customer_name = d.name, email = d.email, country = d.country, tax_exempt = d.tax_exempt,
-    plan_name = d.plan_name, tax_class = d.tax_class, price = d.price, addons = d.addons,
-    net_amount = d.price + d.addons_net, recurring_amount = d.price + d.addons_recurring,
+    tax_exempt_reason = d.tax_exempt_reason, plan_name = d.plan_name, tax_class = d.tax_class,
+    price = d.price, price_includes_tax = coalesce(d.price_includes_tax, false),
+    quantity = d.quantity, addons = d.addons, discounts = d.discounts,
     retrieved_at = clock_timestamp()
 FROM details d WHERE p.service_plan_id = d.service_plan_id;

@@ -28,13 +28,22 @@ GROUP BY p.service_plan_id, p.country
 ON CONFLICT (service_plan_id, reason_code) WHERE released_at IS NULL DO NOTHING;
 
 -- name: calculate
--- EN 16931 (BR-CO-17): the tax of each (tax class, rate) group of the invoice is rounded once, half
--- up. It is allocated to the lines by largest remainder, ties by line number.
-WITH plans AS (
-    SELECT p.service_plan_id, p.plan_name, p.currency, p.price, p.addons, p.tax_class, p.country,
-           p.tax_exempt, c.exponent
+-- Discounts come first: percentages add up (100 at most) and are rounded half up on each line; then
+-- amounts take what is left of the plan's line, then of the recurring add-ons in their order. What
+-- lasts for ever counts for recurring revenue too, and is worked out on its own beside it.
+--
+-- EN 16931 (BR-CO-17): the tax of each group of lines (tax class, rate, price with or without tax) is
+-- rounded once, half up. It is allocated to the lines by largest remainder, ties by line number. Tax
+-- within a price is amount * rate / (1 + rate). All of it in minor units and whole quotients: a
+-- quotient that is rounded on the way could end on the wrong side of half a cent.
+WITH plans AS MATERIALIZED (
+    SELECT p.service_plan_id, p.plan_name, p.currency, p.price, p.price_includes_tax, p.quantity,
+           p.addons, p.discounts, p.tax_class, p.country, p.tax_exempt,
+           c.exponent, c.units, c.minor_unit
     FROM prepaid.service_plans p
-    JOIN prepaid.currencies c USING (currency)
+    JOIN (SELECT currency, exponent, round(10::numeric ^ exponent) AS units,
+                 round(10::numeric ^ -exponent, exponent) AS minor_unit
+          FROM prepaid.currencies OFFSET 0) c USING (currency)
     WHERE p.service_plan_id = ANY (:plans)
       AND p.status = 'Processing' AND p.invoiced_at IS NULL
       AND NOT EXISTS (SELECT FROM prepaid.charges ch
@@ -42,36 +51,80 @@ WITH plans AS (
       AND NOT EXISTS (SELECT FROM prepaid.holds h
                       WHERE h.service_plan_id = p.service_plan_id AND h.released_at IS NULL OFFSET 0)
 ), lines AS (
-    SELECT service_plan_id, currency, exponent, country, tax_exempt, 1 AS line_number,
-           plan_name AS description, price AS net, tax_class, true AS recurring
+    SELECT service_plan_id, currency, exponent, units, minor_unit, country, tax_exempt,
+           1 AS line_number, plan_name AS description, quantity, price AS unit_price,
+           round(price * quantity, exponent) AS list_amount, price_includes_tax AS includes_tax,
+           tax_class, true AS recurring
     FROM plans
     UNION ALL
-    SELECT service_plan_id, currency, exponent, country, tax_exempt, 1 + n::integer,
-           a ->> 'name', (a ->> 'price')::numeric, a ->> 'tax_class', (a ->> 'recurring')::boolean
-    FROM plans CROSS JOIN LATERAL jsonb_array_elements(addons) WITH ORDINALITY e (a, n)
+    SELECT service_plan_id, currency, exponent, units, minor_unit, country, tax_exempt,
+           1 + n::integer, a.name, coalesce(a.quantity, 1), a.price,
+           round(a.price * coalesce(a.quantity, 1), exponent), coalesce(a.includes_tax, false),
+           a.tax_class, a.recurring
+    FROM plans
+    CROSS JOIN LATERAL ROWS FROM (jsonb_to_recordset(addons) AS (
+        name text, quantity integer, price numeric, includes_tax boolean, tax_class text,
+        recurring boolean)) WITH ORDINALITY a (
+        name, quantity, price, includes_tax, tax_class, recurring, n)
+), granted AS (
+    SELECT service_plan_id, exponent, least(coalesce(sum(d.percent), 0), 100) AS percent,
+           round(coalesce(sum(d.amount), 0), exponent) AS amount,
+           least(coalesce(sum(d.percent) FILTER (WHERE d.for_ever), 0), 100) AS lasting_percent,
+           round(coalesce(sum(d.amount) FILTER (WHERE d.for_ever), 0), exponent) AS lasting_amount
+    FROM plans
+    CROSS JOIN LATERAL jsonb_to_recordset(discounts) d (
+        percent numeric, amount numeric, for_ever boolean)
+    WHERE discounts IS NOT NULL
+    GROUP BY service_plan_id, exponent
+), after_percentages AS (
+    SELECT l.service_plan_id, l.line_number, l.list_amount, g.amount, g.lasting_amount,
+           l.list_amount - round(l.list_amount * g.percent * 0.01, g.exponent) AS rest,
+           l.list_amount - round(l.list_amount * g.lasting_percent * 0.01, g.exponent) AS lasting_rest
+    FROM lines l JOIN granted g USING (service_plan_id)
+    WHERE l.recurring
+), reduced AS (
+    SELECT service_plan_id, line_number,
+           list_amount - rest
+               + least(rest, greatest(amount - coalesce(sum(rest) OVER earlier, 0), 0)) AS discount,
+           list_amount - lasting_rest + least(lasting_rest, greatest(
+               lasting_amount - coalesce(sum(lasting_rest) OVER earlier, 0), 0)) AS lasting_discount
+    FROM after_percentages
+    WINDOW earlier AS (PARTITION BY service_plan_id ORDER BY line_number
+                       ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
 ), rates AS (
     SELECT DISTINCT ON (country, tax_class) country, tax_class, rate
     FROM prepaid.tax_rates WHERE valid_from <= :as_of
     ORDER BY country, tax_class, valid_from DESC
 ), rated AS (
-    SELECT l.*, r.rate, l.net * coalesce(r.rate, 0) AS exact_tax
+    SELECT l.*, coalesce(d.discount, 0) AS discount,
+           coalesce(d.lasting_discount, 0) AS lasting_discount, r.rate,
+           (l.list_amount - coalesce(d.discount, 0)) * coalesce(r.rate, 0) * l.units AS share,
+           CASE WHEN l.includes_tax THEN 1 + coalesce(r.rate, 0) ELSE 1 END AS divisor
     FROM lines l
+    LEFT JOIN reduced d USING (service_plan_id, line_number)
     LEFT JOIN rates r ON r.country = l.country AND r.tax_class = l.tax_class AND NOT l.tax_exempt
 ), allocated AS (
-    SELECT *, trunc(exact_tax, exponent) AS floor_tax,
-           round(sum(exact_tax) OVER tax_group, exponent)
-               - sum(trunc(exact_tax, exponent)) OVER tax_group AS left_over,
-           row_number() OVER (PARTITION BY service_plan_id, tax_class, rate
-               ORDER BY exact_tax - trunc(exact_tax, exponent) DESC, line_number) AS place
+    SELECT *, div(share, divisor) AS floor_tax,
+           div(2 * sum(share) OVER tax_group + divisor, 2 * divisor)
+               - sum(div(share, divisor)) OVER tax_group AS left_over,
+           row_number() OVER (PARTITION BY service_plan_id, tax_class, rate, includes_tax
+               ORDER BY mod(share, divisor) DESC, line_number) AS place
     FROM rated
-    WINDOW tax_group AS (PARTITION BY service_plan_id, tax_class, rate)
+    WINDOW tax_group AS (PARTITION BY service_plan_id, tax_class, rate, includes_tax)
+), taxed AS (
+    SELECT *, (floor_tax + CASE WHEN place <= left_over THEN 1 ELSE 0 END) * minor_unit AS tax
+    FROM allocated
 )
 INSERT INTO prepaid.charges (service_plan_id, line_number, description, currency, net,
                              tax_class, tax_rate, tax, calculated_for, quantity, unit_price,
                              list_amount, discount, includes_tax, recurring_net)
-SELECT service_plan_id, line_number, description, currency, round(net, exponent), tax_class, rate,
-       round(floor_tax + CASE WHEN place <= left_over * 10::numeric ^ exponent
-                              THEN 10::numeric ^ -exponent ELSE 0 END, exponent),
-       :as_of, 1, round(net, exponent), round(net, exponent), 0, false,
-       CASE WHEN recurring THEN round(net, exponent) ELSE 0 END
-FROM allocated;
+SELECT service_plan_id, line_number, description, currency, amount.net, tax_class, rate, tax, :as_of,
+       quantity, unit_price, list_amount, discount, includes_tax,
+       CASE WHEN NOT recurring THEN 0
+            WHEN lasting_discount = discount THEN amount.net
+            WHEN includes_tax
+                THEN prepaid.without_tax(list_amount - lasting_discount, coalesce(rate, 0), exponent)
+            ELSE list_amount - lasting_discount END
+FROM taxed
+CROSS JOIN LATERAL (
+    SELECT list_amount - discount - CASE WHEN includes_tax THEN tax ELSE 0 END AS net) amount;

@@ -17,7 +17,8 @@ WITH series AS (
     SELECT series, year, last_number FROM prepaid.invoice_series
     WHERE series = 'INV' AND year = extract(year FROM CAST(:as_of AS date))
 ), totals AS (
-    SELECT p.service_plan_id, p.customer_id, p.currency, p.tax_exempt, charged.net, charged.tax,
+    SELECT p.service_plan_id, p.customer_id, p.currency, p.tax_exempt, p.tax_exempt_reason,
+           charged.net, charged.tax,
            row_number() OVER (ORDER BY p.service_plan_id) AS place
     FROM prepaid.service_plans p
     CROSS JOIN LATERAL (
@@ -33,7 +34,8 @@ WITH series AS (
                                   net, tax, total, status, tax_note, issued_on)
     SELECT prepaid.invoice_number(s.series, s.year, s.last_number + t.place), t.service_plan_id,
            t.customer_id, t.currency, t.net, t.tax, t.net + t.tax, 'Open',
-           CASE WHEN t.tax_exempt THEN 'Tax-exempt customer: no tax charged' END, :as_of
+           CASE WHEN t.tax_exempt
+                THEN coalesce(t.tax_exempt_reason, 'Tax-exempt customer: no tax charged') END, :as_of
     FROM totals t CROSS JOIN series s
     ORDER BY t.place
     RETURNING invoice_id

@@ -88,6 +88,13 @@ CREATE TABLE prepaid.tax_rates (
     PRIMARY KEY (country, tax_class, valid_from)
 );
 
+-- What is left of an amount that contains the tax, rounded half up to the currency's decimals. In
+-- whole quotients of minor units: a quotient that is rounded twice can miss half a cent.
+CREATE FUNCTION prepaid.without_tax(amount numeric, rate numeric, exponent integer) RETURNS numeric
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
+    round(div(2 * amount * 10::numeric ^ exponent + 1 + rate, 2 * (1 + rate)) / 10::numeric ^ exponent,
+          exponent);
+
 -- The end of the term that starts on start_date, for a subscription anchored on anchor_date:
 -- counted from the anchor, never from the start, so 31 Jan -> 28 Feb -> 31 Mar.
 CREATE FUNCTION prepaid.term_end(

@@ -29,8 +29,9 @@ CREATE TABLE prepaid.subscriptions (
 );
 CREATE INDEX subscriptions_by_customer ON prepaid.subscriptions (customer_id);
 
--- Imported beside a service_plans.csv that has not been taken yet (or was refused): until it is, a
--- subscription without terms is no purchase, it may have been running for years.
+-- Imported beside a service_plans.csv or a discounts.csv that has not been taken yet (or was refused):
+-- until it is, a subscription without terms is no purchase. It may have been running for years, or
+-- would be invoiced without its discount.
 CREATE TABLE prepaid.subscriptions_awaiting_history (
     subscription_id bigint PRIMARY KEY REFERENCES prepaid.subscriptions
 );

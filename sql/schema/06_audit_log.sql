@@ -146,11 +146,15 @@ CREATE TRIGGER audit_record_outcomes AFTER UPDATE ON prepaid.transactions
     FOR EACH STATEMENT EXECUTE FUNCTION prepaid.audit_record_outcomes();
 
 -- Master data: which columns changed, with values where they are prices and not personal data
--- (TG_ARGV: entity, key column, 'names' or 'values').
+-- (TG_ARGV: entity, key column, 'names' or 'values', the columns that say which of several rows).
 CREATE FUNCTION prepaid.audit_master_data() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
+    which text;
     changed text;
 BEGIN
+    SELECT string_agg(k.name || ' ' || (to_jsonb(NEW) ->> k.name), ', ' ORDER BY k.place) || '; '
+    INTO which
+    FROM unnest(string_to_array(TG_ARGV[3], ',')) WITH ORDINALITY k (name, place);
     SELECT string_agg(n.key || CASE TG_ARGV[2] WHEN 'values'
                THEN ': ' || coalesce(o.value, 'none') || ' -> ' || coalesce(n.value, 'none')
                ELSE '' END, ', ' ORDER BY n.key)
@@ -159,7 +163,8 @@ BEGIN
     JOIN jsonb_each_text(to_jsonb(OLD)) o USING (key)
     WHERE n.value IS DISTINCT FROM o.value;
     INSERT INTO prepaid.audit_log (event, entity, entity_id, detail, actor, run_id, as_of)
-    VALUES (TG_ARGV[0] || '_changed', TG_ARGV[0], (to_jsonb(NEW) ->> TG_ARGV[1])::bigint, changed,
+    VALUES (TG_ARGV[0] || '_changed', TG_ARGV[0], (to_jsonb(NEW) ->> TG_ARGV[1])::bigint,
+            concat(which, changed),
             prepaid.actor(), prepaid.run_id(), prepaid.as_of());
     RETURN NULL;
 END $$;
@@ -174,13 +179,42 @@ CREATE TRIGGER audit_master_data AFTER UPDATE ON prepaid.plans
     EXECUTE FUNCTION prepaid.audit_master_data('plan', 'plan_id', 'values');
 CREATE TRIGGER audit_master_data AFTER UPDATE ON prepaid.plan_prices
     FOR EACH ROW WHEN (OLD IS DISTINCT FROM NEW)
-    EXECUTE FUNCTION prepaid.audit_master_data('plan_price', 'plan_id', 'values');
+    EXECUTE FUNCTION prepaid.audit_master_data('plan_price', 'plan_id', 'values',
+        'currency,valid_from');
 CREATE TRIGGER audit_master_data AFTER UPDATE ON prepaid.addons
     FOR EACH ROW WHEN (OLD IS DISTINCT FROM NEW)
     EXECUTE FUNCTION prepaid.audit_master_data('addon', 'addon_id', 'values');
 CREATE TRIGGER audit_master_data AFTER UPDATE ON prepaid.addon_prices
     FOR EACH ROW WHEN (OLD IS DISTINCT FROM NEW)
-    EXECUTE FUNCTION prepaid.audit_master_data('addon_price', 'addon_id', 'values');
+    EXECUTE FUNCTION prepaid.audit_master_data('addon_price', 'addon_id', 'values',
+        'term_months,term_days,currency,valid_from');
 CREATE TRIGGER audit_master_data AFTER UPDATE ON prepaid.tax_rates
     FOR EACH ROW WHEN (OLD IS DISTINCT FROM NEW)
-    EXECUTE FUNCTION prepaid.audit_master_data('tax_rate', 'no single key', 'values');
+    EXECUTE FUNCTION prepaid.audit_master_data('tax_rate', 'no single key', 'values',
+        'country,tax_class,valid_from');
+CREATE TRIGGER audit_master_data AFTER UPDATE ON prepaid.discounts
+    FOR EACH ROW WHEN (OLD IS DISTINCT FROM NEW)
+    EXECUTE FUNCTION prepaid.audit_master_data('discount', 'discount_id', 'values', 'discount_code');
+
+-- What changes an amount from a day on is a row of its own: a discount, a price that takes another
+-- one's place (one from the beginning is no change). TG_ARGV: entity, key column.
+CREATE FUNCTION prepaid.audit_added_master_data() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO prepaid.audit_log (event, entity, entity_id, detail, actor, run_id, as_of)
+    SELECT TG_ARGV[0] || '_added', TG_ARGV[0], (added.was ->> TG_ARGV[1])::bigint,
+           (SELECT string_agg(key || ': ' || value, ', ' ORDER BY key)
+            FROM jsonb_each_text(jsonb_strip_nulls(added.was) - TG_ARGV[1] - 'created_at')),
+           prepaid.actor(), prepaid.run_id(), prepaid.as_of()
+    FROM (SELECT to_jsonb(n) AS was FROM new_rows n) added
+    WHERE added.was ->> 'valid_from' IS DISTINCT FROM '1900-01-01';
+    RETURN NULL;
+END $$;
+CREATE TRIGGER audit_added_master_data AFTER INSERT ON prepaid.plan_prices
+    REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION prepaid.audit_added_master_data('plan_price', 'plan_id');
+CREATE TRIGGER audit_added_master_data AFTER INSERT ON prepaid.addon_prices
+    REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION prepaid.audit_added_master_data('addon_price', 'addon_id');
+CREATE TRIGGER audit_added_master_data AFTER INSERT ON prepaid.discounts
+    REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION prepaid.audit_added_master_data('discount', 'discount_id');

@@ -202,8 +202,10 @@ WHERE k.kind = 'payment_review' AND k.status = 'Open' AND t.outcome = 'parked' A
 CREATE VIEW prepaid.quality_checks AS
 SELECT k.task_id, k.kind, k.status, k.opened_on, p.service_plan_id, c.customer_ref, p.customer_name,
        p.plan_name, p.start_date, p.end_date,
-       concat_ws(', ', p.plan_name, (
-           SELECT string_agg(a ->> 'name', ', ' ORDER BY n)
+       concat_ws(', ', CASE WHEN p.quantity > 1 THEN p.quantity || ' × ' ELSE '' END || p.plan_name, (
+           SELECT string_agg(CASE WHEN (a ->> 'quantity')::integer > 1
+                                  THEN a ->> 'quantity' || ' × ' ELSE '' END || (a ->> 'name'),
+                             ', ' ORDER BY n)
            FROM jsonb_array_elements(p.addons) WITH ORDINALITY e (a, n))) AS features,
        earlier.note AS what_failed,
        k.decision, k.note, k.decided_by, k.decided_at

@@ -30,10 +30,12 @@ WITH plan AS (
     INSERT INTO prepaid.service_plans
         (subscription_id, customer_id, plan_id, origin, kind, status, start_date, end_date,
          planned_start, anchor_date, term_months, term_days, currency, price, addons,
-         customer_name, plan_name, net_amount, recurring_amount, activated_on)
+         customer_name, plan_name, net_amount, recurring_amount, activated_on, quantity,
+         discounts)
     SELECT subscription_id, customer_id, plan_id, 'imported', :kind, 'Active', '2026-11-01',
            '2026-12-01', '2026-11-01', '2026-11-01', 1, 0, :currency, 30,
-           CAST(:addons AS jsonb), :name, :plan_name, 35, 30, '2026-11-01'
+           CAST(:addons AS jsonb), :name, :plan_name, 35, 30, '2026-11-01',
+           :quantity, CAST(:discounts AS jsonb)
     FROM subscription RETURNING service_plan_id, customer_id
 ), invoice AS (
     INSERT INTO prepaid.invoices
@@ -47,8 +49,11 @@ WITH plan AS (
         (invoice_id, line_number, description, net, tax_class, tax_rate, tax,
          quantity, unit_price, list_amount, discount, includes_tax)
     SELECT invoice_id, 1, :plan_name, CAST(:net AS numeric), 'standard',
-           CAST(:tax_rate AS numeric), CAST(:tax AS numeric),
-           1, CAST(:net AS numeric), CAST(:net AS numeric), 0, false FROM invoice
+           CAST(:tax_rate AS numeric), CAST(:tax AS numeric), :quantity,
+           list_amount / :quantity, list_amount, CAST(:discount AS numeric), :includes_tax
+    FROM invoice CROSS JOIN LATERAL (
+        SELECT CAST(:net AS numeric) + CAST(:discount AS numeric)
+            + CASE WHEN :includes_tax THEN CAST(:tax AS numeric) ELSE 0 END AS list_amount) listed
 )
 INSERT INTO prepaid.emails (service_plan_id, template, occasion, recipient)
 SELECT service_plan_id, :template, 'activation', :recipient FROM service_plan RETURNING email_id
@@ -58,7 +63,8 @@ _DEFAULTS: Mapping[str, Any] = {
     "name": "Ada Buyer", "recipient": "ada@example.com", "plan_name": "Fiber 100",
     "kind": "renewal", "currency": "USD", "net": "1200.00", "tax": "87.00", "tax_rate": "0.0725",
     "tax_note": None, "addons": '[{"addon_code": "tv", "name": "TV box"}]',
-    "template": "activation_confirmation",
+    "template": "activation_confirmation", "quantity": 1, "discount": "0", "discounts": None,
+    "includes_tax": False,
 }  # fmt: skip
 
 

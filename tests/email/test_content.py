@@ -49,6 +49,45 @@ def test_plan_details_and_receipt_lines(
         assert part in html
 
 
+def test_quantity_discount_and_tax_within_the_price(
+    engine: Engine, settings: Settings, order: Callable[..., int]
+) -> None:
+    order(
+        quantity=3, net="27.00", tax="5.13", tax_rate="0.19", discount="3.57", includes_tax=True,
+        discounts='[{"name": "Welcome & hello"}, {"name": "Loyal"}]',
+        addons='[{"name": "TV box", "quantity": 2}, {"name": "Radio", "quantity": 1}]',
+    )  # fmt: skip
+    (message,) = _sent(engine, settings)
+    plain, html = _bodies(message)
+    assert "Plan:      3 × Fiber 100\nIncludes:  2 × TV box\n           Radio\n" in plain
+    assert "    3 × 11.90 = 35.70 with tax in it, less 3.57\n    tax 19 %: 5.13\n" in plain
+    assert "Your discounts: Welcome & hello, Loyal." in plain
+    assert "<td>2 × TV box, Radio</td>" in html
+    assert "<small>3 × 11.90 = 35.70 with tax in it, less 3.57</small>" in html
+    assert "<p>Your discounts: Welcome &amp; hello, Loyal.</p>" in html
+
+
+@pytest.mark.parametrize(
+    ("changes", "shown"),
+    [
+        ({}, ""),
+        ({"discount": "100"}, "1,300.00, less 100.00"),
+        ({"quantity": 4}, "4 × 300.00 = 1,200.00"),
+        ({"includes_tax": True}, "1,287.00 with tax in it"),
+        ({"includes_tax": True, "tax": "0", "tax_rate": None}, ""),
+    ],
+)
+def test_how_a_line_came_about_is_said_where_it_is_not_plain(
+    engine: Engine, settings: Settings, order: Callable[..., int],
+    changes: dict[str, object], shown: str,
+) -> None:  # fmt: skip
+    order(**changes)
+    plain, _ = _bodies(_sent(engine, settings)[0])
+    between = plain.split(" 1,200.00\n", 1)[1].split("    tax")[0]
+    assert between.strip() == shown
+    assert "discount" not in plain
+
+
 @pytest.mark.parametrize(
     ("currency", "net", "tax", "shown"),
     [("JPY", "1200", "120", "1,320"), ("KWD", "12.500", "0.625", "13.125")],

@@ -14,7 +14,7 @@ HEADERS = {name: content.partition("\n")[0] for name, content in BASE.items()}
 HEADERS["transactions"] = (
     "provider,provider_ref,invoice_number,amount,currency,status,occurred_at,customer_ref"
 )
-C = f"the header {HEADERS['customers']}"
+C = f"the header {HEADERS['customers']}[,tax_exempt_reason]"
 
 # file, content below its header (or whole, when it has bytes or its own header), message.
 CASES: dict[str, tuple[str, str | bytes, str]] = {
@@ -89,8 +89,8 @@ CASES: dict[str, tuple[str, str | bytes, str]] = {
         "4:customer_ref: found 'C-9', expected each customer_ref once; line 2 has it already"),
     "currency of a customer in use": (
         "customers", "C-1,Amber Bakery,amber@example.com,US,EUR,false\n",
-        "2:currency: found 'EUR', expected USD: the currency of a customer with service plans "
-        "or own prices stays; make a new customer"),
+        "2:currency: found 'EUR', expected USD: the currency of a customer with service plans, "
+        "own prices or discounts stays; make a new customer"),
     "bad term": (
         "plans", "p,P,monthly,USD,1.00,\n",
         "2:term: found 'monthly', expected an ISO 8601 duration such as P1M, P1Y or P30D"),
@@ -111,8 +111,8 @@ CASES: dict[str, tuple[str, str | bytes, str]] = {
         "2:price: found '100.5', expected at most 0 decimals in JPY"),
     "plan and currency twice": (
         "plans", "p,P,P1M,USD,1.00,\np,P,P1M,USD,1.00,\n",
-        "3:currency: found 'USD', expected each currency of a plan_code once; line 2 has it "
-        "already"),
+        "3:currency: found 'USD', expected each currency and valid_from of a plan_code "
+        "once; line 2 has it already"),
     "two names of a plan": (
         "plans", "p,P,P1M,USD,1.00,\np,Q,P1M,EUR,1.00,\n",
         "3:name: found 'Q', expected 'P' as on line 2: all rows of a plan_code agree"),
@@ -130,8 +130,8 @@ CASES: dict[str, tuple[str, str | bytes, str]] = {
         "addons", "a,A,P1M,USD,,true\n", "2:price: found nothing, expected a value"),
     "add-on twice": (
         "addons", "a,A,P1Y,USD,1.00,true\na,A,P12M,USD,1.00,true\n",
-        "3:currency: found 'USD', expected each currency of an addon_code and term once; line 2 "
-        "has it already"),
+        "3:currency: found 'USD', expected each currency and valid_from of an addon_code "
+        "and term once; line 2 has it already"),
     "add-on recurring or not": (
         "addons", "a,A,P1Y,USD,1.00,true\na,A,P1M,USD,1.00,false\n",
         "3:recurring: found 'false', expected 'true' as on line 2: all rows of an addon_code "
@@ -180,8 +180,8 @@ CASES: dict[str, tuple[str, str | bytes, str]] = {
         "already"),
     "subscription of another customer": (
         "subscriptions", "S-1,C-3,basic,2026-08-15,true,,\n",
-        "2:customer_ref: found 'C-3', expected 'C-1': a subscription with service plans stays with "
-        "its customer"),
+        "2:customer_ref: found 'C-3', expected 'C-1': a subscription with service plans or "
+        "discounted amounts stays with its customer"),
     "cancelled before it began": (
         "subscriptions",
         HEADERS["subscriptions"].encode()
@@ -222,7 +222,7 @@ CASES: dict[str, tuple[str, str | bytes, str]] = {
     "add-on without price": (
         "service_plans", "S-6,2026-10-02,2026-11-01,12.00,Active\n",
         "2:subscription_ref: found 'S-6', expected a subscription whose add-ons have a price in "
-        "USD for a term of P30D; none has: storage"),
+        "USD for a term of P30D on 2026-10-02; none has: storage"),
     "amount in words": (
         "transactions", "bank,r1,,ten,USD,Success,2026-11-01T10:00:00Z,\n",
         "2:amount: found 'ten', expected a number with a decimal point such as 1234.50"),

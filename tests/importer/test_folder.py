@@ -87,12 +87,14 @@ CHANGES = {
         "plans", "basic,Basic,P1M,USD,10.00", "basic,Basic,P1M,USD,11.50",
         "SELECT price FROM prepaid.plan_prices JOIN prepaid.plans USING (plan_id)"
         " WHERE plan_code = 'basic' AND currency = 'USD'",
-        (Decimal("11.5"),), ("plan_price_changed", "price: 10.00 -> 11.50")),
+        (Decimal("11.5"),),
+        ("plan_price_changed", "currency USD, valid_from 1900-01-01; price: 10.00 -> 11.50")),
     "price taken away": (
         "plans", "flex,Flex,P30D,USD,12.00", "flex,Flex,P30D,USD,",
         "SELECT price FROM prepaid.plan_prices JOIN prepaid.plans USING (plan_id)"
         " WHERE plan_code = 'flex'",
-        (None,), ("plan_price_changed", "price: 12.00 -> none")),
+        (None,),
+        ("plan_price_changed", "currency USD, valid_from 1900-01-01; price: 12.00 -> none")),
     "plan": (
         "plans", "flex,Flex,P30D,USD,,", "flex,Flex,P30D,USD,,reduced",
         "SELECT tax_class FROM prepaid.plans WHERE plan_code = 'flex'",
@@ -104,11 +106,15 @@ CHANGES = {
     "add-on price": (
         "addons", "storage,Storage,P1M,EUR,1.90", "storage,Storage,P1M,EUR,2.10",
         "SELECT price FROM prepaid.addon_prices WHERE currency = 'EUR'",
-        (Decimal("2.1"),), ("addon_price_changed", "price: 1.90 -> 2.10")),
+        (Decimal("2.1"),),
+        ("addon_price_changed",
+         "term_months 1, term_days 0, currency EUR, valid_from 1900-01-01; price: 1.90 -> 2.10")),
     "tax rate": (
         "tax_rates", "DE,standard,0.19", "DE,standard,0.20",
         "SELECT rate FROM prepaid.tax_rates WHERE country = 'DE'",
-        (Decimal("0.2"),), ("tax_rate_changed", "rate: 0.19 -> 0.20")),
+        (Decimal("0.2"),),
+        ("tax_rate_changed",
+         "country DE, tax_class standard, valid_from 2021-01-01; rate: 0.19 -> 0.20")),
     "subscription": (
         "subscriptions", "basic,2026-09-20,true,8.50", "basic,2026-09-20,false,8.00",
         "SELECT auto_renew, price FROM prepaid.subscriptions WHERE subscription_ref = 'S-2'",
