@@ -1,4 +1,4 @@
-"""Step 1: which price, how many, which discounts, and what is charged once."""
+"""Steps 1 and 3: which price, how many, which discounts, what is charged once, which tax."""
 
 from datetime import date
 from decimal import Decimal
@@ -187,6 +187,15 @@ def test_what_is_granted_later_does_not_change_what_was_asked_for(world: World) 
     world.open()
     assert nets(world, opened) == ["10.00"]
     assert nets(world, renew(world, date(2026, 12, 1))) == ["5.00"]
+
+
+def test_the_rate_is_the_one_of_the_invoice_date(world: World) -> None:
+    world.tax_rate("0.19", valid_from="2020-01-01")
+    world.tax_rate("0.16", valid_from="2026-11-02")
+    world.tax_rate("0.25", valid_from="2026-11-03")
+    world.subscription(world.customer(), world.plan(), date(2026, 11, 5))
+    world.open()
+    assert [str(row[0]) for row in world.rows("SELECT tax FROM prepaid.invoices")] == ["1.60"]
 
 
 @pytest.mark.parametrize("reason", [None, "Reverse charge"])
