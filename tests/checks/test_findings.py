@@ -230,7 +230,7 @@ PLANTED: list[tuple[str, str, str]] = [
         "14_history_has_arrived",
         "INSERT INTO prepaid.subscriptions_awaiting_history SELECT subscription_id"
         " FROM prepaid.service_plans WHERE service_plan_id = :plan",
-        "is not opened: correct the service_plans.csv that came with it",
+        "is not opened: correct the service_plans.csv or discounts.csv that came with it",
     ),
     (
         "15_no_plan_is_forgotten",
