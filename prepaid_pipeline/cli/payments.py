@@ -16,7 +16,7 @@ from prepaid_pipeline.cli.progress import progress_bar
 from prepaid_pipeline.errors import ImportRefused
 from prepaid_pipeline.settings import Settings
 
-_FORMATS = ("stripe",)
+_FORMATS = ("stripe", "camt053")
 
 
 @click.group("payments")
@@ -39,7 +39,7 @@ for _command in (payments_list, payments_suggestions, payments_assign):
 )  # fmt: skip
 @click.option(
     "--provider", default=None, metavar="NAME",
-    help="The provider's name in the records. Default: stripe.",
+    help="The provider's name in the records. Default: stripe, or the statement's account.",
 )  # fmt: skip
 @json_option
 @with_database
@@ -51,7 +51,7 @@ def payments_import(
     settings: Settings,
     engine: Engine,
 ) -> None:
-    """Import Stripe's CSV exports.
+    """Import Stripe's CSV exports and camt.053 bank statements.
 
     Each file is taken as a whole or not at all; the same file again adds nothing.
     docs/payments-import.md describes what becomes a record.

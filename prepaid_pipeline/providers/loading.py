@@ -39,7 +39,7 @@ def import_payments(
     source = Source(path, provider, timezone, problems, on_read)
     report = PaymentsReport(path.name, file_format or "", "unchanged")
     try:
-        report.format = file_format or detect()
+        report.format = file_format or detect(path)
         with database.transaction(engine, actor="payments import") as connection:
             _land(connection, READERS[report.format](source), source, report)
             if problems:
