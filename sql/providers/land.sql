@@ -17,45 +17,55 @@ ANALYZE incoming;
 
 -- name: originals
 -- Money that was taken back belongs to the payment that brought it: to the one that the record names,
--- else to the only one that paid the same invoice. It keeps its own reference where there is neither,
--- and where it landed with it before.
+-- else to the only one that paid the same invoice. It keeps its own reference where there is neither.
+-- What landed before stays as it is, whatever is known by now. (References are looked up by their
+-- hashes, as the index has them.)
 WITH taken AS (
-    SELECT DISTINCT provider, event_ref, provider_ref, invoice_number, currency, status, original_refs
-    FROM incoming WHERE original_refs IS NOT NULL
+    SELECT i.* FROM incoming i
+    WHERE i.original_refs IS NOT NULL
+      AND NOT EXISTS (SELECT FROM prepaid.transactions own
+                      WHERE hashtextextended(own.provider_ref, 0)
+                            = hashtextextended(i.provider_ref, 0)
+                        AND own.provider = i.provider AND own.provider_ref = i.provider_ref
+                        AND own.status = i.status)
+), before AS (
+    SELECT i.place, min(t.provider_ref) AS original
+    FROM taken i
+    JOIN prepaid.transactions t
+      ON t.invoice_number = i.invoice_number AND t.provider = i.provider AND t.status = i.status
+     AND t.occurred_at = i.occurred_at AND t.amount = i.amount AND t.currency = i.currency
+    GROUP BY i.place
+), named AS (
+    SELECT DISTINCT i.place, i.provider, ref FROM taken i CROSS JOIN LATERAL unnest(original_refs) ref
 ), paid AS (
-    SELECT i.provider, i.provider_ref, i.invoice_number, i.currency
-    FROM incoming i WHERE i.status = 'Success'
+    SELECT provider, provider_ref, invoice_number, currency
+    FROM incoming WHERE status = 'Success'
+    UNION
+    SELECT provider, provider_ref, invoice_number, currency
+    FROM prepaid.transactions
+    WHERE status = 'Success' AND invoice_number IN (SELECT invoice_number FROM taken)
     UNION
     SELECT t.provider, t.provider_ref, t.invoice_number, t.currency
-    FROM prepaid.transactions t
+    FROM named n
+    JOIN prepaid.transactions t
+      ON hashtextextended(t.provider_ref, 0) = hashtextextended(n.ref, 0)
+     AND t.provider = n.provider AND t.provider_ref = n.ref
     WHERE t.status = 'Success'
-      AND t.invoice_number IN (SELECT invoice_number FROM taken)
-    UNION
-    SELECT t.provider, t.provider_ref, t.invoice_number, t.currency
-    FROM taken CROSS JOIN LATERAL unnest(original_refs) named (ref)
-    JOIN prepaid.transactions t ON t.provider = taken.provider AND t.provider_ref = named.ref
-    WHERE t.status = 'Success'
-), chosen AS (
-    SELECT t.provider, t.event_ref, coalesce(named.ref, alike.ref) AS original
-    FROM taken t
-    LEFT JOIN LATERAL (
-        SELECT CASE WHEN count(DISTINCT p.provider_ref) = 1 THEN min(p.provider_ref) END AS ref
-        FROM paid p WHERE p.provider = t.provider AND p.provider_ref = ANY (t.original_refs)
-    ) named ON true
-    LEFT JOIN LATERAL (
-        SELECT CASE WHEN count(DISTINCT p.provider_ref) = 1 THEN min(p.provider_ref) END AS ref
-        FROM paid p
-        WHERE p.provider = t.provider AND p.invoice_number = t.invoice_number
-          AND p.currency = t.currency
-    ) alike ON true
-    WHERE NOT EXISTS (SELECT FROM prepaid.transactions own
-                      WHERE own.provider = t.provider AND own.provider_ref = t.provider_ref
-                        AND own.status = t.status)
+), by_name AS (
+    SELECT n.place, min(n.ref) AS original
+    FROM named n JOIN paid p ON p.provider = n.provider AND p.provider_ref = n.ref
+    GROUP BY n.place HAVING count(DISTINCT n.ref) = 1
+), by_invoice AS (
+    SELECT provider, invoice_number, currency, min(provider_ref) AS original
+    FROM paid GROUP BY provider, invoice_number, currency HAVING count(DISTINCT provider_ref) = 1
 )
-UPDATE incoming i SET provider_ref = c.original
-FROM chosen c
-WHERE i.provider = c.provider AND i.event_ref = c.event_ref AND i.original_refs IS NOT NULL
-  AND c.original IS NOT NULL;
+UPDATE incoming i SET provider_ref = chosen.original
+FROM (SELECT t.place, coalesce(before.original, by_name.original, by_invoice.original) AS original
+      FROM taken t
+      LEFT JOIN before USING (place)
+      LEFT JOIN by_name USING (place)
+      LEFT JOIN by_invoice USING (provider, invoice_number, currency)) chosen
+WHERE i.place = chosen.place AND chosen.original IS NOT NULL;
 
 -- name: refunded_since
 -- An export that tells all refunds of a payment in one sum: what is new is the difference.
@@ -63,7 +73,8 @@ UPDATE incoming i SET amount = i.amount - landed.amount
 FROM (SELECT n.place, sum(t.amount) AS amount
       FROM incoming n
       JOIN prepaid.transactions t
-        ON t.provider = n.provider AND t.provider_ref = n.provider_ref AND t.currency = n.currency
+        ON hashtextextended(t.provider_ref, 0) = hashtextextended(n.provider_ref, 0)
+       AND t.provider = n.provider AND t.provider_ref = n.provider_ref AND t.currency = n.currency
       WHERE n.cumulative AND n.status = 'Refunded' AND t.status = 'Refunded'
       GROUP BY n.place) landed
 WHERE i.place = landed.place;
@@ -74,7 +85,9 @@ WHERE i.cumulative
   AND (i.status = 'Refunded' AND i.amount <= 0
        OR i.status IN ('Chargeback', 'ChargebackReversed')
           AND EXISTS (SELECT FROM prepaid.transactions t
-                      WHERE t.provider = i.provider AND t.provider_ref = i.provider_ref
+                      WHERE hashtextextended(t.provider_ref, 0)
+                            = hashtextextended(i.provider_ref, 0)
+                        AND t.provider = i.provider AND t.provider_ref = i.provider_ref
                         AND t.status = i.status));
 
 -- name: count

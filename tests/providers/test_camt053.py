@@ -110,6 +110,14 @@ def test_a_return_of_nothing_known_keeps_its_own_reference(engine: Engine, tmp_p
     assert take(engine, write(tmp_path, "b.xml", statement(back, account="DE03"))).landed == 0
 
 
+def test_a_return_that_landed_stays_with_its_payment(engine: Engine, tmp_path: Path) -> None:
+    text = "INV-2026-000001"
+    back = entry("R9", direction="DBIT", text=text, more="<RvslInd>true</RvslInd>")
+    take(engine, write(tmp_path, "a.xml", statement(entry("R1", text=text), back)))
+    take(engine, write(tmp_path, "b.xml", statement(entry("R2", text=text))))
+    assert take(engine, tmp_path / "a.xml").landed == 0
+
+
 def test_references_of_a_batch(engine: Engine, tmp_path: Path) -> None:
     detail = '<TxDtls><Refs><AcctSvcrRef>{}</AcctSvcrRef></Refs><Amt Ccy="EUR">5.00</Amt></TxDtls>'
     own = entry("B1").replace("<TxDtls>", detail.format("P1") + "<TxDtls>").replace(
