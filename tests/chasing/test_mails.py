@@ -50,7 +50,7 @@ def test_what_a_reminder_says(taxed: World, settings: Settings) -> None:
             "12.87 USD", plan_name, "Add-on", "2 November 2026 to 1 December 2026",
             f"quote the invoice number {number}",
             "If nothing has arrived by 2 December 2026, we cancel this order.",
-            "the plan does not begin", "please ignore this mail",
+            "your plan does not begin", "please ignore this mail",
         ):  # fmt: skip
             assert part in body
 

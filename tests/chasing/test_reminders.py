@@ -104,6 +104,17 @@ def test_a_record_that_waits_is_waited_for(taxed: World, word: str) -> None:
     assert [chase(taxed, n) for n in (3, 14, 99)] == [(0, 0)] * 3
 
 
+def test_a_record_that_was_assigned_to_the_invoice_is_waited_for(taxed: World) -> None:
+    """It keeps the number that was delivered; until it is judged anew nobody is chased."""
+    (plan,) = unpaid(taxed)
+    taxed.record("INV-1999-000001", "10.73")
+    taxed.sql(
+        "UPDATE prepaid.transactions SET invoice_id = (SELECT invoice_id FROM prepaid.invoices)"
+    )
+    assert [chase(taxed, n) for n in (3, 14, 99)] == [(0, 0)] * 3
+    assert taxed.status(plan) == "Pending"
+
+
 def test_while_finance_looks_at_a_payment_nobody_is_chased(taxed: World) -> None:
     (plan,) = unpaid(taxed)
     taxed.record(taxed.invoice(plan), "1.00")
