@@ -121,11 +121,10 @@ def test_a_record_that_is_being_matched_wins(world: World) -> None:
     """The closest it can be: matched and not committed, while the plan is to be cancelled."""
     (plan,) = unpaid(world)
     world.record(world.invoice(plan))
-    lock, judge, *_ = queries.script("jobs/match_payments")
     with ThreadPoolExecutor(1) as pool:
         with transaction(world.engine, actor="match_payments", as_of=day(0).as_of) as connection:
-            lock.execute(connection, day(0).parameters())
-            judge.execute(connection, day(0).parameters())
+            for statement in queries.script("jobs/match_payments"):
+                statement.execute(connection, day(0).parameters())
             cancelling = pool.submit(chasing.cancel_unpaid, world.engine, day(CANCELLING))
             wait_until_somebody_waits(world)
         assert cancelling.result(timeout=20) == 0
