@@ -47,6 +47,7 @@ def start_clean(settings: Settings) -> None:
         if _ask(engine, "is_demo"):
             _do(engine, "forget")
         migrations.upgrade(engine)
+        migrations.write_timezone(engine, settings.timezone)
         if not _ask(engine, "is_empty"):
             raise NotAllowed(
                 "The database holds data that is not the demo's, so the demo leaves it alone."

@@ -4,13 +4,14 @@ There is no way back but a backup: a downgrade would throw away invoices and the
 """
 
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from prepaid_pipeline import queries
-from prepaid_pipeline.database import sqlstate
-from prepaid_pipeline.errors import DatabaseNotReady
+from prepaid_pipeline.database import sqlstate, transaction
+from prepaid_pipeline.errors import DatabaseNotReady, SettingError
 
 # Not in Dagster's schema: its storage, in the same database, has an alembic_version of its own.
 VERSION_SCHEMA, VERSION_TABLE = "prepaid", "alembic_version"
@@ -21,6 +22,7 @@ _REVISIONS = Path(__file__).parent / "revisions"
 _SQL = "service/migrations"
 _FORBIDDEN = "42501"
 _NO_SUCH_EXTENSION = ("0A000", "58P01")
+_NO_SUCH_ZONE = "22023"
 
 
 def newest() -> str:
@@ -59,6 +61,30 @@ def upgrade(engine: Engine) -> None:
             command.upgrade(config, "head")
     except DBAPIError as error:
         raise DatabaseNotReady(_refusal(error)) from error
+
+
+def write_timezone(engine: Engine, zone: ZoneInfo) -> None:
+    """Let the database count its days in ``zone``, as the program does; a change is audited.
+
+    Raises SettingError for a zone that the server does not know.
+    """
+    try:
+        with transaction(engine, actor="prepaid migrate") as connection:
+            write = queries.statement(_SQL, "write_timezone")
+            write.execute(connection, {"timezone": str(zone)})
+    except DBAPIError as error:
+        if sqlstate(error) != _NO_SUCH_ZONE:
+            raise DatabaseNotReady(_refusal(error)) from error
+        raise SettingError(
+            f"PREPAID_TIMEZONE={str(zone)!r}: the database server does not know this time zone."
+            " Update its time zone data, or name the zone as pg_timezone_names does."
+        ) from error
+
+
+def written_timezone(engine: Engine) -> str:
+    """The name of the time zone in which the database counts its days."""
+    with engine.connect() as connection:
+        return str(queries.statement(_SQL, "timezone").execute(connection, {}).scalar_one())
 
 
 def require_current(engine: Engine) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
@@ -73,7 +74,7 @@ def decide(engine: Engine, person: str, tasks: list[int], word: str, note: str |
     quality = [task for task in tasks if kinds[task].startswith("quality")]
     payments = [task for task in tasks if not kinds[task].startswith("quality")]
     work = [(payments, _PAYMENT_WORDS[word]), (quality, _QUALITY_WORDS[word])]
-    with _acting(engine, person) as connection:
+    with acting(engine, person) as connection:
         for chosen, decision in work:
             if chosen:
                 params = {"tasks": chosen, "decision": decision, "note": note}
@@ -84,7 +85,7 @@ def decide(engine: Engine, person: str, tasks: list[int], word: str, note: str |
 
 def release(engine: Engine, person: str, plan: int, note: str) -> int:
     """Release all holds of a plan under a person's name; how many there were."""
-    with _acting(engine, person) as connection:
+    with acting(engine, person) as connection:
         params = {"plan": plan, "note": note}
         released = queries.statement("cli/held", "release").execute(connection, params)
         return int(released.scalar_one())
@@ -95,7 +96,7 @@ def resend(engine: Engine, person: str, mails: list[int]) -> int:
 
     Raises NotAllowed in the database's own words.
     """
-    with _acting(engine, person) as connection:
+    with acting(engine, person) as connection:
         resent = queries.statement("cli/mails", "resend").execute(connection, {"mails": mails})
         return int(resent.scalar_one())
 
@@ -105,13 +106,17 @@ def assign(engine: Engine, person: str, record: int, invoice_number: str, note: 
 
     Raises NotAllowed in the database's own words.
     """
-    with _acting(engine, person) as connection:
+    with acting(engine, person) as connection:
         params = {"record": record, "invoice_number": invoice_number, "note": note}
         queries.statement("cli/payments", "assign").execute(connection, params)
 
 
 @contextmanager
-def _acting(engine: Engine, person: str) -> Iterator[Connection]:
+def acting(engine: Engine, person: str, as_of: date | None = None) -> Iterator[Connection]:
+    """A transaction under a person's role, on a business date (default: the database's today).
+
+    Raises UnknownThing for a name that is nobody's, and NotAllowed in the database's own words.
+    """
     with engine.connect() as connection:
         asked = {"name": person, "teams": list(TEAMS)}
         known = queries.statement("cli/users", "is_person").execute(connection, asked)
@@ -120,7 +125,7 @@ def _acting(engine: Engine, person: str) -> Iterator[Connection]:
                 f"there is no person {person!r}: add them with 'prepaid user add {person} --team …'"
             )
     try:
-        with acting_as(engine, person) as connection:
+        with acting_as(engine, person, as_of) as connection:
             yield connection
     except DBAPIError as error:
         raise refusal(error) from error

@@ -212,7 +212,7 @@ class World:
         } | changes  # fmt: skip
         if amount is None:
             values["amount"] = self.sql(
-                "SELECT total FROM prepaid.invoices WHERE invoice_number = :n", n=invoice_number
+                "SELECT payable FROM prepaid.invoices WHERE invoice_number = :n", n=invoice_number
             )
         return self.sql(
             "INSERT INTO prepaid.transactions (provider, provider_ref, invoice_number, amount,"

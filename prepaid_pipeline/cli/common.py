@@ -1,5 +1,7 @@
 """What several commands share: the options --as-of and --json, the open database, output."""
 
+import csv
+import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
@@ -33,10 +35,14 @@ class _Month(click.ParamType[date]):
             self.fail(f"{value!r} is no month: expected YYYY-MM", param, ctx)
 
 
+# In full width too.
+_FORMULA = "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20"
+
+DATE = _Date()
 MONTH = _Month()
 
 as_of_option = click.option(
-    "--as-of", type=_Date(), default=None, metavar="DATE",
+    "--as-of", type=DATE, default=None, metavar="DATE",
     help="The business date (YYYY-MM-DD). Default: today in PREPAID_TIMEZONE.",
 )  # fmt: skip
 as_option = click.option(
@@ -69,6 +75,29 @@ def business_date(as_of: date | None, settings: Settings) -> date:
 def echo_json(value: object) -> None:
     """Print JSON; amounts are strings, so that no reader turns them into floats."""
     click.echo(json.dumps(value, indent=2, default=_plain, ensure_ascii=False))
+
+
+def echo_csv(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> None:
+    """Print CSV (RFC 4180) for a spreadsheet under the titles of ``columns`` (key -> title).
+
+    Texts that a spreadsheet would run as a formula are made harmless.
+    """
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(columns.values())
+    for row in rows:
+        writer.writerow(
+            [harmless(row[key]) if isinstance(row[key], str) else row[key] for key in columns]
+        )
+    click.echo(out.getvalue(), nl=False)
+
+
+def harmless(text: str) -> str:
+    """The text, with an apostrophe before what a spreadsheet would take for a formula.
+
+    As OWASP's page on CSV injection lists them: = + - @, tab and line breaks, also in full width.
+    """
+    return f"'{text}" if text[:1] and text[0] in _FORMULA else text
 
 
 def echo_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> None:

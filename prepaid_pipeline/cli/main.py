@@ -25,6 +25,8 @@ COMMANDS = {
     "tasks": "people",
     "held": "people",
     "mails": "mails",
+    "plans": "plans",
+    "invoices": "invoices",
     "story": "inspect",
     "check": "inspect",
     "backfill": "revenue",

@@ -47,10 +47,15 @@ def down_command() -> None:
 
 @click.command("migrate")
 def migrate_command() -> None:
-    """Bring the database to the newest schema. Harmless when it is there already."""
-    engine = database.engine(load())
+    """Bring the database to the newest schema. Harmless when it is there already.
+
+    It also tells the database PREPAID_TIMEZONE, in which it counts its days.
+    """
+    settings = load()
+    engine = database.engine(settings)
     try:
         migrations.upgrade(engine)
+        migrations.write_timezone(engine, settings.timezone)
     finally:
         engine.dispose()
     click.echo(f"The database is at migration {migrations.newest()}.")

@@ -16,6 +16,11 @@ Parser = Callable[[str], str]
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 # 15 digits before the point: more than any price in any currency, and far from an exponent.
+_MOMENT = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?"
+    r"(Z|[+-][0-9]{2}:?[0-9]{2})?",
+    re.ASCII,
+)
 _NUMBER = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,15})?", re.ASCII)
 _WHOLE = re.compile(r"[0-9]{1,6}", re.ASCII)
 _EMAIL = re.compile(r"[^@\s\x00-\x1f]+@[^@\s\x00-\x1f]+")
@@ -51,6 +56,26 @@ def moment(zone: tzinfo) -> Parser:
         except ValueError:
             raise BadValue("a date and time such as 2026-01-31T10:15:00Z") from None
         return (value if value.tzinfo else value.replace(tzinfo=zone)).isoformat()
+
+    return parse
+
+
+def local_day(zone: tzinfo) -> Parser:
+    """A parser of dates that also takes a moment (ISO 8601 date and time): the day on which it was
+    in ``zone``. What names no offset is local time there.
+    """
+
+    def parse(text: str) -> str:
+        try:
+            if not _MOMENT.fullmatch(text):
+                return day(text)
+            value = datetime.fromisoformat(text)
+            local = value.astimezone(zone) if value.tzinfo else value
+            return day(local.date().isoformat())
+        except (BadValue, ValueError, OverflowError):
+            raise BadValue(
+                "a date such as 2026-01-31, or a moment such as 2026-01-31T23:30:00+01:00"
+            ) from None
 
     return parse
 

@@ -51,6 +51,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         if reachable.ok:
             for name, check in _DATABASE_CHECKS.items():
                 yield _finding(name, lambda check=check: check(engine))  # type: ignore[misc]
+            yield _finding("time zone", lambda: _timezone(engine, settings))
             yield _finding("dagster storage", lambda: _dagster_storage(settings))
             yield _finding("code location", lambda: _code_location(settings))
             yield _finding("up", lambda: holder(engine) or "not running")
@@ -148,6 +149,21 @@ def _rights(engine: Engine) -> str:
 def _migrated(engine: Engine) -> str:
     migrations.require_current(engine)
     return f"at {migrations.newest()}, the newest"
+
+
+def _timezone(engine: Engine, settings: Settings) -> str:
+    try:
+        migrations.require_current(engine)
+    except DatabaseNotReady:
+        return "not looked at: the database is not migrated"
+    written, wanted = migrations.written_timezone(engine), str(settings.timezone)
+    if written != wanted:
+        raise SettingError(
+            f"PREPAID_TIMEZONE is {wanted}, but the database counts its days in {written}. Correct"
+            " the setting, or run 'prepaid migrate': from then on the database counts in"
+            f" {wanted}; dates that are stored already stay."
+        )
+    return f"the database counts its days in {written}"
 
 
 def _durability(engine: Engine) -> str:

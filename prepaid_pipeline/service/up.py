@@ -42,6 +42,7 @@ def run(settings: Settings, say: Callable[[str], None]) -> None:
         lock = stack.enter_context(UpLock(engine, settings.port))
         _require_free_port(settings.port)
         migrations.upgrade(engine)
+        migrations.write_timezone(engine, settings.timezone)
         environ = prepare_dagster_home(settings)
         # A socket's path may have 108 characters at most, and PREPAID_HOME can be long.
         sockets = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="prepaid-")))

@@ -1,4 +1,4 @@
--- Every plan that waits for its payment has an invoice that is asked for, and no matched payment belongs to a cancelled plan.
+-- Every plan that waits for its payment has an invoice that is asked for, and no matched payment belongs to a cancelled plan, unless it is credited.
 SELECT format('service plan %s waits for its payment and has no live invoice', p.service_plan_id) AS finding
 FROM prepaid.service_plans p
 WHERE p.status = 'Pending' AND p.invoiced_at IS NOT NULL
@@ -12,4 +12,5 @@ JOIN prepaid.invoices i USING (service_plan_id)
 JOIN prepaid.transactions t ON t.invoice_id = i.invoice_id AND t.outcome = 'matched'
 WHERE p.status = 'Cancelled' AND p.activated_on IS NULL
   AND NOT EXISTS (SELECT FROM prepaid.tasks k
-                  WHERE k.transaction_id = t.transaction_id AND k.kind = 'payment_review');
+                  WHERE k.transaction_id = t.transaction_id AND k.kind = 'payment_review')
+  AND NOT EXISTS (SELECT FROM prepaid.credit_notes n WHERE n.invoice_id = i.invoice_id);

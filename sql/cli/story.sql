@@ -25,9 +25,10 @@ SELECT at, event, actor, what FROM (
            concat_ws(' ', a.before || ' ->',
                CASE a.event WHEN 'hold_released' THEN 'released' ELSE a.after END,
                '(' || CASE a.event WHEN 'hold_released' THEN h.note ELSE a.detail END || ')',
-               CASE a.event WHEN 'hold_placed' THEN h.text END) AS what
+               CASE a.event WHEN 'hold_placed' THEN h.text END, q.note) AS what
     FROM prepaid.audit_log a
     LEFT JOIN prepaid.holds h ON a.entity = 'hold' AND h.hold_id = a.entity_id
+    LEFT JOIN prepaid.requests q ON a.entity = 'request' AND q.request_id = a.entity_id
     WHERE a.service_plan_id = :plan
     UNION ALL
     SELECT k.opened_at, 'task_opened', 'pipeline', 2, k.task_id,

@@ -4,14 +4,19 @@
 SELECT k.task_id, k.kind, k.assigned_role, k.opened_on, k.service_plan_id,
        coalesce(i.invoice_number, t.invoice_number) AS invoice_number,
        coalesce(c.customer_ref, t.customer_ref) AS customer_ref,
-       CASE k.kind WHEN 'payment_review' THEN t.currency ELSE i.currency END AS currency,
-       CASE k.kind WHEN 'payment_review' THEN t.amount ELSE i.total END AS total,
+       CASE k.kind WHEN 'payment_review' THEN t.currency WHEN 'payment_refund' THEN n.currency
+            ELSE i.currency END AS currency,
+       CASE k.kind WHEN 'payment_review' THEN t.amount WHEN 'payment_refund' THEN n.refund
+            ELSE i.payable END AS total,
        v.agrees,
        CASE k.kind WHEN 'payment_review' THEN t.outcome_reason
             WHEN 'payment_verification' THEN v.difference
+            WHEN 'payment_refund' THEN format('pay back %s %s: credit note %s', n.refund, n.currency,
+                                              n.credit_note_number)
             ELSE q.features END AS detail
 FROM prepaid.tasks k
 LEFT JOIN prepaid.invoices i USING (invoice_id)
+LEFT JOIN prepaid.credit_notes n ON n.credit_note_id = k.credit_note_id
 LEFT JOIN prepaid.transactions t ON t.transaction_id = k.transaction_id
 LEFT JOIN prepaid.service_plans p ON p.service_plan_id = k.service_plan_id
 LEFT JOIN prepaid.customers c ON c.customer_id = p.customer_id

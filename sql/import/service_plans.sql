@@ -66,7 +66,8 @@ SELECT n.subscription_id, p.service_plan_id, p.start_date, p.end_date, p.status
 FROM (SELECT DISTINCT subscription_id FROM resolved WHERE service_plan_id IS NULL) n
 CROSS JOIN LATERAL (
     SELECT * FROM prepaid.service_plans p
-    WHERE p.subscription_id = n.subscription_id AND p.status <> 'Cancelled'
+    WHERE p.subscription_id = n.subscription_id
+      AND (p.status <> 'Cancelled' OR p.activated_on IS NOT NULL)
     ORDER BY p.start_date DESC LIMIT 1) p;
 
 -- name: price_days
@@ -181,7 +182,7 @@ WITH subscriptions AS (
     UNION ALL
     SELECT NULL, subscription_id, p.start_date, p.end_date, p.term_days
     FROM subscriptions JOIN prepaid.service_plans p USING (subscription_id)
-    WHERE p.status IN ('Active', 'Expired')
+    WHERE p.activated_on IS NOT NULL AND p.end_date > p.start_date
 ), marked AS (
     SELECT *, start_date IS DISTINCT FROM lag(end_date) OVER by_start AS breaks
     FROM terms WINDOW by_start AS (PARTITION BY subscription_id ORDER BY start_date)
@@ -282,7 +283,8 @@ LEFT JOIN prepaid.charges ch ON ch.service_plan_id = p.service_plan_id AND ch.li
 CROSS JOIN LATERAL (SELECT p.price * p.quantity AS price) listed
 CROSS JOIN LATERAL (VALUES
     ('end_date', r.end_date::text, p.end_date::text,
-     r.end_date <> p.end_date AND p.start_date = p.planned_start),
+     r.end_date <> p.end_date AND r.end_date IS DISTINCT FROM p.full_end_date
+         AND p.start_date = p.planned_start),
     ('price', r.price::text, coalesce(ch.net, listed.price)::text,
      r.price <> listed.price AND r.price IS DISTINCT FROM ch.net),
     ('status', r.status, p.status,

@@ -34,17 +34,23 @@ RETURNING e.email_id;
 -- name: details
 -- What the templates may show: the plan's own snapshot, the invoice that the mail is about (else the
 -- live one) and the record that paid it. Amounts are texts inside JSON: a JSON number would become a float.
-SELECT e.email_id, e.template, e.recipient, e.created_at,
-       p.customer_name, p.plan_name, p.quantity, p.kind, p.start_date, p.end_date,
+SELECT e.email_id, e.template, e.occasion, e.recipient, e.created_at,
+       coalesce(p.customer_name, c.name) AS customer_name, coalesce(p.plan_name, b.name) AS plan_name,
+       p.quantity, p.kind, p.start_date, p.end_date,
        coalesce(p.addons, '[]') AS addons, coalesce(d.names, '[]') AS discounts,
-       i.invoice_number, i.issued_on, i.paid_on, i.currency, u.exponent, i.net, i.tax, i.total,
-       i.payable, prepaid.due_on(i.issued_on, p.planned_start) AS due_on,
+       i.invoice_number, i.issued_on, i.paid_on, p.currency, u.exponent, i.net, i.tax, i.total,
+       i.credit, i.payable, n.credit_note_number, n.total AS credited, n.refund,
+       paid.credit_note_number AS applied_note, prepaid.due_on(i.issued_on, p.planned_start) AS due_on,
        i.tax_note, t.provider, t.provider_ref, coalesce(l.lines, '[]') AS lines
 FROM prepaid.emails e
 JOIN prepaid.service_plans p USING (service_plan_id)
+JOIN prepaid.customers c ON c.customer_id = p.customer_id
+JOIN prepaid.plans b ON b.plan_id = p.plan_id
+LEFT JOIN prepaid.credit_notes n ON n.service_plan_id = p.service_plan_id
 LEFT JOIN prepaid.invoices i ON i.service_plan_id = p.service_plan_id
     AND CASE WHEN e.invoice_id IS NULL THEN i.status <> 'Void' ELSE i.invoice_id = e.invoice_id END
-LEFT JOIN prepaid.currencies u ON u.currency = i.currency
+LEFT JOIN prepaid.credit_notes paid ON paid.applied_to_invoice_id = i.invoice_id
+LEFT JOIN prepaid.currencies u ON u.currency = p.currency
 LEFT JOIN prepaid.transactions t
     ON t.transaction_id = i.transaction_id AND t.invoice_id = i.invoice_id
 LEFT JOIN LATERAL (

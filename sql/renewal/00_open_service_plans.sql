@@ -3,7 +3,8 @@
 
 -- name: open_renewals
 -- Terms that end within the window. Older ones are silent misses: 'prepaid check' lists them. Any
--- later term of the subscription, cancelled ones too, means that this renewal was dealt with.
+-- later term of the subscription, cancelled ones too, means that this renewal was dealt with; except
+-- one that was cancelled with its subscription, or for a change of plan, and that was taken back.
 INSERT INTO prepaid.service_plans (
     subscription_id, customer_id, plan_id, previous_plan_id, origin, kind, status,
     start_date, end_date, planned_start, anchor_date, term_months, term_days, opened_on, currency)
@@ -25,7 +26,9 @@ WHERE ended.status IN ('Active', 'Expired')
   AND ended.subscription_id BETWEEN :first AND :last
   AND NOT EXISTS (SELECT FROM prepaid.service_plans later
                   WHERE later.subscription_id = ended.subscription_id
-                    AND later.planned_start >= ended.end_date OFFSET 0)
+                    AND (later.planned_start >= ended.end_date AND NOT later.may_reopen
+                         OR later.previous_plan_id = ended.service_plan_id
+                            AND (later.status <> 'Cancelled' OR later.activated_on IS NOT NULL)) OFFSET 0)
 ORDER BY ended.end_date, ended.service_plan_id
 ON CONFLICT DO NOTHING;
 
@@ -48,6 +51,6 @@ WHERE s.started_on <= CAST(:as_of AS date) + prepaid.days_within_term(:lead_days
   AND NOT EXISTS (SELECT FROM prepaid.subscriptions_awaiting_history w
                   WHERE w.subscription_id = s.subscription_id OFFSET 0)
   AND NOT EXISTS (SELECT FROM prepaid.service_plans p
-                  WHERE p.subscription_id = s.subscription_id OFFSET 0)
+                  WHERE p.subscription_id = s.subscription_id AND NOT p.may_reopen OFFSET 0)
 ORDER BY s.started_on, s.subscription_id
 ON CONFLICT DO NOTHING;

@@ -1,6 +1,16 @@
 -- Step 1: the snapshot on the plan's row. The invoice and the confirmation are made from it, so
 -- that a price list changed tomorrow does not change what the customer was asked for today.
 
+-- name: take_present_plan
+-- Until its details are taken, an opened term is for the plan that the subscription has now. An order
+-- (it was not opened here) keeps the plan that its price was agreed for.
+UPDATE prepaid.service_plans p
+SET plan_id = l.plan_id, term_months = l.term_months, term_days = l.term_days,
+    end_date = prepaid.term_end(p.anchor_date, p.start_date, l.term_months, l.term_days)
+FROM prepaid.subscriptions s JOIN prepaid.plans l ON l.plan_id = s.plan_id
+WHERE p.service_plan_id = ANY (:plans) AND p.retrieved_at IS NULL AND p.opened_on IS NOT NULL
+  AND s.subscription_id = p.subscription_id AND s.plan_id <> p.plan_id;
+
 -- name: hold_cancelled
 -- The term is opened some days ahead; meanwhile the customer may have left.
 INSERT INTO prepaid.holds (service_plan_id, reason_code, text)

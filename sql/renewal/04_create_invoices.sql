@@ -19,6 +19,11 @@ WITH series AS (
 ), totals AS (
     SELECT p.service_plan_id, p.customer_id, p.currency, p.tax_exempt, p.tax_exempt_reason,
            charged.net, charged.tax,
+           -- A change of plan pays with the days of the running term that it replaces.
+           CASE p.kind WHEN 'change' THEN least(charged.net + charged.tax, (
+               SELECT coalesce(sum(u.net + u.tax), 0)
+               FROM prepaid.unused_credit(p.previous_plan_id, p.planned_start, :as_of) u))
+           ELSE 0 END AS credit,
            row_number() OVER (ORDER BY p.service_plan_id) AS place
     FROM prepaid.service_plans p
     CROSS JOIN LATERAL (
@@ -31,11 +36,12 @@ WITH series AS (
                       AND i.status <> 'Void' OFFSET 0)
 ), numbered AS (
     INSERT INTO prepaid.invoices (invoice_number, service_plan_id, customer_id, currency,
-                                  net, tax, total, status, tax_note, issued_on)
+                                  net, tax, total, status, tax_note, issued_on, credit)
     SELECT prepaid.invoice_number(s.series, s.year, s.last_number + t.place), t.service_plan_id,
            t.customer_id, t.currency, t.net, t.tax, t.net + t.tax, 'Open',
            CASE WHEN t.tax_exempt
-                THEN coalesce(t.tax_exempt_reason, 'Tax-exempt customer: no tax charged') END, :as_of
+                THEN coalesce(t.tax_exempt_reason, 'Tax-exempt customer: no tax charged') END, :as_of,
+           t.credit
     FROM totals t CROSS JOIN series s
     ORDER BY t.place
     RETURNING invoice_id

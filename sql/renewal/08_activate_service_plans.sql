@@ -1,25 +1,67 @@
 -- Step 8: Pending -> Active; kind, start and end are fixed by the business date of activation.
 
+-- name: hold_late_change
+-- A change of plan is paid partly with days of the old term. Paid within grace, it starts as planned,
+-- and the old term ends there; later, days that were credited have been used.
+INSERT INTO prepaid.holds (service_plan_id, reason_code, text)
+SELECT p.service_plan_id, 'change_paid_late', format(
+    'Invoice %s credits the old term from %s on, but was paid after the days of grace: days that it '
+    'credits were used. Releasing the hold gives them to the customer and starts the new term today. '
+    'Or cancel the plan: the payment is paid back, and the change can be asked for anew.',
+    i.invoice_number, p.planned_start)
+FROM prepaid.service_plans p
+CROSS JOIN LATERAL (SELECT invoice_number, credit FROM prepaid.invoices
+                    WHERE service_plan_id = p.service_plan_id AND status = 'Paid' OFFSET 0) i
+JOIN prepaid.service_plans previous ON previous.service_plan_id = p.previous_plan_id
+WHERE p.service_plan_id = ANY (:plans) AND p.status = 'Pending' AND p.kind = 'change' AND i.credit > 0
+  AND CAST(:as_of AS date) > p.planned_start + least(prepaid.days_within_term(:grace_days, p.term_days),
+                                       prepaid.days_within_term(:grace_days, previous.term_days))
+  AND NOT EXISTS (SELECT FROM prepaid.holds h WHERE h.service_plan_id = p.service_plan_id
+                  AND h.reason_code = 'change_paid_late' OFFSET 0)
+ON CONFLICT (service_plan_id, reason_code) WHERE released_at IS NULL DO NOTHING;
+
+-- name: hold_unpaid_credit
+-- Only days that were paid for can pay.
+INSERT INTO prepaid.holds (service_plan_id, reason_code, text)
+SELECT p.service_plan_id, 'credit_not_paid', format(
+    'Invoice %s credits days of service plan %s, whose payment was taken back. Clear that up, then '
+    'release the hold; or cancel the plan.', i.invoice_number, previous.service_plan_id)
+FROM prepaid.service_plans p
+CROSS JOIN LATERAL (SELECT invoice_number, credit FROM prepaid.invoices
+                    WHERE service_plan_id = p.service_plan_id AND status = 'Paid' OFFSET 0) i
+JOIN prepaid.service_plans previous ON previous.service_plan_id = p.previous_plan_id
+WHERE p.service_plan_id = ANY (:plans) AND p.status = 'Pending' AND p.kind = 'change' AND i.credit > 0
+  AND previous.origin = 'pipeline'
+  AND NOT EXISTS (SELECT FROM prepaid.invoices WHERE service_plan_id = previous.service_plan_id
+                  AND status = 'Paid' OFFSET 0)
+ON CONFLICT (service_plan_id, reason_code) WHERE released_at IS NULL DO NOTHING;
+
 -- name: fix_terms
 -- A first plan starts no earlier than today. A renewal within grace keeps its planned start, where
--- the previous term ended (an order has a start of its own); after grace it is a reactivation, from
--- today and with a new anchor. Most plans keep what was planned, so only the others are written.
+-- the previous term ended (an order has a start of its own), and a change of plan the day it was asked
+-- for; after grace a renewal is a reactivation, and both start today with a new anchor. Most plans
+-- keep what was planned, so only the others are written.
 WITH fixed AS MATERIALIZED (
     SELECT p.service_plan_id, p.term_months, p.term_days, term.kind, starts.start_date,
            starts.anchor_date
     FROM prepaid.service_plans p
     LEFT JOIN prepaid.service_plans previous ON previous.service_plan_id = p.previous_plan_id
-    CROSS JOIN LATERAL (SELECT greatest(p.planned_start, :as_of) AS on_date) earliest
+    CROSS JOIN LATERAL (SELECT greatest(p.planned_start, :as_of) AS on_date,
+        previous.end_date + prepaid.days_within_term(:grace_days, previous.term_days) AS renewed_until,
+        p.planned_start + least(prepaid.days_within_term(:grace_days, p.term_days),
+            prepaid.days_within_term(:grace_days, previous.term_days)) AS changed_until) earliest
     CROSS JOIN LATERAL (SELECT CASE
         WHEN previous.service_plan_id IS NULL THEN 'new'
-        WHEN earliest.on_date <= previous.end_date
-                               + prepaid.days_within_term(:grace_days, previous.term_days) THEN 'renewal'
+        WHEN p.kind = 'change' THEN 'change'
+        WHEN earliest.on_date <= earliest.renewed_until THEN 'renewal'
         ELSE 'reactivation' END AS kind) term
     CROSS JOIN LATERAL (
-        SELECT CASE term.kind WHEN 'renewal' THEN p.planned_start ELSE earliest.on_date END AS start_date,
+        SELECT CASE WHEN term.kind = 'renewal'
+                      OR term.kind = 'change' AND earliest.on_date <= earliest.changed_until
+                    THEN p.planned_start ELSE earliest.on_date END AS start_date,
                CASE term.kind WHEN 'renewal'
-                   THEN prepaid.anchor_for(previous.anchor_date, p.planned_start)
-                   ELSE earliest.on_date END AS anchor_date) starts
+                   THEN prepaid.anchor_for(previous.anchor_date, p.planned_start) END AS kept_anchor) s
+    CROSS JOIN LATERAL (SELECT s.start_date, coalesce(s.kept_anchor, s.start_date) AS anchor_date) starts
     WHERE p.service_plan_id = ANY (:plans)
       AND p.status = 'Pending'
       AND (p.kind, p.start_date, p.anchor_date)
@@ -40,12 +82,25 @@ FROM prepaid.service_plans p
 CROSS JOIN LATERAL (
     SELECT * FROM prepaid.service_plans o
     WHERE o.subscription_id = p.subscription_id AND o.service_plan_id <> p.service_plan_id
-      AND o.status IN ('Active', 'Expired')
+      AND o.activated_on IS NOT NULL
+      -- What a change of plan replaces is cut below.
+      AND NOT (p.kind = 'change' AND o.service_plan_id = p.previous_plan_id)
       AND daterange(o.start_date, o.end_date) && daterange(p.start_date, p.end_date) OFFSET 0) other
 WHERE p.service_plan_id = ANY (:plans)
   AND p.status = 'Pending'
 ORDER BY p.service_plan_id, other.start_date
 ON CONFLICT (service_plan_id, reason_code) WHERE released_at IS NULL DO NOTHING;
+
+-- name: cut_changed_terms
+UPDATE prepaid.service_plans old
+SET full_end_date = old.end_date, end_date = p.start_date
+FROM prepaid.service_plans p
+WHERE p.service_plan_id = ANY (:plans) AND p.status = 'Pending' AND p.kind = 'change'
+  AND old.service_plan_id = p.previous_plan_id AND old.end_date > p.start_date
+  AND EXISTS (SELECT FROM prepaid.invoices i WHERE i.service_plan_id = p.service_plan_id
+              AND i.status = 'Paid' OFFSET 0)
+  AND NOT EXISTS (SELECT FROM prepaid.holds h WHERE h.service_plan_id = p.service_plan_id
+                  AND h.released_at IS NULL OFFSET 0);
 
 -- name: activate
 UPDATE prepaid.service_plans p
@@ -56,3 +111,16 @@ WHERE p.service_plan_id = ANY (:plans)
               AND i.status = 'Paid' OFFSET 0)
   AND NOT EXISTS (SELECT FROM prepaid.holds h WHERE h.service_plan_id = p.service_plan_id
                   AND h.released_at IS NULL OFFSET 0);
+
+-- name: credit_changed_terms
+-- The days that the invoice was paid with, from the day of the change; what it did not need is paid
+-- back. At the tax rates of the invoice's day, so that both say the same amount.
+SELECT prepaid.issue_credit_note(p.previous_plan_id, p.planned_start, i.issued_on, 'change', NULL,
+                                 i.invoice_id, i.credit)
+FROM prepaid.service_plans p
+CROSS JOIN LATERAL (SELECT * FROM prepaid.invoices
+                    WHERE service_plan_id = p.service_plan_id AND status = 'Paid' OFFSET 0) i
+WHERE p.service_plan_id = ANY (:plans) AND p.status = 'Active' AND p.kind = 'change'
+  AND NOT EXISTS (SELECT FROM prepaid.credit_notes n
+                  WHERE n.service_plan_id = p.previous_plan_id OFFSET 0)
+ORDER BY p.service_plan_id;

@@ -12,6 +12,7 @@ WHERE p.service_plan_id = ANY (:plans)
 ORDER BY p.service_plan_id;
 
 -- name: settle
+-- Expired too: a payment that was taken back may come again when the term is over.
 UPDATE prepaid.service_plans p
 SET settled_at = clock_timestamp(), batch_id = NULL
 WHERE p.service_plan_id = ANY (:plans)

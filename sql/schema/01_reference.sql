@@ -3,6 +3,18 @@
 -- The migrations make the schema first, for the table that says which of them have run.
 CREATE SCHEMA IF NOT EXISTS prepaid;
 
+-- One row: what holds for the whole installation. 'prepaid migrate' writes the time zone from
+-- PREPAID_TIMEZONE, so that everybody who works with the tables counts the same days.
+CREATE TABLE prepaid.installation (
+    the_only boolean PRIMARY KEY DEFAULT true CHECK (the_only),
+    timezone text NOT NULL
+);
+INSERT INTO prepaid.installation (timezone) VALUES ('UTC');
+
+-- The day that a moment belongs to, where the installation is.
+CREATE FUNCTION prepaid.business_date(moment timestamptz) RETURNS date LANGUAGE sql STABLE RETURN
+    (moment AT TIME ZONE (SELECT timezone FROM prepaid.installation))::date;
+
 -- ISO 4217: the exponent is the number of decimals an amount of the currency can have.
 CREATE TABLE prepaid.currencies (
     currency text PRIMARY KEY CHECK (currency ~ '^[A-Z]{3}$'),

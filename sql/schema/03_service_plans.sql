@@ -72,18 +72,28 @@ CREATE TABLE prepaid.service_plans (
     price_includes_tax boolean NOT NULL DEFAULT false,
     discounts jsonb,
     tax_exempt_reason text,
+    -- The end that was paid for, when the term was cut: by a change of plan it ends where the new
+    -- term starts, by a cancellation at once on that day. Null for a term that was not cut.
+    full_end_date date,
+    -- Cancelled for a reason of the subscription's, not of this term: it was leaving, or a change of
+    -- plan came instead. If that is taken back, the renewal may be opened again.
+    may_reopen boolean NOT NULL DEFAULT false,
 
-    CHECK (end_date > start_date),
+    -- Cancelled on its very first day, a term is empty: nothing of it was used.
+    CHECK (end_date > start_date
+        OR end_date = start_date AND status = 'Cancelled' AND full_end_date IS NOT NULL),
+    CHECK (full_end_date IS NULL OR full_end_date > end_date AND activated_on IS NOT NULL),
     CHECK ((term_months > 0) <> (term_days > 0)),
     CHECK (status NOT IN ('Active', 'Expired')
         OR (activated_on IS NOT NULL AND net_amount IS NOT NULL AND recurring_amount IS NOT NULL)),
     CHECK (settled_at IS NULL OR activated_on IS NOT NULL),
     CHECK (status <> 'Processing' OR invoiced_at IS NULL),
 
-    -- Two terms of one subscription never overlap. A waiting or cancelled plan must not block.
+    -- Two terms of one subscription never overlap; one that was cut counts for the days it had. A
+    -- plan that waits, or was cancelled before its activation, must not block.
     CONSTRAINT service_plans_terms_do_not_overlap EXCLUDE USING gist (
         subscription_id WITH =, daterange(start_date, end_date) WITH &&)
-        WHERE (status IN ('Active', 'Expired'))
+        WHERE (activated_on IS NOT NULL)
 );
 CREATE UNIQUE INDEX service_plans_one_live_successor ON prepaid.service_plans (previous_plan_id)
     WHERE status <> 'Cancelled' AND previous_plan_id IS NOT NULL;

@@ -36,6 +36,10 @@ CREATE FUNCTION prepaid.run_id() RETURNS text LANGUAGE sql STABLE RETURN
     nullif(current_setting('prepaid.run_id', true), '');
 CREATE FUNCTION prepaid.as_of() RETURNS date LANGUAGE sql STABLE RETURN
     nullif(current_setting('prepaid.as_of', true), '')::date;
+-- The business date of what is being done: the one that was given, else today where the
+-- installation is (never current_date: that is the day where the session happens to be).
+CREATE FUNCTION prepaid.today() RETURNS date LANGUAGE sql STABLE RETURN
+    coalesce(prepaid.as_of(), prepaid.business_date(now()));
 
 CREATE FUNCTION prepaid.refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -218,3 +222,6 @@ CREATE TRIGGER audit_added_master_data AFTER INSERT ON prepaid.addon_prices
 CREATE TRIGGER audit_added_master_data AFTER INSERT ON prepaid.discounts
     REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION prepaid.audit_added_master_data('discount', 'discount_id');
+CREATE TRIGGER audit_master_data AFTER UPDATE ON prepaid.installation
+    FOR EACH ROW WHEN (OLD IS DISTINCT FROM NEW)
+    EXECUTE FUNCTION prepaid.audit_master_data('installation', 'no single key', 'values');

@@ -36,27 +36,13 @@ CREATE TRIGGER check_plan_transition BEFORE UPDATE ON prepaid.service_plans
 -- to verify any more, and money that has arrived for it goes to finance as a task.
 CREATE FUNCTION prepaid.close_cancelled_plan() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    UPDATE prepaid.tasks SET status = 'Withdrawn'
-    WHERE service_plan_id = NEW.service_plan_id AND kind = 'payment_verification' AND status = 'Open';
+    PERFORM prepaid.void_open_invoice(NEW.service_plan_id);
     UPDATE prepaid.holds
     SET released_at = clock_timestamp(), released_by = prepaid.actor(), note = 'the plan was cancelled'
     WHERE service_plan_id = NEW.service_plan_id AND released_at IS NULL;
-    INSERT INTO prepaid.tasks
-        (kind, service_plan_id, invoice_id, transaction_id, assigned_role, opened_on)
-    SELECT 'payment_review', NEW.service_plan_id, i.invoice_id, t.transaction_id, 'finance',
-           coalesce(prepaid.as_of(), current_date)
-    FROM prepaid.invoices i JOIN prepaid.transactions t USING (invoice_id)
-    -- Void ones have no matched record. Saying so finds the invoice by its index; reading 40,000 of
-    -- them cost 34 ms for each plan.
-    WHERE i.service_plan_id = NEW.service_plan_id AND i.status <> 'Void' AND t.outcome = 'matched'
-    ON CONFLICT DO NOTHING;
-    UPDATE prepaid.transactions t
-    SET outcome = 'parked', outcome_reason = format('invoice %s is void', i.invoice_number)
-    FROM prepaid.invoices i
-    WHERE i.service_plan_id = NEW.service_plan_id AND i.status = 'Open'
-      AND t.invoice_id = i.invoice_id AND t.outcome = 'matched';
-    UPDATE prepaid.invoices SET status = 'Void'
-    WHERE service_plan_id = NEW.service_plan_id AND status = 'Open';
+    IF NEW.kind = 'change' THEN
+        PERFORM prepaid.take_back_change(NEW.service_plan_id);
+    END IF;
     RETURN NULL;
 END $$;
 CREATE TRIGGER close_cancelled_plan AFTER UPDATE ON prepaid.service_plans

@@ -116,7 +116,7 @@ BEGIN
           AND k.kind = 'payment_verification' AND k.decision = 'rejected';
         INSERT INTO prepaid.tasks (kind, service_plan_id, invoice_id, assigned_role, opened_on)
         SELECT 'payment_verification', plan, i.invoice_id, 'finance',
-               coalesce(prepaid.as_of(), current_date)
+               prepaid.today()
         FROM prepaid.invoices i
         WHERE i.service_plan_id = plan AND i.status = 'Open' AND i.payable > 0
           AND NOT EXISTS (SELECT FROM prepaid.tasks k WHERE k.invoice_id = i.invoice_id

@@ -26,10 +26,15 @@ GRANT EXECUTE ON FUNCTION prepaid.assign_record TO finance;
 GRANT EXECUTE ON FUNCTION prepaid.release_holds TO finance, customer_success, engineering;
 GRANT EXECUTE ON FUNCTION prepaid.resend_emails TO customer_success, engineering;
 
+REVOKE EXECUTE ON FUNCTION prepaid.cancel, prepaid.change_plan, prepaid.void_invoice FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION prepaid.cancel, prepaid.change_plan TO finance, customer_success;
+GRANT EXECUTE ON FUNCTION prepaid.void_invoice TO finance;
+
 GRANT SELECT, UPDATE (decision, note) ON prepaid.payment_verifications TO finance;
 GRANT SELECT ON prepaid.payment_suggestions TO finance;
 GRANT SELECT ON prepaid.customers, prepaid.subscriptions, prepaid.service_plans, prepaid.invoices,
-    prepaid.invoice_lines, prepaid.transactions, prepaid.tasks, prepaid.sign_offs, prepaid.holds
+    prepaid.invoice_lines, prepaid.credit_notes, prepaid.credit_note_lines, prepaid.requests,
+    prepaid.transactions, prepaid.tasks, prepaid.sign_offs, prepaid.holds
     TO finance;
 GRANT SELECT, UPDATE (decision, note) ON prepaid.quality_checks TO customer_success;
 GRANT SELECT ON prepaid.tasks, prepaid.holds TO customer_success;

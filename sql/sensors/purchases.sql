@@ -9,7 +9,8 @@ WHERE s.started_on <= CAST(:as_of AS date) + prepaid.days_within_term(:lead_days
   -- Tried today and failed: the next try is tomorrow's, not every half minute's.
   AND NOT EXISTS (SELECT FROM prepaid.audit_log a WHERE a.event = 'opening_failed'
                   AND a.entity_id = s.subscription_id AND a.as_of = CAST(:as_of AS date))
-  AND NOT EXISTS (SELECT FROM prepaid.service_plans p WHERE p.subscription_id = s.subscription_id)
+  AND NOT EXISTS (SELECT FROM prepaid.service_plans p
+                  WHERE p.subscription_id = s.subscription_id AND NOT p.may_reopen)
 UNION ALL
 SELECT r.service_plan_id, NULL FROM prepaid.ready_to_invoice r
 WHERE r.planned_start <= CAST(:as_of AS date) + prepaid.days_within_term(:lead_days, r.term_days)

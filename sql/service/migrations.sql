@@ -12,3 +12,11 @@ SELECT to_regclass('prepaid.alembic_version') IS NOT NULL;
 
 -- name: applied
 SELECT version_num FROM prepaid.alembic_version;
+
+-- name: write_timezone
+-- A zone that this server does not know fails here, before it is written.
+UPDATE prepaid.installation SET timezone = :timezone
+WHERE timezone <> :timezone AND now() AT TIME ZONE :timezone IS NOT NULL;
+
+-- name: timezone
+SELECT timezone FROM prepaid.installation;

@@ -9,7 +9,7 @@ from datetime import date
 import pytest
 from sqlalchemy import text
 
-from prepaid_pipeline import checks, people, process, queries
+from prepaid_pipeline import checks, people, process, queries, subscriptions
 from tests.world import TODAY, World, context
 
 
@@ -36,6 +36,16 @@ def full(module_world: World) -> World:
     care = world.officer("checks_care", "customer_success")
     people.decide(world.engine, care, [world.task(settled, "quality_check")], "reject", "no login")
     process.close_quality_checks(world.engine, context())
+    leaving = world.subscription(world.customer(), world.plan())
+    (left,) = (p for p in world.open() if world.rows(
+        "SELECT FROM prepaid.service_plans WHERE service_plan_id = :p AND subscription_id = :s",
+        p=p, s=leaving))  # fmt: skip
+    world.pay_and_approve(left)
+    world.settle()
+    subscriptions.cancel(
+        world.engine, care, subscriptions.Named(leaving, None), "moves", at_once=True,
+        as_of=date(2026, 11, 3),
+    )  # fmt: skip
     gone = world.subscription(world.customer(), world.plan(), cancelled_on=date(2026, 1, 15))
     world.term(gone, date(2026, 1, 1), date(2026, 2, 1))
     process.expire_service_plans(world.engine, context())
@@ -106,24 +116,24 @@ PLANTED: list[tuple[str, str, str]] = [
     (
         "03_invoice_numbers_are_gapless",
         "UPDATE prepaid.invoice_series SET last_number = last_number + 1",
-        "series INV 2026: the counter says 7, there are 6 documents with numbers from 1 to 6",
+        "series INV 2026: the counter says 8, there are 7 documents with numbers from 1 to 7",
     ),
     (
         "03_invoice_numbers_are_gapless",
         "UPDATE prepaid.invoices SET invoice_number = 'INV-2026-000009'"
         " WHERE invoice_number = 'INV-2026-000006'",
-        "series INV 2026: the counter says 6, there are 6 documents with numbers from 1 to 9",
+        "series INV 2026: the counter says 7, there are 7 documents with numbers from 1 to 9",
     ),
     (
         "03_invoice_numbers_are_gapless",
         "DELETE FROM prepaid.invoice_series",
-        "series INV 2026: there is no counter, there are 6 documents with numbers from 1 to 6",
+        "series INV 2026: there is no counter, there are 7 documents with numbers from 1 to 7",
     ),
     (
         "03_invoice_numbers_are_gapless",
         "UPDATE prepaid.invoices SET invoice_number = 'INV-2026-000000'"
         " WHERE invoice_number = 'INV-2026-000003'",
-        "series INV 2026: the counter says 6, there are 6 documents with numbers from 0 to 6",
+        "series INV 2026: the counter says 7, there are 7 documents with numbers from 0 to 7",
     ),
     (
         "04_paid_means_paid_and_approved",
@@ -252,6 +262,32 @@ PLANTED: list[tuple[str, str, str]] = [
         " INSERT INTO revenue.mrr SELECT month, 'USD', 'sold-once', 1, 10 FROM computed",
         "2026-09 changed since version 1: prepaid backfill 2026-09 2026-09",
     ),
+    (
+        "17_terms_do_not_overlap",
+        "UPDATE prepaid.service_plans SET full_end_date = end_date, end_date = end_date - 1"
+        " WHERE service_plan_id = :plan",
+        "service plan {plan} was cut on 2026-12-01, but no change of plan follows",
+    ),
+    (
+        "18_credit_notes_add_up",
+        "UPDATE prepaid.credit_note_lines SET tax = tax + 0.01",
+        "credit note CN-2026-000001: net 9.67 and tax 0.71, its lines 9.67 and 0.72",
+    ),
+    (
+        "18_credit_notes_add_up",
+        "UPDATE prepaid.credit_notes SET net = 99, total = 99 + tax",
+        "credit note CN-2026-000001 over net 99 and tax 0.71 is for invoice",
+    ),
+    (
+        "19_credit_is_given_once",
+        "UPDATE prepaid.invoices SET credit = 1 WHERE invoice_id = :invoice_id",
+        "invoice {invoice} of service plan {plan} was credited 1, credit notes apply 0 to it",
+    ),
+    (
+        "19_credit_is_given_once",
+        "DELETE FROM prepaid.tasks WHERE kind = 'payment_refund'",
+        "credit note CN-2026-000001 leaves 10.38 USD to pay back, and no task asks for it",
+    ),
 ]  # fmt: skip
 
 
@@ -265,7 +301,7 @@ def test_a_violation_is_found(full: World, check: str, violation: str, said: str
         "SELECT p.service_plan_id, i.invoice_id, i.invoice_number, k.task_id"
         " FROM prepaid.service_plans p JOIN prepaid.invoices i USING (service_plan_id)"
         " JOIN prepaid.tasks k USING (invoice_id) WHERE k.kind = 'payment_verification'"
-        " AND p.settled_at IS NOT NULL"
+        " AND p.settled_at IS NOT NULL AND p.status = 'Active'"
     )
     with full.engine.connect() as connection:
         connection.execute(text("SET LOCAL session_replication_role = replica"))
@@ -280,3 +316,20 @@ def test_a_violation_is_found(full: World, check: str, violation: str, said: str
     assert any(said.format(plan=plan, invoice=invoice, task=task) in line for line in found), found
     # Without the violation the check is silent: it was this that it found.
     assert check not in findings(full)
+
+
+def test_terms_that_overlap_are_found(full: World) -> None:
+    """The one that the schema refuses even to a hand that goes round its triggers."""
+    with full.engine.connect() as connection:
+        connection.execute(text(
+            "ALTER TABLE prepaid.service_plans DROP CONSTRAINT service_plans_terms_do_not_overlap"
+        ))  # fmt: skip
+        connection.execute(text(
+            "UPDATE prepaid.service_plans p SET start_date = p.start_date - 5"
+            " FROM prepaid.service_plans previous WHERE p.kind = 'renewal' AND p.status = 'Active'"
+            " AND previous.service_plan_id = p.previous_plan_id"
+        ))  # fmt: skip
+        statement = queries.statement("checks/17_terms_do_not_overlap")
+        (found, *_) = statement.execute(connection, context().parameters()).scalars()
+        connection.rollback()
+    assert "starts on 2026-10-28, before service plan" in found

@@ -43,6 +43,9 @@ ASSIGN = "prepaid.assign_record(bigint,text,text)"
 DECIDE = "prepaid.decide_tasks(bigint[],text,text)"
 RELEASE = "prepaid.release_holds(bigint,text)"
 RESEND = "prepaid.resend_emails(bigint[])"
+CANCEL = "prepaid.cancel(bigint,bigint,boolean,date,text)"
+CHANGE = "prepaid.change_plan(bigint,text,numeric,text[],date,text)"
+VOID = "prepaid.void_invoice(text,boolean,text)"
 
 
 @pytest.fixture(scope="module")
@@ -94,8 +97,8 @@ def test_who_reads_what(world: World) -> None:
 def test_who_may_call_what_acts_with_the_owners_rights(world: World) -> None:
     calls = {team: [row[0] for row in world.rows(_PERSONAL, team=team)] for team in TEAMS}
     assert calls == {
-        "finance": [ASSIGN, DECIDE, RELEASE],
-        "customer_success": [DECIDE, RELEASE, RESEND],
+        "finance": [ASSIGN, CANCEL, CHANGE, DECIDE, RELEASE, VOID],
+        "customer_success": [CANCEL, CHANGE, DECIDE, RELEASE, RESEND],
         "engineering": [RELEASE, RESEND],
         "leadership": [],
     }
@@ -119,6 +122,12 @@ def test_who_may_call_what_acts_with_the_owners_rights(world: World) -> None:
         ("leadership", "SELECT * FROM prepaid.customers"),
         ("leadership", "SELECT prepaid.decide_tasks(ARRAY[1], 'approved')"),
         ("leadership", "DELETE FROM revenue.mrr"),
+        ("leadership", "SELECT prepaid.cancel(1, NULL, false, NULL, 'x')"),
+        ("customer_success", "SELECT prepaid.void_invoice('INV-2026-000001', false, 'x')"),
+        ("customer_success", "SELECT prepaid.cancel_waiting_plan(1, 'x')"),
+        ("finance", "SELECT prepaid.cut_active_term(1, '2026-11-02', 'x')"),
+        ("finance", "SELECT prepaid.issue_credit_note(1, now()::date, now()::date, 'change', '')"),
+        ("engineering", "SELECT prepaid.change_plan(1, 'x', NULL, NULL, NULL, 'x')"),
         ("engineering", "UPDATE prepaid.payment_verifications SET decision = 'approved'"),
         ("engineering", "SELECT prepaid.decide_tasks(ARRAY[1], 'approved')"),
         ("engineering", "DELETE FROM prepaid.holds"),

@@ -1,5 +1,6 @@
 """One bad plan is held with a reason that a person can act on; the others go on."""
 
+from datetime import date
 from decimal import Decimal
 
 import pytest
@@ -173,7 +174,7 @@ def test_a_fault_that_is_nobodys_stops_the_step_and_holds_nothing(world: World) 
     assert world.sql("SELECT count(*) FROM prepaid.holds") == 0
 
 
-def test_a_price_agreed_for_another_plan_is_not_charged(world: World) -> None:
+def test_a_term_that_waits_takes_the_plan_that_the_subscription_has_then(world: World) -> None:
     """The customer moves from a month to a year while the month's plan is held."""
     subscription = world.subscription(world.customer(email=None), world.plan("10.00"), price="9.00")
     (plan,) = world.open()
@@ -185,6 +186,22 @@ def test_a_price_agreed_for_another_plan_is_not_charged(world: World) -> None:
     people.release(world.engine, world.officer(), plan, "address added")
     world.open()
     assert world.rows(
+        "SELECT p.term_months, p.end_date - p.start_date, i.net FROM prepaid.service_plans p"
+        " JOIN prepaid.invoices i USING (service_plan_id)"
+    ) == [(12, 365, Decimal("90.00"))]
+
+
+def test_a_price_agreed_for_another_plan_is_not_charged_for_an_order(world: World) -> None:
+    """An order keeps the plan and the price that it came with."""
+    subscription = world.subscription(world.customer(), world.plan("10.00"), date(2025, 1, 1))
+    old = world.term(subscription, date(2025, 1, 1), date(2025, 2, 1), status="Expired")
+    world.order(old, date(2026, 11, 5), date(2026, 12, 5), price="7.77")
+    world.sql(
+        "UPDATE prepaid.subscriptions SET plan_id = :year, price = 90 WHERE subscription_id = :s",
+        year=world.plan("100.00", months=12), s=subscription,
+    )  # fmt: skip
+    world.open()
+    assert world.rows(
         "SELECT p.term_months, i.net FROM prepaid.service_plans p JOIN prepaid.invoices i"
         " USING (service_plan_id)"
-    ) == [(1, Decimal("10.00"))]
+    ) == [(1, Decimal("7.77"))]

@@ -1,0 +1,166 @@
+"""``prepaid plans``: cancelling and changing what a customer has."""
+
+from dataclasses import asdict
+from datetime import date
+from decimal import Decimal, InvalidOperation
+
+import click
+from sqlalchemy import Engine
+
+from prepaid_pipeline import subscriptions
+from prepaid_pipeline.cli.common import (
+    DATE,
+    as_of_option,
+    as_option,
+    business_date,
+    echo_json,
+    json_option,
+    with_database,
+)
+from prepaid_pipeline.settings import Settings
+from prepaid_pipeline.subscriptions import Cancelled, Change, Ending, Waiting
+
+
+class _Price(click.ParamType[Decimal]):
+    name = "price"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Decimal:
+        try:
+            price = Decimal(str(value))
+        except InvalidOperation:
+            price = Decimal("NaN")
+        if not price.is_finite():
+            self.fail(f"{value!r} is no price: expected a number such as 12.50", param, ctx)
+        return price
+
+
+@click.group("plans")
+def plans_command() -> None:
+    """What customers have: leaving, and changing to another plan."""
+
+
+@plans_command.command("cancel")
+@click.argument("name", metavar="PLAN|SUBSCRIPTION_REF")
+@as_option
+@click.option("--note", required=True, help="Why.")
+@click.option(
+    "--at-once", is_flag=True, help="Not at the end of the term; unused days are credited."
+)
+@click.option("--on", type=DATE, default=None, metavar="DATE",
+              help="With --at-once: a day that has passed. Default: today.")  # fmt: skip
+@as_of_option
+@json_option
+@with_database
+def plans_cancel(
+    name: str,
+    person: str,
+    note: str,
+    at_once: bool,
+    on: date | None,
+    as_of: date | None,
+    as_json: bool,
+    settings: Settings,
+    engine: Engine,
+) -> None:
+    """Cancel a subscription, or one plan (its id or invoice number), at the end of its term.
+
+    A plan that is not active yet is cancelled with its invoice. With --at-once the running term
+    ends today: what is left of it is credited, and finance is asked to pay it back.
+    """
+    if on is not None and not at_once:
+        raise click.UsageError("--on goes with --at-once: without it, the term ends when it ends")
+    day = business_date(as_of, settings)
+    named = subscriptions.find(engine, name)
+    done = subscriptions.cancel(engine, person, named, note, at_once=at_once, on=on, as_of=day)
+    if as_json:
+        echo_json(asdict(done))
+        return
+    click.echo(_leaves(done))
+    for ending in done.plans:
+        click.echo(_ends(ending))
+
+
+@plans_command.command("change")
+@click.argument("name", metavar="SUBSCRIPTION_REF")
+@click.option("--to", "plan_code", required=True, metavar="PLAN_CODE", help="The plan to have.")
+@click.option("--price", type=_Price(), default=None,
+              help="An own net price for one term. Default: the list price.")  # fmt: skip
+@click.option("--addons", default=None, metavar="A;B",
+              help="The add-ons to have; '' for none. Default: those of now.")  # fmt: skip
+@click.option("--on", type=DATE, default=None, metavar="DATE",
+              help="A day inside the running term. Default: today.")  # fmt: skip
+@click.option("--at-renewal", is_flag=True, help="From the next term on.")
+@as_option
+@click.option("--note", required=True, help="Why.")
+@as_of_option
+@json_option
+@with_database
+def plans_change(
+    name: str,
+    plan_code: str,
+    price: Decimal | None,
+    addons: str | None,
+    on: date | None,
+    at_renewal: bool,
+    person: str,
+    note: str,
+    as_of: date | None,
+    as_json: bool,
+    settings: Settings,
+    engine: Engine,
+) -> None:
+    """Change a subscription to another plan, price or add-ons.
+
+    In the middle of a term a new term begins on that day; its invoice is paid first with the days
+    of the running term that are not used.
+    """
+    if at_renewal and on is not None:
+        raise click.UsageError("--on is a day inside the running term: leave out --at-renewal")
+    day = business_date(as_of, settings)
+    codes = None if addons is None else [c.strip() for c in addons.split(";") if c.strip()]
+    asked = Change(plan_code, price, codes, None if at_renewal else on or day)
+    named = subscriptions.find(engine, name)
+    waiting = subscriptions.change(engine, person, named, asked, note, as_of=day)
+    if as_json:
+        echo_json({"waiting": waiting and asdict(waiting)})
+    else:
+        click.echo(_changes(asked, waiting))
+
+
+def _leaves(done: Cancelled) -> str:
+    if done.leaves_on is None:
+        return f"subscription {done.subscription_ref} stays"
+    return f"subscription {done.subscription_ref} is cancelled as of {done.leaves_on}"
+
+
+def _ends(ending: Ending) -> str:
+    text = f"service plan {ending.service_plan_id} {ending.outcome}"
+    if ending.ends_on is not None:
+        text += f" on {ending.ends_on}"
+    if ending.credit_note_number is not None:
+        text += (
+            f"; credit note {ending.credit_note_number} over {ending.credited} {ending.currency},"
+            f" to pay back: {ending.refund}"
+        )
+    return text
+
+
+def _changes(asked: Change, waiting: Waiting | None) -> str:
+    if asked.on is not None and waiting is not None:
+        return (
+            f"service plan {waiting.service_plan_id}: {waiting.plan_code} from"
+            f" {waiting.planned_start} to {waiting.end_date}, once it is paid"
+        )
+    if waiting is None or not waiting.retrieved:
+        return f"{asked.plan_code} from the next term on"
+    if waiting.invoice_number is None:
+        return (
+            f"{asked.plan_code} from the term after the next one on: service plan"
+            f" {waiting.service_plan_id} is being invoiced for {waiting.plan_code}"
+        )
+    return (
+        f"{asked.plan_code} from the term after the next one on: that one is invoiced for"
+        f" {waiting.plan_code}. To change it too: prepaid invoices reissue {waiting.invoice_number}"
+    )

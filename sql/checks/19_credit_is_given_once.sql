@@ -1,0 +1,16 @@
+-- Every credit is given once: what an invoice was credited is applied to it, what is left has a task to pay it back.
+SELECT format('invoice %s of service plan %s was credited %s, credit notes apply %s to it',
+              i.invoice_number, p.service_plan_id, i.credit, coalesce(n.applied, 0)) AS finding
+FROM prepaid.invoices i
+JOIN prepaid.service_plans p USING (service_plan_id)
+LEFT JOIN prepaid.credit_notes n ON n.applied_to_invoice_id = i.invoice_id
+WHERE coalesce(n.applied, 0) <> CASE
+    WHEN i.status <> 'Void' AND (p.activated_on IS NOT NULL OR p.status = 'Cancelled') THEN i.credit
+    ELSE 0 END
+UNION ALL
+SELECT format('credit note %s leaves %s %s to pay back, and no task asks for it',
+              n.credit_note_number, n.refund, n.currency)
+FROM prepaid.credit_notes n
+WHERE n.refund > 0 AND NOT EXISTS (
+    SELECT FROM prepaid.tasks k
+    WHERE k.credit_note_id = n.credit_note_id AND k.kind = 'payment_refund' AND k.status <> 'Withdrawn');

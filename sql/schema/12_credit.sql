@@ -1,0 +1,151 @@
+-- Credit for the days of a term that are not used, and the credit note that gives it.
+
+-- What a credit note for the term's days from from_date on would say, line by line. No rows when
+-- nothing was paid (its invoice is not Paid) or no day is left.
+--
+-- Net: each line's net x unused days / days of the full term, rounded half up. Tax: per (tax class,
+-- rate) group the invoice's own tax in the same proportion, rounded half up once, allocated by
+-- largest remainder, ties by line number (as EN 16931 has it for the invoice). One-time fees are not
+-- credited, unless no day at all was used: then the credit is exactly the invoice.
+-- Imported history has no invoice: its lines are the price and the add-ons that were noted with the
+-- term, taxed at the rates that are valid on taxed_on in the customer's country.
+CREATE FUNCTION prepaid.unused_credit(plan bigint, from_date date, taxed_on date)
+RETURNS TABLE (line_number integer, description text, net numeric, tax_class text, tax_rate numeric,
+               tax numeric)
+LANGUAGE plpgsql STABLE AS $$
+#variable_conflict use_column
+DECLARE
+    term record;
+    days integer;
+    unused integer;
+    unknown text;
+BEGIN
+    SELECT p.*, coalesce(p.full_end_date, p.end_date) AS paid_until, m.exponent, i.invoice_id,
+           c.country AS present_country, c.tax_exempt AS present_exempt, l.name AS present_name,
+           coalesce(p.tax_class, l.tax_class) AS own_class
+    INTO STRICT term
+    FROM prepaid.service_plans p
+    JOIN prepaid.customers c USING (customer_id)
+    JOIN prepaid.currencies m ON m.currency = p.currency
+    JOIN prepaid.plans l ON l.plan_id = p.plan_id
+    LEFT JOIN prepaid.invoices i ON i.service_plan_id = p.service_plan_id AND i.status = 'Paid'
+    WHERE p.service_plan_id = plan;
+    days := term.paid_until - term.start_date;
+    unused := term.paid_until - greatest(from_date, term.start_date);
+    IF unused <= 0 OR term.origin = 'pipeline' AND term.invoice_id IS NULL THEN
+        RETURN;
+    END IF;
+
+    IF term.origin = 'imported' AND NOT term.present_exempt THEN
+        SELECT string_agg(DISTINCT class, ', ') INTO unknown
+        FROM (SELECT term.own_class AS class
+              UNION SELECT a ->> 'tax_class' FROM jsonb_array_elements(term.addons) a
+              WHERE (a ->> 'recurring')::boolean OR unused = days) classes
+        WHERE NOT EXISTS (SELECT FROM prepaid.tax_rates r WHERE r.country = term.present_country
+                          AND r.tax_class = class AND r.valid_from <= taxed_on);
+        IF unknown IS NOT NULL THEN
+            RAISE EXCEPTION 'no tax rate is known for % in % on %, so the unused days of service plan % '
+                'cannot be credited: add the rate (import tax_rates.csv), then again',
+                unknown, term.present_country, taxed_on, plan;
+        END IF;
+    END IF;
+
+    -- Amounts are whole numbers of the currency's smallest unit here, and div() is exact: a quotient
+    -- that was rounded before could be half a cent on the wrong side.
+    RETURN QUERY
+    WITH lines AS (
+        SELECT l.line_number, l.description, l.net, l.tax_class, l.tax_rate, l.tax,
+               CASE WHEN l.line_number > 1
+                   THEN (term.addons -> (l.line_number - 2) ->> 'recurring')::boolean END AS recurring
+        FROM prepaid.invoice_lines l WHERE l.invoice_id = term.invoice_id
+        UNION ALL
+        SELECT n.line_number, n.description, n.net, n.tax_class, r.rate, NULL, n.recurring
+        FROM (SELECT 1 AS line_number, coalesce(term.plan_name, term.present_name) AS description,
+                     term.price AS net, term.own_class AS tax_class, true AS recurring
+              UNION ALL
+              SELECT 1 + place::integer, a ->> 'name', (a ->> 'price')::numeric, a ->> 'tax_class',
+                     (a ->> 'recurring')::boolean
+              FROM jsonb_array_elements(term.addons) WITH ORDINALITY e (a, place)) n
+        LEFT JOIN LATERAL (
+            SELECT r.rate FROM prepaid.tax_rates r
+            WHERE r.country = term.present_country AND r.tax_class = n.tax_class
+              AND r.valid_from <= taxed_on AND NOT term.present_exempt
+            ORDER BY r.valid_from DESC LIMIT 1) r ON true
+        WHERE term.origin = 'imported'
+    ), credited AS (
+        SELECT l.*, div(2 * l.net * 10::numeric ^ term.exponent * unused + days, 2 * days) AS net_units
+        FROM lines l WHERE unused = days OR coalesce(l.recurring, true)
+    ), shares AS (
+        -- The exact tax of a line in units is share / parts.
+        SELECT c.*, CASE WHEN c.tax IS NULL THEN c.net_units * coalesce(c.tax_rate, 0)
+                         ELSE c.tax * 10::numeric ^ term.exponent * unused END AS share,
+               CASE WHEN c.tax IS NULL THEN 1 ELSE days END AS parts
+        FROM credited c
+    ), allocated AS (
+        SELECT s.*, div(s.share, s.parts) AS floor_tax,
+               div(2 * sum(s.share) OVER tax_group + s.parts, 2 * s.parts)
+                   - sum(div(s.share, s.parts)) OVER tax_group AS left_over,
+               row_number() OVER (PARTITION BY s.tax_class, s.tax_rate
+                   ORDER BY mod(s.share, s.parts) DESC, s.line_number) AS place
+        FROM shares s
+        WINDOW tax_group AS (PARTITION BY s.tax_class, s.tax_rate)
+    )
+    SELECT a.line_number, a.description, round(a.net_units / 10::numeric ^ term.exponent, term.exponent),
+           a.tax_class, a.tax_rate,
+           round((a.floor_tax + (a.place <= a.left_over)::integer) / 10::numeric ^ term.exponent,
+                 term.exponent)
+    FROM allocated a
+    WHERE a.net_units > 0 OR a.floor_tax > 0 OR a.place <= a.left_over
+    ORDER BY a.line_number;
+END $$;
+
+-- Issues the credit note of a term; its id, null when there is nothing to credit. applied is what it
+-- pays of invoice applied_to; the rest is to be paid back (the task opens by itself).
+CREATE FUNCTION prepaid.issue_credit_note(
+    plan bigint, from_date date, taxed_on date, why text, remark text,
+    applied_to bigint DEFAULT NULL, applied numeric DEFAULT 0
+) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    note_id bigint;
+BEGIN
+    WITH lines AS MATERIALIZED (
+        SELECT * FROM prepaid.unused_credit(plan, from_date, taxed_on)
+    ), issued AS (
+        INSERT INTO prepaid.credit_notes (
+            credit_note_number, service_plan_id, invoice_id, customer_id, currency, net, tax, total,
+            reason, note, applied_to_invoice_id, applied, issued_on, issued_by)
+        SELECT prepaid.next_document_number('CN', prepaid.today()), p.service_plan_id, i.invoice_id,
+               p.customer_id, p.currency, l.net, l.tax, l.net + l.tax, why, remark,
+               CASE WHEN issue_credit_note.applied > 0 THEN applied_to END,
+               issue_credit_note.applied, prepaid.today(), prepaid.actor()
+        FROM (SELECT sum(net) AS net, sum(tax) AS tax FROM lines HAVING sum(net + tax) > 0) l
+        JOIN prepaid.service_plans p ON p.service_plan_id = plan
+        LEFT JOIN prepaid.invoices i ON i.service_plan_id = plan AND i.status = 'Paid'
+        RETURNING credit_note_id
+    ), with_lines AS (
+        INSERT INTO prepaid.credit_note_lines
+            (credit_note_id, line_number, description, net, tax_class, tax_rate, tax)
+        SELECT n.credit_note_id, l.* FROM issued n CROSS JOIN lines l
+    )
+    SELECT credit_note_id INTO note_id FROM issued;
+    RETURN note_id;
+END $$;
+
+-- What is not used to pay another invoice is owed to the customer: finance is asked to pay it back.
+CREATE FUNCTION prepaid.follow_credit_note() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO prepaid.audit_log
+        (event, service_plan_id, entity, entity_id, after, detail, actor, run_id, as_of)
+    VALUES ('credit_note_issued', NEW.service_plan_id, 'credit_note', NEW.credit_note_id, NULL,
+            format('%s over %s %s', NEW.credit_note_number, NEW.total, NEW.currency),
+            prepaid.actor(), prepaid.run_id(), prepaid.as_of());
+    IF NEW.total > NEW.applied THEN
+        INSERT INTO prepaid.tasks
+            (kind, service_plan_id, invoice_id, credit_note_id, assigned_role, opened_on)
+        VALUES ('payment_refund', NEW.service_plan_id, NEW.invoice_id, NEW.credit_note_id, 'finance',
+                NEW.issued_on);
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER follow_credit_note AFTER INSERT ON prepaid.credit_notes
+    FOR EACH ROW EXECUTE FUNCTION prepaid.follow_credit_note();

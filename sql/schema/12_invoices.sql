@@ -1,0 +1,78 @@
+-- Void and reissue: a number that was given stays, the plan goes back to before step 1.
+
+-- Voids the open invoice of a plan with what hangs on it: nobody is asked to pay or to verify any
+-- more, and money that was matched to it goes to finance as a task.
+CREATE FUNCTION prepaid.void_open_invoice(plan bigint) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE prepaid.tasks SET status = 'Withdrawn'
+    WHERE service_plan_id = plan AND kind = 'payment_verification' AND status = 'Open';
+    -- Money of a paid invoice that was credited is paid back by the credit note's own task.
+    INSERT INTO prepaid.tasks
+        (kind, service_plan_id, invoice_id, transaction_id, assigned_role, opened_on)
+    SELECT 'payment_review', plan, i.invoice_id, t.transaction_id, 'finance', prepaid.today()
+    FROM prepaid.invoices i JOIN prepaid.transactions t USING (invoice_id)
+    -- Void ones have no matched record. Saying so finds the invoice by its index; reading 40,000 of
+    -- them cost 34 ms for each plan.
+    WHERE i.service_plan_id = plan AND i.status <> 'Void' AND t.outcome = 'matched'
+      AND NOT EXISTS (SELECT FROM prepaid.credit_notes n WHERE n.service_plan_id = plan)
+    ON CONFLICT DO NOTHING;
+    -- In the words of match_payments for a record that comes only now.
+    UPDATE prepaid.transactions t
+    SET outcome = 'parked', outcome_reason = format('invoice %s is void', i.invoice_number)
+    FROM prepaid.invoices i
+    WHERE i.service_plan_id = plan AND i.status = 'Open'
+      AND t.invoice_id = i.invoice_id AND t.outcome = 'matched';
+    -- The record is free: a person may assign it to another invoice.
+    UPDATE prepaid.invoices SET status = 'Void', transaction_id = NULL
+    WHERE service_plan_id = plan AND status = 'Open';
+END $$;
+
+-- Voids an open invoice for the finance officer who is acting. With reissue the next run issues a new
+-- one from what the subscription has then; without, the plan is held until somebody decides. Returns
+-- the plan.
+CREATE FUNCTION prepaid.void_invoice(number text, reissue boolean, why text) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_temp AS $$
+DECLARE
+    person text := prepaid.person_in(ARRAY['finance'], 'void invoices', why);
+    i record;
+    p record;
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtext('prepaid.match_payments'));
+    SELECT plan.* INTO p FROM prepaid.service_plans plan JOIN prepaid.invoices USING (service_plan_id)
+    WHERE invoice_number = number FOR NO KEY UPDATE OF plan;
+    -- The invoice as it is now that the plan is ours: a step may have paid it while we waited.
+    SELECT * INTO i FROM prepaid.invoices WHERE invoice_number = number;
+    IF i.invoice_id IS NULL THEN
+        RAISE EXCEPTION 'there is no invoice %', number;
+    ELSIF i.status <> 'Open' THEN
+        RAISE EXCEPTION 'invoice % is %: only an open one can be voided%', number, i.status,
+            CASE i.status WHEN 'Paid' THEN '; a paid one is credited by cancelling its plan' ELSE '' END;
+    ELSIF p.activated_on IS NOT NULL THEN
+        RAISE EXCEPTION 'service plan % of invoice % runs, though its payment was taken back: cancel it '
+            'at once, that voids the invoice', p.service_plan_id, number;
+    END IF;
+    PERFORM prepaid.void_open_invoice(p.service_plan_id);
+    -- What was doubtful about the payment was about this invoice.
+    UPDATE prepaid.holds
+    SET released_at = clock_timestamp(), released_by = person, note = why
+    WHERE service_plan_id = p.service_plan_id AND released_at IS NULL
+      AND reason_code IN ('payment_rejected', 'payment_mismatch', 'payment_reversed');
+    DELETE FROM prepaid.charges WHERE service_plan_id = p.service_plan_id;
+    -- An order keeps the price that was agreed; all else is taken anew from the subscription.
+    UPDATE prepaid.service_plans
+    SET status = 'Pending', invoiced_at = NULL, retrieved_at = NULL, batch_id = NULL,
+        price = CASE WHEN opened_on IS NULL THEN price END
+    WHERE service_plan_id = p.service_plan_id;
+    IF NOT reissue THEN
+        INSERT INTO prepaid.holds (service_plan_id, reason_code, text)
+        SELECT p.service_plan_id, 'invoice_voided', format(
+            '%s voided invoice %s: %s. Release the hold and a new invoice is issued, or cancel the plan.',
+            person, number, why)
+        ON CONFLICT (service_plan_id, reason_code) WHERE released_at IS NULL DO NOTHING;
+    END IF;
+    INSERT INTO prepaid.requests
+        (kind, subscription_id, service_plan_id, invoice_id, asked_on, note, asked_by)
+    VALUES (CASE WHEN reissue THEN 'invoice_reissue' ELSE 'invoice_void' END, p.subscription_id,
+            p.service_plan_id, i.invoice_id, prepaid.today(), why, person);
+    RETURN p.service_plan_id;
+END $$;
