@@ -1874,13 +1874,19 @@ BEGIN
                    THEN (term.addons -> (l.line_number - 2) ->> 'recurring')::boolean END AS recurring
         FROM prepaid.invoice_lines l WHERE l.invoice_id = term.invoice_id
         UNION ALL
-        SELECT n.line_number, n.description, n.net, n.tax_class, r.rate, NULL, n.recurring
+        SELECT n.line_number, n.description,
+               CASE WHEN n.includes_tax THEN prepaid.without_tax(n.amount, coalesce(r.rate, 0), term.exponent)
+                    ELSE n.amount END, n.tax_class, r.rate, NULL, n.recurring
         FROM (SELECT 1 AS line_number, coalesce(term.plan_name, term.present_name) AS description,
-                     term.price AS net, term.own_class AS tax_class, true AS recurring
+                     term.price * term.quantity AS amount, term.price_includes_tax AS includes_tax,
+                     term.own_class AS tax_class, true AS recurring
               UNION ALL
-              SELECT 1 + place::integer, a ->> 'name', (a ->> 'price')::numeric, a ->> 'tax_class',
-                     (a ->> 'recurring')::boolean
-              FROM jsonb_array_elements(term.addons) WITH ORDINALITY e (a, place)) n
+              SELECT 1 + a.place::integer, a.name, a.price * coalesce(a.quantity, 1),
+                     coalesce(a.includes_tax, false), a.tax_class, a.recurring
+              FROM ROWS FROM (jsonb_to_recordset(term.addons) AS (
+                  name text, price numeric, quantity integer, includes_tax boolean, tax_class text,
+                  recurring boolean)) WITH ORDINALITY a (
+                  name, price, quantity, includes_tax, tax_class, recurring, place)) n
         LEFT JOIN LATERAL (
             SELECT r.rate FROM prepaid.tax_rates r
             WHERE r.country = term.present_country AND r.tax_class = n.tax_class
@@ -2049,10 +2055,6 @@ END $$;
 -- Monthly figures and the reports made from them. A month is named by its first day.
 
 CREATE SCHEMA revenue;
-
--- The business day of a moment, in the installation's time zone.
-CREATE FUNCTION prepaid.business_date(at timestamptz) RETURNS date LANGUAGE sql STABLE RETURN
-    (at AT TIME ZONE coalesce(nullif(current_setting('prepaid.timezone', true), ''), 'UTC'))::date;
 
 -- Figures are staged under their run, validated there, and only then published in one transaction:
 -- a failed validation leaves the last good figures in place. Staging tables have no constraints,

@@ -75,7 +75,9 @@ WHERE p.service_plan_id = ANY (:plans)
                     AND ap.valid_from <= p.start_date OFFSET 0)
   AND (a.recurring OR NOT EXISTS (
       SELECT FROM prepaid.service_plans other
-      WHERE other.subscription_id = p.subscription_id AND other.status <> 'Cancelled'
+      WHERE other.subscription_id = p.subscription_id
+        AND (other.status <> 'Cancelled' OR other.activated_on IS NOT NULL
+             AND other.end_date > other.start_date)
         AND other.service_plan_id <> p.service_plan_id
         AND other.addons @> jsonb_build_array(jsonb_build_object('addon_code', a.addon_code)) OFFSET 0))
 GROUP BY p.service_plan_id
@@ -114,7 +116,9 @@ WITH details AS MATERIALIZED (
         WHERE sa.subscription_id = p.subscription_id
           AND (a.recurring OR NOT EXISTS (
               SELECT FROM prepaid.service_plans other
-              WHERE other.subscription_id = p.subscription_id AND other.status <> 'Cancelled'
+              WHERE other.subscription_id = p.subscription_id
+                AND (other.status <> 'Cancelled' OR other.activated_on IS NOT NULL
+                     AND other.end_date > other.start_date)
                 AND other.service_plan_id <> p.service_plan_id
                 AND other.addons @> jsonb_build_array(jsonb_build_object('addon_code', a.addon_code))
               OFFSET 0))
@@ -128,7 +132,9 @@ WITH details AS MATERIALIZED (
         WHERE d.subscription_id = p.subscription_id AND p.start_date >= starts.on_date
           AND (d.terms IS NULL OR d.terms > (
               SELECT count(*) FROM prepaid.service_plans earlier
-              WHERE earlier.subscription_id = p.subscription_id AND earlier.status <> 'Cancelled'
+              WHERE earlier.subscription_id = p.subscription_id
+                AND (earlier.status <> 'Cancelled' OR earlier.activated_on IS NOT NULL
+                     AND earlier.end_date > earlier.start_date)
                 AND earlier.start_date >= starts.on_date AND earlier.start_date < p.start_date))
     ) granted
     WHERE p.service_plan_id = ANY (:plans)

@@ -2,10 +2,6 @@
 
 CREATE SCHEMA revenue;
 
--- The business day of a moment, in the installation's time zone.
-CREATE FUNCTION prepaid.business_date(at timestamptz) RETURNS date LANGUAGE sql STABLE RETURN
-    (at AT TIME ZONE coalesce(nullif(current_setting('prepaid.timezone', true), ''), 'UTC'))::date;
-
 -- Figures are staged under their run, validated there, and only then published in one transaction:
 -- a failed validation leaves the last good figures in place. Staging tables have no constraints,
 -- so that a bad row arrives where the validation names it, and are unlogged: a run that a crash
