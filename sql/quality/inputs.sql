@@ -26,11 +26,13 @@ WHERE p.origin = 'pipeline' AND p.status IN ('Active', 'Expired')
                   WHERE h.service_plan_id = p.service_plan_id AND h.released_at IS NULL)
 
 -- name: terms_are_as_long_as_their_plan_says
--- A month is 28 to 31 days long: what lies outside is a date that was typed wrong.
-SELECT p.service_plan_id, p.start_date, p.end_date, p.term_months, p.term_days FROM (SELECT * FROM {batch}) p
+-- A month is 28 to 31 days long: what lies outside is a date that was typed wrong. A term that was cut
+-- counts as it was sold.
+SELECT p.service_plan_id, p.start_date, p.end_date, p.term_months, p.term_days
+FROM (SELECT *, coalesce(full_end_date, end_date) AS sold_until FROM {batch}) p
 WHERE p.activated_on IS NOT NULL
-  AND NOT CASE WHEN p.term_days > 0 THEN p.end_date - p.start_date = p.term_days
-          ELSE p.end_date BETWEEN p.start_date + make_interval(months => p.term_months) - interval '3 days'
+  AND NOT CASE WHEN p.term_days > 0 THEN p.sold_until - p.start_date = p.term_days
+          ELSE p.sold_until BETWEEN p.start_date + make_interval(months => p.term_months) - interval '3 days'
                               AND p.start_date + make_interval(months => p.term_months) + interval '3 days'
           END
 
