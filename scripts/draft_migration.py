@@ -2,8 +2,8 @@
 
 ``python scripts/draft_migration.py COMMIT > sql/migrations/NNNN_name.sql``. New tables, functions,
 views, indexes, triggers and rights come as they are in sql/schema; what is gone or replaced is
-dropped first. A table that has changed cannot be drafted: both its texts are printed, ALTER TABLE is
-for a person to write. A test holds sql/schema and all migrations to the same database.
+dropped first. A table that has changed cannot be drafted: both its texts are printed, and a person
+writes the ALTER TABLE. A test holds sql/schema and all migrations to the same database.
 """
 
 import re
