@@ -58,7 +58,7 @@ def cluster() -> Iterator[URL]:
 
 
 @contextmanager
-def _fresh_database(cluster: URL) -> Iterator[URL]:
+def fresh_database(cluster: URL) -> Iterator[URL]:
     name = f"test_{uuid.uuid4().hex[:16]}"
     _execute(cluster, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
     yield cluster.set(database=name)
@@ -68,7 +68,7 @@ def _fresh_database(cluster: URL) -> Iterator[URL]:
 @pytest.fixture
 def database_url(cluster: URL) -> Iterator[URL]:
     """A fresh copy of the template, dropped after the test."""
-    with _fresh_database(cluster) as url:
+    with fresh_database(cluster) as url:
         yield url
 
 
@@ -98,7 +98,7 @@ def world(engine: Engine) -> World:
 @pytest.fixture(scope="module")
 def module_world(cluster: URL) -> Iterator[World]:
     """A world that the examples of a property share; they roll back what they do."""
-    with _fresh_database(cluster) as url:
+    with fresh_database(cluster) as url:
         engine = database.engine_for(url)
         yield World(engine)
         engine.dispose()
