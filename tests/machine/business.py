@@ -107,7 +107,11 @@ class Business(RuleBasedStateMachine):
         count = self.world.sql("SELECT count(*) FROM prepaid.transactions")
         moment = f"{self.day}T{min(23, max(0, 10 + hours)):02}:{count % 60:02}Z"
         self.world.record(
-            number, amount, provider_ref=ref, status=status, occurred_at=moment  # type: ignore[arg-type]
+            number,
+            amount,
+            provider_ref=ref,
+            status=status,
+            occurred_at=moment,  # type: ignore[arg-type]
         )
 
     @rule(pick=_PICK, at_once=st.booleans())
