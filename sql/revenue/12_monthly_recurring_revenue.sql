@@ -145,8 +145,10 @@ FROM (
            count(*) AS plans, sum(net_amount) AS net_amount
     FROM prepaid.service_plans
     WHERE activated_on <= CAST(:as_of AS date)
-      AND greatest(start_date, activated_on) >= CAST(:first_month AS date)
-      AND greatest(start_date, activated_on) < CAST(:last_month AS date) + interval '1 month'
+      -- The later of the two lies in the range: said of each column, for which there are statistics.
+      AND (start_date >= CAST(:first_month AS date) OR activated_on >= CAST(:first_month AS date))
+      AND start_date < CAST(:last_month AS date) + interval '1 month'
+      AND activated_on < CAST(:last_month AS date) + interval '1 month'
       AND (end_date > start_date OR activated_on >= start_date)
     GROUP BY greatest(start_date, activated_on), currency, plan_id, kind
 ) d
