@@ -26,7 +26,7 @@ WITH given AS (
     SELECT * FROM jsonb_to_recordset(CAST(:terms AS jsonb)) t (
         number integer, customer integer, start_date date, months integer, days integer,
         end_date date, price numeric, one_time numeric, currency text, kind text, status text,
-        origin text, activated_on date)
+        origin text, activated_on date, full_end_date date)
 ), customers AS (
     INSERT INTO prepaid.customers (customer_ref, name, country, currency)
     SELECT DISTINCT ON (customer) 'C' || customer, 'Customer', 'US', currency FROM given
@@ -48,10 +48,10 @@ WITH given AS (
 )
 INSERT INTO prepaid.service_plans (subscription_id, customer_id, plan_id, origin, kind, status,
     start_date, end_date, planned_start, anchor_date, term_months, term_days, currency, price,
-    net_amount, recurring_amount, activated_on)
+    net_amount, recurring_amount, activated_on, full_end_date)
 SELECT s.subscription_id, s.customer_id, s.plan_id, g.origin, g.kind, g.status, g.start_date,
        g.end_date, g.start_date, g.start_date, g.months, g.days, g.currency, g.price,
-       g.price + g.one_time, g.price, g.activated_on
+       g.price + g.one_time, g.price, g.activated_on, g.full_end_date
 FROM given g JOIN subscriptions s
     ON s.subscription_ref LIKE 'S' || g.number || '-' || g.start_date || '-' || g.customer || '%'
     AND s.customer_id = (SELECT customer_id FROM customers WHERE customer_ref = 'C' || g.customer)
@@ -60,7 +60,9 @@ FROM given g JOIN subscriptions s
 
 @dataclass(frozen=True)
 class Term:
-    """An imported term; it ends when its length says so unless ``end`` does."""
+    """An imported term; it ends when its length says so unless ``end`` does: an earlier end is a
+    cut in its middle.
+    """
 
     start: date
     price: str = "10.00"
@@ -75,8 +77,12 @@ class Term:
     activated_on: date | None = None
 
     @property
+    def full_end(self) -> date:
+        return self.start + relativedelta(months=self.months, days=self.days)
+
+    @property
     def end_date(self) -> date:
-        return self.end or self.start + relativedelta(months=self.months, days=self.days)
+        return self.end or self.full_end
 
     @property
     def activated(self) -> date | None:
@@ -97,6 +103,7 @@ def insert(engine: Engine, terms: Iterable[Term]) -> None:
         {
             **asdict(term), "number": number, "start_date": term.start, "end_date": term.end_date,
             "activated_on": term.activated, "origin": "imported",
+            "full_end_date": term.full_end if term.end_date < term.full_end else None,
         }
         for number, term in enumerate(terms)
     ]  # fmt: skip

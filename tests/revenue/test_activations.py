@@ -5,8 +5,10 @@ from decimal import Decimal
 
 from sqlalchemy import Engine
 
+from prepaid_pipeline import revenue
+from prepaid_pipeline.revenue import Span
 from prepaid_pipeline.rules import KINDS
-from tests.revenue.history import Term, insert, publish, rows
+from tests.revenue.history import RUN, Term, insert, publish, rows
 
 D = date
 
@@ -62,3 +64,45 @@ def test_all_kinds_together_are_all_plans_that_began(engine: Engine) -> None:
     publish(engine, "2025-01", "2025-12")
     ((plans,),) = rows(engine, "SELECT sum(plans) FROM revenue.plan_activations")
     assert plans == len(terms)
+
+
+def test_a_term_that_was_cut_counts_with_its_whole_amount(engine: Engine) -> None:
+    insert(engine, [
+        Term(D(2026, 3, 1), "120.00", 12, end=D(2026, 3, 20)),
+        Term(D(2026, 3, 20), "240.00", 12, kind="change"),
+        Term(D(2026, 3, 5), "60.00", 12, end=D(2026, 4, 2), status="Cancelled", customer=2),
+        Term(D(2026, 3, 9), "7.00", end=D(2026, 3, 9), status="Cancelled", customer=3),
+    ])  # fmt: skip
+    publish(engine, "2026-03", "2026-03")
+    assert activations(engine) == [
+        ("2026-03", "USD", "P12M0D", "change", 1, Decimal("240.00")),
+        ("2026-03", "USD", "P12M0D", "new", 2, Decimal("180.00")),
+        ("2026-03", "USD", "P1M0D", "new", 1, Decimal("7.00")),
+    ]
+
+
+def test_what_was_cancelled_before_it_began_never_began(engine: Engine) -> None:
+    paid_early = {"activated_on": D(2026, 3, 1), "kind": "renewal", "status": "Cancelled"}
+    insert(engine, [
+        Term(D(2026, 3, 9), end=D(2026, 3, 9), **paid_early),
+        Term(D(2026, 3, 9), end=D(2026, 3, 10), customer=2, **paid_early),
+    ])  # fmt: skip
+    publish(engine, "2026-03", "2026-03")
+    assert activations(engine) == [("2026-03", "USD", "P1M0D", "renewal", 1, Decimal("10.00"))]
+
+
+def test_terms_that_were_cut_agree_with_the_control(engine: Engine) -> None:
+    insert(engine, [
+        Term(D(2026, 3, 1), "120.00", 12, end=D(2026, 3, 20)),
+        Term(D(2026, 3, 20), "240.00", 12, kind="change"),
+        Term(D(2026, 3, 9), end=D(2026, 3, 9), status="Cancelled", customer=2),
+        Term(D(2026, 3, 9), end=D(2026, 3, 9), status="Cancelled", customer=3,
+             activated_on=D(2026, 3, 1)),
+        Term(D(2026, 2, 20), end=D(2026, 3, 31), months=3, status="Cancelled", customer=4),
+    ])  # fmt: skip
+    month = D(2026, 3, 1)
+    revenue.stage(engine, Span(month, month, D(2026, 3, 31)), RUN)
+    control = "SELECT active_plans, mrr, activations FROM revenue.control_staging"
+    assert rows(engine, control) == [(1, 20, 3)]
+    assert rows(engine, "SELECT sum(active_plans), sum(mrr) FROM revenue.mrr_staging") == [(1, 20)]
+    assert rows(engine, "SELECT sum(plans) FROM revenue.plan_activations_staging") == [(3,)]

@@ -1,8 +1,11 @@
 """What moves MRR: worked examples, and the figures against plain counting over random terms."""
 
+from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from functools import partial
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,6 +18,11 @@ from tests.revenue.history import Term, insert, movements, publish, rows
 from tests.world import World
 
 D = date
+
+
+def cut(start: date, end: date, **other: Any) -> Term:
+    """A yearly term of 10.00 a month that was cancelled at once."""
+    return Term(start, "120.00", 12, end=end, status="Cancelled", **other)
 
 
 @pytest.mark.parametrize(
@@ -41,6 +49,32 @@ D = date
                      {"new": (1, "10.00")}, id="an earlier week saw no month end"),
         pytest.param([Term(D(2026, 1, 1), "0.00", 12), Term(D(2026, 4, 3))],
                      {"new": (1, "10.00")}, id="free before: had no revenue"),
+        pytest.param([Term(D(2026, 3, 3), "120.00", 12, end=D(2026, 4, 15)),
+                      Term(D(2026, 4, 15), "240.00", 12, kind="change")],
+                     {"expansion": (1, "10.00")}, id="changed mid-term to a dearer plan"),
+        pytest.param([Term(D(2026, 3, 3), "240.00", 12, end=D(2026, 4, 15)),
+                      Term(D(2026, 4, 15), "15.00", kind="change")],
+                     {"contraction": (1, "-5.00")}, id="changed mid-term to a cheaper plan"),
+        pytest.param([Term(D(2026, 3, 3), "120.00", 12, end=D(2026, 4, 15)),
+                      Term(D(2026, 4, 15), "10.00", kind="change")],
+                     {}, id="changed mid-term to the same revenue"),
+        pytest.param([Term(D(2026, 3, 30), "10.00", end=D(2026, 4, 1)),
+                      Term(D(2026, 4, 1), "25.00", kind="change", activated_on=D(2026, 4, 3))],
+                     {"expansion": (1, "15.00")}, id="changed on the first day of the month"),
+        pytest.param([cut(D(2026, 3, 3), D(2026, 4, 15))], {"churn": (1, "-10.00")},
+                     id="cancelled at once"),
+        pytest.param([cut(D(2026, 3, 3), D(2026, 4, 1))], {"churn": (1, "-10.00")},
+                     id="cancelled on the first day of the month"),
+        pytest.param([cut(D(2026, 4, 3), D(2026, 4, 20))], {},
+                     id="bought and cancelled within the month"),
+        pytest.param([cut(D(2026, 4, 3), D(2026, 4, 3))], {}, id="cancelled on its first day"),
+        pytest.param([cut(D(2026, 4, 3), D(2026, 4, 3)), Term(D(2026, 4, 3), "25.00")],
+                     {"new": (1, "25.00")}, id="cancelled on its first day and bought anew"),
+        pytest.param([Term(D(2026, 3, 3)), cut(D(2026, 4, 3), D(2026, 4, 3)),
+                      Term(D(2026, 4, 3), "25.00")],
+                     {"expansion": (1, "15.00")}, id="an empty term between two others"),
+        pytest.param([cut(D(2026, 3, 3), D(2026, 4, 1)), Term(D(2026, 4, 20), "25.00")],
+                     {"expansion": (1, "15.00")}, id="cancelled and back within the month"),
     ],
 )  # fmt: skip
 def test_worked_examples(engine: Engine, terms: list[Term], april: dict[str, list[str]]) -> None:
@@ -61,6 +95,16 @@ def test_the_very_first_month_is_all_new(engine: Engine) -> None:
 
 FIRST, MONTHS = D(2024, 1, 1), 14
 DAYS = st.integers(0, 31 * MONTHS).map(lambda n: FIRST + timedelta(days=n))
+
+
+def cut_after(term: Term, days: int) -> Term:
+    """The term cut after so many days, if it lasts longer; on its first day only as Cancelled."""
+    end = term.start + timedelta(days=days)
+    if term.status == "Pending" or end >= term.end_date:
+        return term
+    return replace(term, end=end, status=term.status if days else "Cancelled")
+
+
 TERMS = st.lists(
     st.builds(
         Term,
@@ -69,7 +113,8 @@ TERMS = st.lists(
         customer=st.integers(1, 4),
         currency=st.sampled_from(["USD", "EUR"]),
         status=st.sampled_from(["Active", "Expired", "Pending", "Cancelled"]),
-    ).flatmap(
+    )
+    .flatmap(
         lambda term: st.sampled_from([(1, 0), (3, 0), (12, 0), (0, 7), (0, 30)]).map(
             lambda length: Term(
                 term.start,
@@ -80,6 +125,9 @@ TERMS = st.lists(
                 status=term.status,
             )
         )
+    )
+    .flatmap(
+        lambda term: st.one_of(st.just(term), st.integers(0, 400).map(partial(cut_after, term)))
     ),
     min_size=1,
     max_size=12,

@@ -109,6 +109,7 @@ BREAKS_INPUTS = {
 TERMS = [
     Term(D(2026, 3, 5)), Term(D(2026, 4, 5), kind="renewal"),
     Term(D(2026, 4, 9), "90.00", 3, customer=2),
+    Term(D(2026, 4, 9), "90.00", 3, customer=3, end=D(2026, 5, 20), status="Cancelled"),
 ]  # fmt: skip
 
 
@@ -123,6 +124,7 @@ def good(module_world: World) -> Engine:
         land(engine, [record("Success", PAID), *(record("Refunded", at, "9.00") for at in back)])
         module_world.sql("UPDATE prepaid.transactions SET invoice_id = 1")
         credit_note(engine, 1, "2026-04-09", "20.00", "3.80")
+        module_world.sql("UPDATE prepaid.tasks SET status = 'Withdrawn'")
         publish(engine, "2026-03", "2026-05", D(2026, 6, 30))
     revenue.stage(engine, SPAN, RUN)
     return engine
