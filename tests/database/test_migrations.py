@@ -60,7 +60,7 @@ def test_schema_files_and_migrations_give_the_same_database(
             )
     from_schema, from_migrations = _everything(empty), _everything(database_url)
     assert len(from_schema) > 500
-    assert from_migrations == from_schema, "run scripts/freeze_migration.py, or write a migration"
+    assert from_migrations == from_schema, "write a migration: scripts/draft_migration.py drafts it"
 
 
 def test_two_at_once_and_again(empty: URL, connect: Callable[[URL], Engine]) -> None:
