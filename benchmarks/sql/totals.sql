@@ -4,7 +4,7 @@ SELECT 'service_plans' AS what, concat_ws(' ', origin, kind, status) AS which, c
        sum(net_amount) AS amount,
        sum(hashtext(concat_ws('|', subscription_id, previous_plan_id, start_date, end_date,
            planned_start, anchor_date, opened_on, currency, price, addons, customer_name, email,
-           country, tax_exempt, plan_name, tax_class, recurring_amount, activated_on, quantity,
+           country, tax_exempt, plan_name, tax_class, trim_scale(recurring_amount), activated_on, quantity,
            price_includes_tax, discounts, tax_exempt_reason,
            retrieved_at IS NULL, invoiced_at IS NULL, activated_at IS NULL, settled_at IS NULL,
            batch_id))) AS contents
@@ -12,7 +12,7 @@ FROM prepaid.service_plans GROUP BY origin, kind, status
 UNION ALL
 SELECT 'charges', currency, count(*), sum(net + tax),
        sum(hashtext(concat_ws('|', p.subscription_id, line_number, description, net, ch.tax_class,
-           tax_rate, tax, calculated_for, ch.quantity, unit_price, list_amount, discount,
+           tax_rate, tax, calculated_for, ch.quantity, trim_scale(unit_price), list_amount, discount,
            includes_tax, recurring_net)))
 FROM prepaid.charges ch JOIN prepaid.service_plans p USING (service_plan_id, currency)
 GROUP BY currency
@@ -25,7 +25,7 @@ GROUP BY i.status, i.currency
 UNION ALL
 SELECT 'invoice_lines', i.currency, count(*), sum(l.net + l.tax),
        sum(hashtext(concat_ws('|', p.subscription_id, line_number, description, l.net, l.tax_class,
-           tax_rate, l.tax, l.quantity, unit_price, list_amount, discount, includes_tax)))
+           tax_rate, l.tax, l.quantity, trim_scale(unit_price), list_amount, discount, includes_tax)))
 FROM prepaid.invoice_lines l JOIN prepaid.invoices i USING (invoice_id)
 JOIN prepaid.service_plans p USING (service_plan_id) GROUP BY i.currency
 UNION ALL

@@ -90,6 +90,7 @@ ALTER TABLE prepaid.charges
     ALTER discount DROP DEFAULT,
     ALTER includes_tax DROP DEFAULT,
     ALTER recurring_net SET NOT NULL,
+    DROP CONSTRAINT charges_currency_fkey,
     ADD CONSTRAINT charges_check1
         CHECK (net = list_amount - discount - CASE WHEN includes_tax THEN tax ELSE 0 END);
 
@@ -172,7 +173,7 @@ FROM prepaid.addon_prices;
 -- whole quotients of minor units: a quotient that is rounded twice can miss half a cent.
 CREATE FUNCTION prepaid.without_tax(amount numeric, rate numeric, exponent integer) RETURNS numeric
 LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
-    round(div(2 * amount * 10::numeric ^ exponent + 1 + rate, 2 * (1 + rate)) / 10::numeric ^ exponent,
+    round(div(2 * amount * 10::numeric ^ exponent + 1 + rate, 2 * (1 + rate)) * 10::numeric ^ -exponent,
           exponent);
 
 -- A discount takes a percentage or an amount (of the customer's currency) off a subscription's plan

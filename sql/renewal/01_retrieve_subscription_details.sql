@@ -67,12 +67,13 @@ SELECT p.service_plan_id, 'no_addon_price', format(
 FROM prepaid.service_plans p
 JOIN prepaid.subscription_addons sa USING (subscription_id)
 JOIN prepaid.addons a USING (addon_id)
+LEFT JOIN (
+    SELECT addon_id, term_months, term_days, currency, min(valid_from) AS first_day
+    FROM prepaid.addon_prices GROUP BY addon_id, term_months, term_days, currency
+) ap ON ap.addon_id = a.addon_id AND ap.currency = p.currency
+    AND ap.term_months = p.term_months AND ap.term_days = p.term_days
 WHERE p.service_plan_id = ANY (:plans)
-  AND p.retrieved_at IS NULL
-  AND NOT EXISTS (SELECT FROM prepaid.addon_prices ap
-                  WHERE ap.addon_id = a.addon_id AND ap.currency = p.currency
-                    AND ap.term_months = p.term_months AND ap.term_days = p.term_days
-                    AND ap.valid_from <= p.start_date OFFSET 0)
+  AND p.retrieved_at IS NULL AND (ap.first_day IS NULL OR ap.first_day > p.start_date)
   AND (a.recurring OR NOT EXISTS (
       SELECT FROM prepaid.service_plans other
       WHERE other.subscription_id = p.subscription_id

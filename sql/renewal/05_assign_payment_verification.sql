@@ -15,11 +15,10 @@ ORDER BY i.invoice_id;
 -- What the term is worth without tax is known now, also where the price contained it.
 UPDATE prepaid.service_plans p
 SET status = 'Pending', invoiced_at = clock_timestamp(), batch_id = NULL,
-    net_amount = charged.net, recurring_amount = charged.recurring
-FROM (SELECT service_plan_id, sum(net) AS net, sum(recurring_net) AS recurring
-      FROM prepaid.charges WHERE service_plan_id = ANY (:plans)
-      GROUP BY service_plan_id OFFSET 0) charged
-WHERE charged.service_plan_id = p.service_plan_id AND p.service_plan_id = ANY (:plans)
+    (net_amount, recurring_amount) = (
+        SELECT sum(ch.net), sum(ch.recurring_net) FROM prepaid.charges ch
+        WHERE ch.service_plan_id = p.service_plan_id)
+WHERE p.service_plan_id = ANY (:plans)
   AND p.status = 'Processing'
   AND EXISTS (SELECT FROM prepaid.invoices i WHERE i.service_plan_id = p.service_plan_id
               AND i.status = 'Open' OFFSET 0);

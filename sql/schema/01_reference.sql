@@ -104,7 +104,7 @@ CREATE TABLE prepaid.tax_rates (
 -- whole quotients of minor units: a quotient that is rounded twice can miss half a cent.
 CREATE FUNCTION prepaid.without_tax(amount numeric, rate numeric, exponent integer) RETURNS numeric
 LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
-    round(div(2 * amount * 10::numeric ^ exponent + 1 + rate, 2 * (1 + rate)) / 10::numeric ^ exponent,
+    round(div(2 * amount * 10::numeric ^ exponent + 1 + rate, 2 * (1 + rate)) * 10::numeric ^ -exponent,
           exponent);
 
 -- The end of the term that starts on start_date, for a subscription anchored on anchor_date:

@@ -127,12 +127,13 @@ CREATE UNIQUE INDEX holds_one_live_per_reason ON prepaid.holds (service_plan_id,
 
 -- Step 3: what will be invoiced. tax_rate null means exempt. list_amount is quantity times
 -- unit_price and, like discount, contains the tax where includes_tax; net is what remains, without
--- tax, and recurring_net the part of it that counts as recurring revenue.
+-- tax, and recurring_net the part of it that counts as recurring revenue. currency is the plan's: a
+-- foreign key of its own would cost a look-up per line.
 CREATE TABLE prepaid.charges (
     service_plan_id bigint NOT NULL REFERENCES prepaid.service_plans,
     line_number integer NOT NULL CHECK (line_number > 0),
     description text NOT NULL,
-    currency text NOT NULL REFERENCES prepaid.currencies,
+    currency text NOT NULL,
     net numeric NOT NULL CHECK (net >= 0),
     tax_class text NOT NULL,
     tax_rate numeric CHECK (tax_rate >= 0),
