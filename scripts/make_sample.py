@@ -13,7 +13,7 @@ import sys
 from calendar import monthrange
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 
 TODAY = date(2026, 11, 1)
@@ -35,6 +35,8 @@ PLANS = {
     # Each customer has a price of their own.
     "partner-monthly": ("Partner monthly", "P1M", None, None, "standard"),
 }
+# Japanese consumers read prices with the 10 % tax in them; what history cost is net.
+WITH_TAX = {("flex-30", "JPY"): Decimal("1.10"), ("week-pass", "JPY"): Decimal("1.10")}
 WEIGHTS = (70, 44, 16, 34, 40, 24, 28, 6, 8)
 TERMS = {"P1M": (1, 0), "P3M": (3, 0), "P1Y": (12, 0), "P30D": (0, 30), "P7D": (0, 7)}
 
@@ -75,9 +77,12 @@ class Sample:
     chance: random.Random = field(default_factory=lambda: random.Random(20261101))
     customers: list[list[str]] = field(default_factory=list)
     subscriptions: list[list[str]] = field(default_factory=list)
+    discounts: list[list[str]] = field(default_factory=list)
     service_plans: list[list[str]] = field(default_factory=list)
 
-    def customer(self, country: str, *, email: bool = True, tax_exempt: bool = False) -> int:
+    def customer(
+        self, country: str, *, email: bool = True, tax_exempt: bool = False, reason: str = ""
+    ) -> int:
         """A new customer's number."""
         number = len(self.customers) + 1
         first, trade = self.chance.choice(FIRST_WORDS.split()), self.chance.choice(TRADES.split())
@@ -86,20 +91,20 @@ class Sample:
         currency = COUNTRIES.get(country, ("USD", 0))[0]
         self.customers.append(
             [f"C-{number:04}", f"{first} {trade} {number:03}", address, country, currency,
-             str(tax_exempt).lower()]
+             str(tax_exempt).lower(), reason]
         )  # fmt: skip
         return number
 
     def subscription(
         self, customer: int, plan: str, started_on: date, *, price: str = "", addons: str = "",
-        auto_renew: bool = True, cancelled_on: date | None = None,
+        auto_renew: bool = True, cancelled_on: date | None = None, quantity: int = 1,
     ) -> str:  # fmt: skip
         """A new subscription's reference."""
         earlier = sum(row[1] == f"C-{customer:04}" for row in self.subscriptions)
         ref = f"S-{customer:04}" + (f"-{earlier + 1}" if earlier else "")
         self.subscriptions.append(
             [ref, f"C-{customer:04}", plan, started_on.isoformat(), str(auto_renew).lower(), price,
-             addons, cancelled_on.isoformat() if cancelled_on else ""]
+             addons, cancelled_on.isoformat() if cancelled_on else "", str(quantity)]
         )  # fmt: skip
         return ref
 
@@ -113,7 +118,7 @@ class Sample:
             count += 1
             begin = end
             end = start + timedelta(days=days * count) if days else plus(start, months * count)
-            price = row[5] or list_price(row[2], currency, begin) or "120.00"
+            price = row[5] or net_price(row[2], currency, begin, int(row[8])) or "120.00"
             state = status or ("Expired" if end <= TODAY else "Active")
             self.service_plans.append([ref, begin.isoformat(), end.isoformat(), price, state])
         return end
@@ -145,6 +150,16 @@ def list_price(plan: str, currency: str, on: date) -> str:
     return money(prices[CURRENCIES.index(currency)], currency) if prices else ""
 
 
+def net_price(plan: str, currency: str, on: date, quantity: int) -> str:
+    """What so many of a plan cost on a day, without tax; empty if there is no list price."""
+    price = list_price(plan, currency, on)
+    if not price:
+        return ""
+    net = quantity * Decimal(price) / WITH_TAX.get((plan, currency), 1)
+    decimals = Decimal(1) if currency == "JPY" else Decimal("0.01")
+    return money(net.quantize(decimals, ROUND_HALF_UP), currency)
+
+
 def money(amount: Decimal | int, currency: str) -> str:
     """An amount with the currency's decimals."""
     return f"{amount:.0f}" if currency == "JPY" else f"{amount:.2f}"
@@ -163,10 +178,11 @@ def special_cases(s: Sample) -> None:
     s.terms(no_price, date(2026, 2, 4), OLDEST_DUE)
     no_tax_rate = s.subscription(s.customer("CA"), "pro-monthly", date(2026, 5, 2))
     s.terms(no_tax_rate, date(2026, 5, 2), OLDEST_DUE)
-    for country, plan, start in (
-        ("US", "pro-monthly", date(2025, 6, 5)), ("DE", "basic-yearly", date(2024, 11, 6)),
-    ):  # fmt: skip
-        exempt = s.subscription(s.customer(country, tax_exempt=True), plan, start)
+    for country, plan, start, reason in (
+        ("US", "pro-monthly", date(2025, 6, 5), "Exemption certificate on file"),
+        ("DE", "basic-yearly", date(2024, 11, 6), ""),
+    ):
+        exempt = s.subscription(s.customer(country, tax_exempt=True, reason=reason), plan, start)
         s.terms(exempt, start, OLDEST_DUE)
     for day in (2, 3, 5, 7):
         start = date(2024 + day % 2, 11, day)
@@ -191,13 +207,26 @@ def regulars(s: Sample, count: int) -> None:
         until, leaves = oldest_due(plan), number % 6 == 5 and start < date(2026, 7, 1)
         if leaves:
             until = s.random_day(start + timedelta(days=1), date(2026, 9, 30))
+        quantity = 2 + number % 4 if number % 17 == 3 and not price else 1
+        if quantity > 1:
+            addons = addons.replace("second-user", f"second-user*{quantity}")
         ref = s.subscription(
-            customer, plan, start, price=price, addons=addons, auto_renew=not leaves
-        )
+            customer, plan, start, price=price, addons=addons, auto_renew=not leaves,
+            quantity=quantity,
+        )  # fmt: skip
         end = s.terms(ref, start, until)
         if leaves and number % 12 == 5 and end <= TODAY:
             # They cancelled in time instead of switching renewal off.
             s.subscriptions[-1][4], s.subscriptions[-1][7] = "true", str(end - timedelta(days=3))
+        if number % 20 == 9 and not leaves:
+            # From now on: what they paid before is history.
+            s.discounts.append([ref, "loyal", "Loyal customer", "10", "", "", TODAY.isoformat()])
+        if number in (52, 112):
+            currency = s.customers[customer - 1][4]
+            amount = money(500 if currency == "JPY" else 5, currency)
+            s.discounts.append(
+                [ref, "outage", "For the outage", "", amount, "1", TODAY.isoformat()]
+            )
         if number == 11:
             s.terms(ref, end, end + timedelta(days=1), status="Cancelled")
         if number % 40 == 7 and not leaves:
@@ -225,19 +254,23 @@ def purchases(s: Sample, count: int) -> None:
     plans = ("basic-monthly", "pro-monthly", "basic-yearly", "flex-30", "pro-quarterly")
     for number in range(count):
         customer = 40 + number if number < 2 else s.customer(s.random_country())
-        s.subscription(
+        ref = s.subscription(
             customer, plans[number % len(plans)], TODAY + timedelta(days=number % 4),
             addons="set-up" if number % 3 == 0 else s.random_addons(),
         )  # fmt: skip
+        if number % 4 == 1:
+            s.discounts.append([ref, "welcome", "Welcome", "20", "", "3", ""])
 
 
 def price_lists() -> tuple[list[list[str]], list[list[str]]]:
     """The rows of plans.csv and addons.csv."""
     plans = [
-        [code, name, term, currency, list_price(code, currency, TODAY), tax_class]
-        for code, (name, term, prices, _, tax_class) in PLANS.items()
+        [code, name, term, currency, list_price(code, currency, on), tax_class,
+         str((code, currency) in WITH_TAX).lower(), on.isoformat() if on == PRICE_RISE else ""]
+        for code, (name, term, prices, before, tax_class) in PLANS.items()
         for currency in (CURRENCIES if prices else ("USD",))
-    ]
+        for on in (PRICE_RISE - timedelta(days=1), *([PRICE_RISE] if prices != before else []))
+    ]  # fmt: skip
     addons = [
         [code, name, term, currency, money(amount * (MONTHS[term] if recurring else 1), currency),
          str(recurring).lower()]
@@ -257,14 +290,24 @@ def main(directory: Path) -> None:
     purchases(s, 12)
     plans, addons = price_lists()
     files = {
-        "customers": ("customer_ref,name,email,country,currency,tax_exempt", s.customers),
-        "plans": ("plan_code,name,term,currency,price,tax_class", plans),
+        "customers": (
+            "customer_ref,name,email,country,currency,tax_exempt,tax_exempt_reason",
+            s.customers,
+        ),
+        "plans": (
+            "plan_code,name,term,currency,price,tax_class,price_includes_tax,valid_from",
+            plans,
+        ),
         "addons": ("addon_code,name,term,currency,price,recurring", addons),
         "tax_rates": ("country,tax_class,rate,valid_from", TAX_RATES),
         "subscriptions": (
             "subscription_ref,customer_ref,plan_code,started_on,auto_renew,price,addons,"
-            "cancelled_on",
+            "cancelled_on,quantity",
             s.subscriptions,
+        ),
+        "discounts": (
+            "subscription_ref,discount_code,name,percent,amount,terms,starts_on",
+            s.discounts,
         ),
         "service_plans": ("subscription_ref,start_date,end_date,price,status", s.service_plans),
     }

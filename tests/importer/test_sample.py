@@ -18,7 +18,7 @@ SAMPLE = Path(prepaid_pipeline.__file__).parent / "sample"
 def engine(shared_engine: Engine) -> Engine:
     reports = import_directory(shared_engine, SAMPLE, as_of=date(2026, 11, 1), grace_days=7)
     assert [message for r in reports for message in (*r.errors, *r.differences)] == []
-    assert [r.status for r in reports] == ["imported"] * 6
+    assert [r.status for r in reports] == ["imported"] * 7
     return shared_engine
 
 
@@ -68,6 +68,19 @@ CONTENT = {
     "one-time add-ons sold": (
         "prepaid.subscription_addons JOIN prepaid.addons USING (addon_id) WHERE NOT recurring",
         5, 99),
+    "plans sold more than once, due": (f"{TERMS} WHERE {DUE} AND s.quantity > 1", 1, 30),
+    "add-ons sold more than once": ("prepaid.subscription_addons a WHERE quantity > 1", 1, 9),
+    "prices that were raised": ("prepaid.plan_prices p WHERE valid_from = '2026-01-01'", 15, 30),
+    "due, at a price with tax in it": (
+        f"{TERMS} JOIN prepaid.plan_price_periods r ON r.plan_id = l.plan_id AND r.currency ="
+        f" c.currency WHERE {DUE} AND r.includes_tax AND p.end_date >= r.valid_from"
+        " AND p.end_date < r.valid_until", 1, 20),
+    "discounts": ("prepaid.discounts d", 10, 30),
+    "purchases with a discount": (
+        "prepaid.discounts d WHERE terms = 3 AND NOT EXISTS (SELECT FROM prepaid.service_plans p"
+        " WHERE p.subscription_id = d.subscription_id)", 3, 3),
+    "discounts of an amount": ("prepaid.discounts d WHERE amount > 0", 2, 2),
+    "exempt with a reason": ("prepaid.customers c WHERE tax_exempt_reason <> ''", 1, 1),
     # From the 27th on everything is due; what ended before was renewed, or its customer left.
     "missed in silence": (
         f"{TERMS} WHERE s.auto_renew AND s.cancelled_on IS NULL"
