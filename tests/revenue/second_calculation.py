@@ -88,12 +88,14 @@ def _terms(folder: Path, grace_days: int) -> Any:
 def _addons(addons: Any, row: dict[str, Any]) -> tuple[Fraction, Fraction]:
     """What a term's add-ons cost, and what of it recurs. The first term alone has one-time ones."""
     every = recurring = Fraction(0)
-    for code in filter(None, row["addons"].split(";")):
+    for sold in filter(None, row["addons"].split(";")):
+        code, _, quantity = sold.partition("*")
         addon = addons.loc[(code, row["term"], row["currency"])]
+        amount = Fraction(addon["price"]) * int(quantity or 1)
         if addon["recurring"] == "true":
-            recurring += Fraction(addon["price"])
+            recurring += amount
         if addon["recurring"] == "true" or row["first"]:
-            every += Fraction(addon["price"])
+            every += amount
     return every, recurring
 
 
