@@ -40,7 +40,7 @@ def write(details: Mapping[str, Any], settings: Settings) -> Message:
     message_id = (
         f"<{details['email_id']}.{int(ordered.timestamp() * 1_000_000):x}.prepaid@{sender.domain}>"
     )
-    name, values = details["template"], _values(details, settings)
+    name, values = details["template"], _values(details)
     message = EmailMessage(policy=policy.SMTP)
     message["From"] = sender
     message["To"] = recipient_address(details["recipient"], details["customer_name"])
@@ -111,12 +111,9 @@ def times(name: str, quantity: int) -> str:
     return name if quantity == 1 else f"{quantity} × {name}"
 
 
-def _values(details: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+def _values(details: Mapping[str, Any]) -> dict[str, Any]:
     # Terms are [start, end): the last day that is paid for is the one before the end.
-    values = {**details, "last_day": details["end_date"] - timedelta(days=1), "pay_by": None}
-    if details["due_on"] is not None and settings.payment_days is not None:
-        values["pay_by"] = details["due_on"] + timedelta(days=settings.payment_days)
-    return values
+    return {**details, "last_day": details["end_date"] - timedelta(days=1)}
 
 
 def _render(name: str, values: Mapping[str, Any]) -> str:

@@ -88,7 +88,7 @@ def send_emails(
                 found = _claim(connection, size)
                 outdated = _drop_outdated(connection, found)
                 claimed = [row for row in found if row["email_id"] not in outdated]
-                details = _details(connection, claimed)
+                details = _details(connection, claimed, settings)
             if not found:
                 break
             dropped += len(outdated)
@@ -130,10 +130,11 @@ def _drop_outdated(connection: Connection, found: Sequence[Mapping[str, Any]]) -
 
 
 def _details(
-    connection: Connection, claimed: Sequence[Mapping[str, Any]]
+    connection: Connection, claimed: Sequence[Mapping[str, Any]], settings: Settings
 ) -> Sequence[Mapping[str, Any]]:
     unwritten = [row["email_id"] for row in claimed if row["content"] is None]
-    rows = queries.statement(_SQL, "details").execute(connection, {"email_ids": unwritten})
+    asked = {"email_ids": unwritten, "payment_days": settings.payment_days}
+    rows = queries.statement(_SQL, "details").execute(connection, asked)
     return [dict(row) for row in rows.mappings()]
 
 

@@ -13,7 +13,7 @@ CROSS JOIN LATERAL (
     SELECT max(day) AS day FROM unnest(CAST(:reminder_days AS integer[])) day
     WHERE u.due_on + day <= :as_of) latest
 WHERE latest.day IS NOT NULL AND u.email IS NOT NULL
-  AND (CAST(:payment_days AS integer) IS NULL OR u.due_on + CAST(:payment_days AS integer) >= :as_of)
+  AND coalesce(prepaid.last_day_to_pay(u.due_on, CAST(:payment_days AS integer), u.running_until) >= :as_of, true)
   AND NOT EXISTS (
       SELECT FROM prepaid.emails e
       WHERE e.service_plan_id = u.service_plan_id AND e.template = 'payment_reminder'
@@ -29,7 +29,7 @@ WITH overdue AS (
     FROM prepaid.unpaid_invoices u
     JOIN prepaid.service_plans p USING (service_plan_id)
     JOIN prepaid.invoices i ON i.invoice_id = u.invoice_id
-    WHERE u.due_on + CAST(:payment_days AS integer) < :as_of
+    WHERE prepaid.last_day_to_pay(u.due_on, CAST(:payment_days AS integer), u.running_until) < :as_of
     ORDER BY p.service_plan_id LIMIT :limit
     FOR NO KEY UPDATE OF p, i SKIP LOCKED
 )
@@ -47,11 +47,11 @@ ORDER BY task_id FOR UPDATE;
 -- name: cancel
 -- The trigger close_cancelled_plan voids the invoice and withdraws the question to finance.
 WITH overdue AS MATERIALIZED (
-    SELECT u.*, u.due_on + CAST(:payment_days AS integer) AS last_day
+    SELECT u.*, prepaid.last_day_to_pay(u.due_on, CAST(:payment_days AS integer), u.running_until) AS last_day
     FROM unnest(CAST(:plans AS bigint[])) locked (service_plan_id)
     CROSS JOIN LATERAL (SELECT * FROM prepaid.unpaid_invoices
                         WHERE service_plan_id = locked.service_plan_id OFFSET 0) u
-    WHERE u.due_on + CAST(:payment_days AS integer) < :as_of
+    WHERE prepaid.last_day_to_pay(u.due_on, CAST(:payment_days AS integer), u.running_until) < :as_of
 ), noted AS (
     INSERT INTO prepaid.audit_log
         (event, service_plan_id, entity, entity_id, detail, actor, run_id, as_of)

@@ -40,7 +40,8 @@ SELECT e.email_id, e.template, e.occasion, e.recipient, e.created_at,
        coalesce(p.addons, '[]') AS addons, coalesce(d.names, '[]') AS discounts,
        i.invoice_number, i.issued_on, i.paid_on, p.currency, u.exponent, i.net, i.tax, i.total,
        i.credit, i.payable, n.credit_note_number, n.total AS credited, n.refund,
-       paid.credit_note_number AS applied_note, prepaid.due_on(i.issued_on, p.planned_start) AS due_on,
+       paid.credit_note_number AS applied_note, due.due_on,
+       prepaid.last_day_to_pay(due.due_on, CAST(:payment_days AS integer), running.end_date) AS pay_by,
        i.tax_note, t.provider, t.provider_ref, coalesce(l.lines, '[]') AS lines
 FROM prepaid.emails e
 JOIN prepaid.service_plans p USING (service_plan_id)
@@ -49,6 +50,9 @@ JOIN prepaid.plans b ON b.plan_id = p.plan_id
 LEFT JOIN prepaid.credit_notes n ON n.service_plan_id = p.service_plan_id
 LEFT JOIN prepaid.invoices i ON i.service_plan_id = p.service_plan_id
     AND CASE WHEN e.invoice_id IS NULL THEN i.status <> 'Void' ELSE i.invoice_id = e.invoice_id END
+LEFT JOIN prepaid.service_plans running
+    ON running.service_plan_id = p.previous_plan_id AND p.kind = 'change'
+CROSS JOIN LATERAL (SELECT prepaid.due_on(i.issued_on, p.planned_start) AS due_on) due
 LEFT JOIN prepaid.credit_notes paid ON paid.applied_to_invoice_id = i.invoice_id
 LEFT JOIN prepaid.currencies u ON u.currency = p.currency
 LEFT JOIN prepaid.transactions t

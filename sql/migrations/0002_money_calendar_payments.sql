@@ -217,6 +217,14 @@ END $$;
 CREATE FUNCTION prepaid.due_on(issued_on date, planned_start date) RETURNS date
 LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN greatest(issued_on, planned_start);
 
+-- Until when it can be paid; null: for ever. A change of plan that nobody pays must be out of the way
+-- before the running term ends, so that this one is renewed: the day after the last day to pay it is
+-- cancelled, the day after that the renewal is opened, also without days of grace.
+CREATE FUNCTION prepaid.last_day_to_pay(due_on date, payment_days integer, running_until date) RETURNS date
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
+    CASE WHEN payment_days IS NOT NULL OR running_until IS NOT NULL
+         THEN greatest(due_on, least(due_on + payment_days, running_until - 2)) END;
+
 -- A credit note takes back a part of a term that was paid: the days that a customer who cancels at
 -- once, or changes the plan mid-term, does not use. Its numbers are a series of their own (CN).
 -- invoice_id is null for a term of imported history, which has no invoice.
@@ -672,9 +680,11 @@ WHERE p.invoiced_at IS NOT NULL AND p.settled_at IS NULL AND p.status IN ('Pendi
 -- matches, waits or was not judged yet, a question to finance, or an approval that came first.
 CREATE VIEW prepaid.unpaid_invoices AS
 SELECT i.invoice_id, i.invoice_number, p.service_plan_id, p.email,
-       prepaid.due_on(i.issued_on, p.planned_start) AS due_on
+       prepaid.due_on(i.issued_on, p.planned_start) AS due_on, running.end_date AS running_until
 FROM prepaid.service_plans p
 JOIN prepaid.invoices i ON i.service_plan_id = p.service_plan_id AND i.status = 'Open'
+LEFT JOIN prepaid.service_plans running
+    ON running.service_plan_id = p.previous_plan_id AND p.kind = 'change'
 WHERE p.status = 'Pending' AND p.invoiced_at IS NOT NULL AND p.settled_at IS NULL
   AND i.payable > 0
   AND NOT EXISTS (SELECT FROM prepaid.holds h

@@ -55,6 +55,14 @@ CREATE TABLE prepaid.invoices (
 CREATE FUNCTION prepaid.due_on(issued_on date, planned_start date) RETURNS date
 LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN greatest(issued_on, planned_start);
 
+-- Until when it can be paid; null: for ever. A change of plan that nobody pays must be out of the way
+-- before the running term ends, so that this one is renewed: the day after the last day to pay it is
+-- cancelled, the day after that the renewal is opened, also without days of grace.
+CREATE FUNCTION prepaid.last_day_to_pay(due_on date, payment_days integer, running_until date) RETURNS date
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
+    CASE WHEN payment_days IS NOT NULL OR running_until IS NOT NULL
+         THEN greatest(due_on, least(due_on + payment_days, running_until - 2)) END;
+
 CREATE UNIQUE INDEX invoices_one_live_per_plan ON prepaid.invoices (service_plan_id)
     WHERE status <> 'Void';
 CREATE INDEX invoices_by_customer ON prepaid.invoices (customer_id);

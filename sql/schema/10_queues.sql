@@ -42,9 +42,11 @@ WHERE p.invoiced_at IS NOT NULL AND p.settled_at IS NULL AND p.status IN ('Pendi
 -- matches, waits or was not judged yet, a question to finance, or an approval that came first.
 CREATE VIEW prepaid.unpaid_invoices AS
 SELECT i.invoice_id, i.invoice_number, p.service_plan_id, p.email,
-       prepaid.due_on(i.issued_on, p.planned_start) AS due_on
+       prepaid.due_on(i.issued_on, p.planned_start) AS due_on, running.end_date AS running_until
 FROM prepaid.service_plans p
 JOIN prepaid.invoices i ON i.service_plan_id = p.service_plan_id AND i.status = 'Open'
+LEFT JOIN prepaid.service_plans running
+    ON running.service_plan_id = p.previous_plan_id AND p.kind = 'change'
 WHERE p.status = 'Pending' AND p.invoiced_at IS NOT NULL AND p.settled_at IS NULL
   AND i.payable > 0
   AND NOT EXISTS (SELECT FROM prepaid.holds h
