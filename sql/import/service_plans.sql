@@ -17,33 +17,35 @@ ANALYZE incoming (subscription_ref);
 LOCK TABLE prepaid.service_plans IN SHARE ROW EXCLUSIVE MODE;
 
 -- name: resolved
--- service_plan_id is the known term's, null for a new one.
+-- service_plan_id is the known term's, null for a new one; cut_on its end if it was cut here since.
 CREATE TEMP TABLE resolved (
     line integer, subscription_id bigint, customer_id bigint, plan_id bigint,
     term_months integer, term_days integer, currency text, exponent smallint,
-    start_date date, end_date date, price numeric, status text, service_plan_id bigint
+    start_date date, end_date date, price numeric, status text, service_plan_id bigint, cut_on date
 ) ON COMMIT DROP;
 
 -- name: resolve
 -- A term is known by its start, or by the start that was planned before the pipeline fixed another.
 WITH candidates AS (
-    SELECT i.line, p.service_plan_id, p.status, 1 AS place
+    SELECT i.line, p.service_plan_id, p.status, 1 AS place,
+           CASE WHEN p.full_end_date IS NOT NULL THEN p.end_date END AS cut_on
     FROM incoming i
     JOIN prepaid.subscriptions s USING (subscription_ref)
     JOIN prepaid.service_plans p ON p.subscription_id = s.subscription_id AND p.start_date = i.start_date
     UNION ALL
-    SELECT i.line, p.service_plan_id, p.status, 2
+    SELECT i.line, p.service_plan_id, p.status, 2,
+           CASE WHEN p.full_end_date IS NOT NULL THEN p.end_date END
     FROM incoming i
     JOIN prepaid.subscriptions s USING (subscription_ref)
     JOIN prepaid.service_plans p ON p.subscription_id = s.subscription_id
         AND p.planned_start = i.start_date AND p.planned_start <> p.start_date
 ), known AS (
-    SELECT DISTINCT ON (line) line, service_plan_id FROM candidates
+    SELECT DISTINCT ON (line) line, service_plan_id, cut_on FROM candidates
     ORDER BY line, status = 'Cancelled', place, service_plan_id DESC
 )
 INSERT INTO resolved
 SELECT i.line, s.subscription_id, s.customer_id, s.plan_id, l.term_months, l.term_days,
-       c.currency, m.exponent, i.start_date, i.end_date, i.price, i.status, k.service_plan_id
+       c.currency, m.exponent, i.start_date, i.end_date, i.price, i.status, k.service_plan_id, k.cut_on
 FROM incoming i
 JOIN prepaid.subscriptions s USING (subscription_ref)
 JOIN prepaid.customers c USING (customer_id)
@@ -225,7 +227,7 @@ FROM resolved WHERE price <> round(price, exponent) ORDER BY line;
 WITH sequence AS (
     SELECT line, start_date, end_date, status,
            min(line) OVER (PARTITION BY subscription_id, start_date) AS first_line,
-           max(end_date) FILTER (WHERE status <> 'Cancelled') OVER earlier AS busy_until,
+           max(coalesce(cut_on, end_date)) FILTER (WHERE status <> 'Cancelled') OVER earlier AS busy_until,
            bool_or(status = 'Pending') OVER earlier AS behind_order
     FROM resolved
     WINDOW earlier AS (PARTITION BY subscription_id ORDER BY start_date, line

@@ -40,6 +40,14 @@ def asked_for(location: dg.RepositoryDefinition, name: str, at: datetime) -> str
         # UTC-8: the day begins at 08:00 UTC; UTC-7 until 1 November 2026, 02:00.
         ("America/Los_Angeles", datetime(2026, 11, 2, 8, 10, tzinfo=UTC), "2026-11-02"),
         ("America/Los_Angeles", datetime(2026, 11, 1, 7, 10, tzinfo=UTC), "2026-11-01"),
+        # The nights in which the clocks of Berlin change, and the year's last and first day.
+        ("Europe/Berlin", datetime(2026, 3, 28, 23, 10, tzinfo=UTC), "2026-03-29"),
+        ("Europe/Berlin", datetime(2026, 3, 29, 22, 10, tzinfo=UTC), "2026-03-30"),
+        ("Europe/Berlin", datetime(2026, 10, 24, 22, 10, tzinfo=UTC), "2026-10-25"),
+        ("Europe/Berlin", datetime(2026, 10, 25, 23, 10, tzinfo=UTC), "2026-10-26"),
+        ("Europe/Berlin", datetime(2026, 12, 31, 23, 10, tzinfo=UTC), "2027-01-01"),
+        # UTC+13 since Samoa crossed the date line.
+        ("Pacific/Apia", datetime(2026, 12, 31, 11, 10, tzinfo=UTC), "2027-01-01"),
         # A tick that is caught up a year later still works for its own day.
         ("Pacific/Kiritimati", datetime(2025, 2, 28, 10, 10, tzinfo=UTC), "2025-03-01"),
     ],
@@ -52,7 +60,17 @@ def test_the_ticks_own_local_day(
 
 
 # In Cairo the clocks go from 00:00 to 01:00 when summer time begins: 00:10 does not exist then.
-@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "America/Los_Angeles", "Africa/Cairo"])
+@pytest.mark.parametrize(
+    "zone",
+    [
+        "Pacific/Kiritimati",
+        "Pacific/Apia",
+        "America/Los_Angeles",
+        "Africa/Cairo",
+        "Europe/Berlin",
+        "America/Santiago",
+    ],
+)
 def test_once_for_every_day_at_its_hour(monkeypatch: pytest.MonkeyPatch, zone: str) -> None:
     monkeypatch.setenv("PREPAID_TIMEZONE", zone)
     location = build_defs().get_repository_def()

@@ -55,7 +55,7 @@ def test_for_people(prepaid: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_code_location", lambda _: "not tried")
     code, output, _ = prepaid("doctor")
     assert code == 0
-    assert "ok     migrations: at 0001, the newest\n" in output
+    assert f"ok     migrations: at {migrations.newest()}, the newest\n" in output
 
 
 def test_a_code_location_that_does_not_load(
@@ -76,6 +76,18 @@ def test_a_setting(findings: Findings) -> None:
     assert _wrong(findings(grace_days="week")) == {
         "settings": "PREPAID_GRACE_DAYS='week': expected a whole number from 0 to 366"
     }
+
+
+def test_a_time_zone_that_the_database_does_not_have(findings: Findings, prepaid: Command) -> None:
+    assert findings()["time zone"] == (True, "the database counts its days in UTC")
+    wrong = _wrong(findings(timezone="Europe/Berlin"))
+    assert wrong == {
+        "time zone": "PREPAID_TIMEZONE is Europe/Berlin, but the database counts its days in UTC."
+        " Correct the setting, or run 'prepaid migrate': from then on the database counts in"
+        " Europe/Berlin; dates that are stored already stay."
+    }
+    assert prepaid("migrate", timezone="Europe/Berlin")[0] == 0
+    assert _wrong(findings(timezone="Europe/Berlin")) == {}
 
 
 def test_no_database(findings: Findings, database_url: URL) -> None:
