@@ -11,8 +11,9 @@ SELECT k.task_id, k.kind, k.assigned_role, k.opened_on, k.service_plan_id,
        v.agrees,
        CASE k.kind WHEN 'payment_review' THEN t.outcome_reason
             WHEN 'payment_verification' THEN v.difference
-            WHEN 'payment_refund' THEN format('pay back %s %s: credit note %s', n.refund, n.currency,
-                                              n.credit_note_number)
+            WHEN 'payment_refund' THEN format('pay back %s %s: credit note %s%s', n.refund, n.currency,
+                n.credit_note_number, CASE WHEN i.status = 'Open' THEN
+                '; its invoice is open again, the payment was taken back: clear that up first' END)
             ELSE q.features END AS detail
 FROM prepaid.tasks k
 LEFT JOIN prepaid.invoices i USING (invoice_id)
