@@ -196,6 +196,9 @@ CREATE TABLE prepaid.discounts (
 CREATE INDEX service_plans_to_settle ON prepaid.service_plans (service_plan_id)
     WHERE invoiced_at IS NOT NULL AND settled_at IS NULL AND status IN ('Pending', 'Active', 'Expired');
 
+-- Few plans are changes: the steps that ask for them need not look at each plan of a batch.
+CREATE INDEX service_plans_changes ON prepaid.service_plans (service_plan_id) WHERE kind = 'change';
+
 -- The next number of a series, for documents that are written one by one (credit notes: CN). The
 -- counter's row stays locked until the caller's transaction ends, so that the next caller waits; when
 -- it is rolled back, the number is free again.
