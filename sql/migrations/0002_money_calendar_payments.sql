@@ -1152,9 +1152,8 @@ BEGIN
     SELECT sub.*, c.currency INTO STRICT s
     FROM prepaid.subscriptions sub JOIN prepaid.customers c USING (customer_id)
     WHERE sub.subscription_id = subscription FOR NO KEY UPDATE OF sub;
-    -- FOR UPDATE: step 0 opens no renewal of these terms meanwhile.
     PERFORM FROM prepaid.service_plans p WHERE p.subscription_id = subscription
-    ORDER BY p.service_plan_id DESC FOR UPDATE;
+    ORDER BY p.service_plan_id DESC FOR NO KEY UPDATE;
     SELECT p.* INTO waiting FROM prepaid.service_plans p
     WHERE p.subscription_id = subscription AND p.status IN ('Pending', 'Processing')
     ORDER BY p.kind = 'change' DESC, p.service_plan_id DESC LIMIT 1;
@@ -1201,11 +1200,14 @@ BEGIN
         END IF;
         -- Says now what step 4 would fail for: a tax rate that is not known.
         PERFORM prepaid.unused_credit(running.service_plan_id, on_date, today);
-        PERFORM prepaid.cancel_waiting_plan(p.service_plan_id, why) FROM prepaid.service_plans p
-        WHERE p.subscription_id = subscription AND p.status IN ('Pending', 'Processing');
     END IF;
     PERFORM prepaid.set_subscription_state(subscription, after);
-    IF on_date IS NOT NULL THEN
+    -- Step 0 may be opening the renewal at this moment: then the insert waits for it, does nothing, and
+    -- the renewal is there to be cancelled.
+    FOR attempt IN 1..3 LOOP
+        EXIT WHEN on_date IS NULL OR opened IS NOT NULL;
+        PERFORM prepaid.cancel_waiting_plan(p.service_plan_id, why) FROM prepaid.service_plans p
+        WHERE p.subscription_id = subscription AND p.status IN ('Pending', 'Processing');
         INSERT INTO prepaid.service_plans (
             subscription_id, customer_id, plan_id, previous_plan_id, origin, kind, status, start_date,
             end_date, planned_start, anchor_date, term_months, term_days, opened_on, currency)
@@ -1213,7 +1215,12 @@ BEGIN
                'Pending', on_date, prepaid.term_end(on_date, on_date, l.term_months, l.term_days),
                on_date, on_date, l.term_months, l.term_days, today, s.currency
         FROM prepaid.plans l WHERE l.plan_id = (after ->> 'plan_id')::bigint
+        ON CONFLICT DO NOTHING
         RETURNING service_plan_id INTO opened;
+    END LOOP;
+    IF on_date IS NOT NULL AND opened IS NULL THEN
+        RAISE EXCEPTION 'another plan followed service plan % at this moment: look, and ask again',
+            running.service_plan_id;
     END IF;
     INSERT INTO prepaid.requests (kind, subscription_id, service_plan_id, asked_on, effective_on, note,
                                   asked_by, before, after)

@@ -1,16 +1,18 @@
 """Leaving, changing and voiding at the very moment at which the pipeline works on the same plan."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 
 import pytest
 
-from prepaid_pipeline import invoices, process, subscriptions
+from prepaid_pipeline import invoices, process, queries, subscriptions
+from prepaid_pipeline.database import transaction
 from prepaid_pipeline.errors import NotAllowed
 from prepaid_pipeline.subscriptions import Named
 from tests.people.test_cancelling import active, cancel, sound, term
 from tests.people.test_changing import change
-from tests.people.test_races import at_once
+from tests.people.test_races import at_once, wait_until_somebody_waits
 from tests.world import TODAY, World, context
 
 Person = Callable[[World, str], str]
@@ -102,6 +104,27 @@ def test_changing_while_the_renewal_is_opened(world: World, officer: str) -> Non
             " AND status IN ('Pending', 'Processing')", s=subscription,
         ) == [("change", "Pending")]  # fmt: skip
         assert process.open_service_plans(world.engine, ahead) == 0
+
+
+def test_changing_while_the_renewal_is_being_inserted(world: World, officer: str) -> None:
+    """The closest it can be: inserted, and not committed. The change waits, and then cancels it."""
+    better, ahead = world.plan("60.00"), context(date(2026, 11, 27))
+    subscription, _ = active(world, "30.00")
+    (opening, _) = queries.script("renewal/00_open_service_plans")
+    bounds = {"first": subscription, "last": subscription}
+    with ThreadPoolExecutor(1) as pool:
+        with transaction(world.engine, actor="pipeline", as_of=ahead.as_of) as connection:
+            assert opening.execute(connection, ahead.parameters() | bounds).rowcount == 1
+            asked = pool.submit(
+                change, world, officer, subscription, better, ahead.as_of, ahead.as_of
+            )
+            wait_until_somebody_waits(world)
+        waiting = asked.result(timeout=20)
+    assert waiting is not None
+    assert world.rows(
+        "SELECT kind, status FROM prepaid.service_plans WHERE subscription_id = :s"
+        " AND activated_on IS NULL ORDER BY 1", s=subscription,
+    ) == [("change", "Pending"), ("renewal", "Cancelled")]  # fmt: skip
 
 
 def test_changing_while_the_renewal_is_settled(world: World, officer: str) -> None:
