@@ -9,9 +9,12 @@ from sqlalchemy.exc import DBAPIError
 
 from prepaid_pipeline import queries
 from prepaid_pipeline.database import acting_as, sqlstate, transaction
+from prepaid_pipeline.email.render import recipient_address
 from prepaid_pipeline.errors import NotAllowed, UnknownThing
 
 TEAMS = ("finance", "customer_success", "leadership", "engineering")
+# The role of the sign-off pages' own login.
+DESK = "desk"
 _NAME_LIMIT = 63  # PostgreSQL's NAMEDATALEN - 1, in bytes
 # Two commands made the same role, or put it into the same team, at the same moment.
 _MADE_MEANWHILE = ("42710", "23505", "XX000")
@@ -19,28 +22,38 @@ _PAYMENT_WORDS = {"approve": "approved", "reject": "rejected"}
 _QUALITY_WORDS = {"approve": "passed", "reject": "failed"}
 
 
-def add(engine: Engine, name: str, team: str) -> bool:
+def add(engine: Engine, name: str, team: str, email: str | None = None) -> bool:
     """Make a person's role (NOLOGIN) and put it into a team; False if it was in that team already.
 
+    ``email`` (RFC 5322 addr-spec) is where reminders of overdue tasks go; None leaves it as it was.
     Raises NotAllowed for a name that is reserved, too long, not printable, a superuser's or the
     pipeline's own, and in the database's own words if its user may not make roles.
     """
-    if name in TEAMS or name.startswith("pg_") or name in ("none", "public", ""):
+    if name in (*TEAMS, DESK) or name.startswith("pg_") or name in ("none", "public", ""):
         raise NotAllowed(f"{name!r} cannot be a person's name: it is reserved")
     if not name.isprintable() or name != name.strip():
         raise NotAllowed(f"{name!r} cannot be a person's name: blank at an end, or not printable")
     if len(name.encode()) > _NAME_LIMIT:
         raise NotAllowed(f"{name!r} is too long: at most {_NAME_LIMIT} bytes")
+    if email is not None:
+        email = _address(email)
     try:
-        return _add(engine, name, team)
+        return _add(engine, name, team, email)
     except DBAPIError as error:
         if sqlstate(error) not in _MADE_MEANWHILE:
             raise refusal(error) from error
-    return _add(engine, name, team)
+    return _add(engine, name, team, email)
 
 
-def _add(engine: Engine, name: str, team: str) -> bool:
-    params = {"name": name, "team": team}
+def _address(email: str) -> str:
+    try:
+        return recipient_address(email, None).addr_spec
+    except ValueError as error:
+        raise NotAllowed(str(error)) from error
+
+
+def _add(engine: Engine, name: str, team: str, email: str | None) -> bool:
+    params = {"name": name, "team": team, "email": email}
     with transaction(engine, actor="prepaid user add") as connection:
         quote = connection.dialect.identifier_preparer.quote_identifier
         known = queries.statement("cli/users", "role").execute(connection, params).first()
@@ -48,13 +61,16 @@ def _add(engine: Engine, name: str, team: str) -> bool:
             owner = "a database superuser" if known.rolsuper else "the pipeline's own user"
             raise NotAllowed(f"{name!r} is {owner} and cannot be a person in a team")
         if known is not None and known.in_team:
+            queries.statement("cli/users", "account").execute(connection, params)
             return False
         if known is None:
             connection.exec_driver_sql(f"CREATE ROLE {quote(name)} NOLOGIN")
             # The command line decides as this person: it may take the role, not inherit from it.
             inherit = " WITH INHERIT FALSE" if _version(connection) >= 160000 else ""
             connection.exec_driver_sql(f"GRANT {quote(name)} TO CURRENT_USER{inherit}")
+            connection.exec_driver_sql(f"GRANT {quote(name)} TO {DESK}{inherit}")
         connection.exec_driver_sql(f"GRANT {quote(team)} TO {quote(name)}")
+        queries.statement("cli/users", "account").execute(connection, params)
         queries.statement("cli/users", "note_added").execute(connection, params)
     return True
 

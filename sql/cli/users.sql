@@ -5,6 +5,12 @@
 SELECT rolsuper, rolname = session_user AS is_own, pg_has_role(oid, :team, 'MEMBER') AS in_team
 FROM pg_roles WHERE rolname = :name;
 
+-- name: account
+-- The account exists from the first day on; an address that is not given stays.
+INSERT INTO prepaid.desk_accounts AS a (person, email) VALUES (:name, CAST(:email AS text))
+ON CONFLICT (person) DO UPDATE SET email = excluded.email
+WHERE excluded.email IS NOT NULL AND excluded.email IS DISTINCT FROM a.email;
+
 -- name: is_person
 -- A decision is a person's: not a team's, not the database owner's, and 'none' is no role at all.
 SELECT EXISTS (

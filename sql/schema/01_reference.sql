@@ -3,11 +3,13 @@
 -- The migrations make the schema first, for the table that says which of them have run.
 CREATE SCHEMA IF NOT EXISTS prepaid;
 
--- One row: what holds for the whole installation. 'prepaid migrate' writes the time zone from
--- PREPAID_TIMEZONE, so that everybody who works with the tables counts the same days.
+-- One row: what holds for the whole installation. 'prepaid migrate' writes it from PREPAID_TIMEZONE and
+-- PREPAID_TASK_DAYS, so that everybody who works with the tables counts the same days.
 CREATE TABLE prepaid.installation (
     the_only boolean PRIMARY KEY DEFAULT true CHECK (the_only),
-    timezone text NOT NULL
+    timezone text NOT NULL,
+    -- How many days people have for a task.
+    task_days integer NOT NULL DEFAULT 3 CHECK (task_days >= 0)
 );
 INSERT INTO prepaid.installation (timezone) VALUES ('UTC');
 

@@ -68,7 +68,7 @@ DECLARE
     paid prepaid.transactions;
     asked prepaid.invoices;
 BEGIN
-    IF NOT pg_has_role(person, 'finance', 'USAGE') THEN
+    IF NOT prepaid.is_in_team(person, 'finance') THEN
         RAISE EXCEPTION '% may not assign payments: only finance can', person;
     END IF;
     IF coalesce(reason, '') !~ '\S' THEN

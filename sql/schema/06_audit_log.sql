@@ -23,6 +23,10 @@ CREATE UNIQUE INDEX audit_log_provisioned_once ON prepaid.audit_log (service_pla
 CREATE UNIQUE INDEX audit_log_opening_failed ON prepaid.audit_log (entity_id, as_of)
     WHERE event = 'opening_failed';
 
+-- Who last changed a customer, a subscription or a discount.
+CREATE INDEX audit_log_of_master_data ON prepaid.audit_log (entity, entity_id, audit_id)
+    WHERE service_plan_id IS NULL;
+
 -- A person is the role that was set; current_user would be the owner inside SECURITY DEFINER.
 CREATE FUNCTION prepaid.acting_person() RETURNS text LANGUAGE sql STABLE RETURN
     CASE current_setting('role') WHEN 'none' THEN session_user::text ELSE current_setting('role') END;

@@ -41,7 +41,7 @@ CREATE FUNCTION prepaid.person_in(teams text[], what text, why text) RETURNS tex
 DECLARE
     person text := prepaid.acting_person();
 BEGIN
-    IF NOT EXISTS (SELECT FROM unnest(teams) team WHERE pg_has_role(person, team, 'USAGE')) THEN
+    IF NOT prepaid.is_in_team(person, VARIADIC teams) THEN
         RAISE EXCEPTION '% may not %: not in %', person, what, array_to_string(teams, ' or ');
     END IF;
     IF coalesce(why, '') !~ '\S' THEN

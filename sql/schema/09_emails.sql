@@ -54,8 +54,7 @@ DECLARE
     resent integer;
     refused record;
 BEGIN
-    IF NOT (pg_has_role(person, 'customer_success', 'USAGE')
-            OR pg_has_role(person, 'engineering', 'USAGE')) THEN
+    IF NOT prepaid.is_in_team(person, 'customer_success', 'engineering') THEN
         RAISE EXCEPTION '% may not send mails again: not in customer_success or engineering', person;
     END IF;
     PERFORM set_config('prepaid.actor', person, true);

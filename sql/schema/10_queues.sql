@@ -63,4 +63,4 @@ WHERE p.status = 'Pending' AND p.invoiced_at IS NOT NULL AND p.settled_at IS NUL
                   WHERE k.service_plan_id = p.service_plan_id AND k.invoice_id = i.invoice_id
                     AND (k.kind = 'payment_review' AND k.status = 'Open'
                       OR k.kind = 'payment_verification' AND k.status <> 'Withdrawn'
-                        AND k.decision = 'approved'));
+                        AND (k.decision = 'approved' OR k.first_approved_by IS NOT NULL)));

@@ -1,11 +1,55 @@
 -- How people decide: one function, and over it the two sign-off tables (updatable views).
 
+-- Four eyes: who may not decide on which task of money, and why. Who opened or changed the plan, its
+-- invoice or its payment, and who last changed the data of the customer or the subscription; the audit
+-- log knows them. An import is nobody's. (The hold of a rejection that is released while its task
+-- stands was released by deciding.)
+CREATE VIEW prepaid.four_eyes AS
+SELECT k.task_id, hand.person, hand.what
+FROM prepaid.tasks k
+JOIN prepaid.service_plans p USING (service_plan_id)
+CROSS JOIN LATERAL (
+    SELECT a.actor AS person, CASE a.event
+               WHEN 'hold_released' THEN 'released a hold of the plan'
+               WHEN 'transaction_assigned' THEN 'assigned the payment to the invoice'
+               WHEN 'invoice_reissue_requested' THEN 'had the invoice issued again'
+               WHEN 'service_plan_opened' THEN 'opened the plan'
+               WHEN 'change_requested' THEN 'changed the plan'
+               WHEN 'cancellation_requested' THEN 'cancelled the plan'
+               ELSE format('changed the %s (%s)', replace(a.entity, '_', ' '), a.event) END AS what
+    FROM prepaid.audit_log a
+    WHERE a.service_plan_id = k.service_plan_id
+      AND (a.entity IN ('service_plan', 'invoice', 'transaction', 'request', 'term', 'credit_note')
+           OR a.event = 'hold_released' AND NOT (a.before = 'payment_rejected' AND a.at > k.opened_at))
+    UNION ALL
+    SELECT last.actor, 'last changed the customer''s data'
+    FROM (SELECT a.actor FROM prepaid.audit_log a
+          WHERE a.service_plan_id IS NULL AND a.entity = 'customer' AND a.entity_id = p.customer_id
+          ORDER BY a.audit_id DESC LIMIT 1) last
+    UNION ALL
+    SELECT last.actor, 'last changed the subscription'
+    FROM (SELECT a.actor FROM prepaid.audit_log a
+          WHERE a.service_plan_id IS NULL AND a.entity = 'subscription'
+            AND a.entity_id = p.subscription_id
+          ORDER BY a.audit_id DESC LIMIT 1) last
+    UNION ALL
+    SELECT last.actor, 'last changed a discount of the subscription'
+    FROM prepaid.discounts d
+    CROSS JOIN LATERAL (SELECT a.actor FROM prepaid.audit_log a
+          WHERE a.service_plan_id IS NULL AND a.entity = 'discount' AND a.entity_id = d.discount_id
+          ORDER BY a.audit_id DESC LIMIT 1) last
+    WHERE d.subscription_id = p.subscription_id
+) hand
+WHERE k.kind IN ('payment_verification', 'payment_refund');
+
 -- Decides tasks for the person who is acting (the role that is set, or the session's user).
--- All or nothing. Returns how many decisions were recorded; the same decision again is not one.
+-- All or nothing. Returns how many decisions were recorded; the same decision again is not one. Above
+-- the limit the first approval leaves the task Open; a rejection needs one person.
 CREATE FUNCTION prepaid.decide_tasks(task_ids bigint[], new_decision text, new_note text DEFAULT NULL)
 RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_temp AS $$
 DECLARE
     person text := prepaid.acting_person();
+    teams text[] := ARRAY(SELECT m.team FROM prepaid.team_members m WHERE m.person = acting_person());
     recorded integer;
     refused record;
 BEGIN
@@ -18,7 +62,7 @@ BEGIN
     SELECT * INTO refused FROM (
         SELECT asked.task_id, CASE
             WHEN k.task_id IS NULL THEN 'there is no such task'
-            WHEN NOT pg_has_role(person, k.assigned_role, 'USAGE')
+            WHEN k.assigned_role <> ALL (teams)
                 THEN format('it belongs to %s, and %s is not in that team', k.assigned_role, person)
             WHEN k.status = 'Withdrawn'
                 THEN 'it was withdrawn; look for the new task of the same invoice'
@@ -33,12 +77,19 @@ BEGIN
             WHEN i.status <> 'Open' AND k.kind = 'payment_verification'
                 THEN format('invoice %s is already %s', i.invoice_number, i.status)
             WHEN k.closed_at IS NOT NULL THEN 'it is closed; use its follow-up task'
+            WHEN new_decision = 'approved' AND k.status = 'Open' AND k.first_approved_by = person
+                THEN format('%s has approved it already, as the first of two: somebody else approves '
+                            'it next', person)
+            WHEN own.what IS NOT NULL THEN format('%s %s: somebody else decides', person, own.what)
             END AS reason
         FROM unnest(task_ids) asked (task_id)
         LEFT JOIN LATERAL (SELECT * FROM prepaid.tasks
                            WHERE task_id = asked.task_id OFFSET 0) k ON true
         LEFT JOIN LATERAL (SELECT * FROM prepaid.invoices
                            WHERE invoice_id = k.invoice_id OFFSET 0) i ON true
+        LEFT JOIN LATERAL (SELECT e.what FROM prepaid.four_eyes e
+                           WHERE e.task_id = asked.task_id AND e.person = acting_person()
+                           LIMIT 1) own ON true
     ) judged
     WHERE reason IS NOT NULL ORDER BY task_id LIMIT 1;
     IF FOUND THEN
@@ -47,10 +98,28 @@ BEGIN
 
     WITH decided AS (
         UPDATE prepaid.tasks k
-        SET status = 'Done', decision = new_decision, note = new_note,
-            decided_by = person, decided_at = clock_timestamp()
-        WHERE k.task_id = ANY (task_ids)
+        SET status = CASE WHEN step.is_first THEN 'Open' ELSE 'Done' END,
+            decision = CASE WHEN NOT step.is_first THEN new_decision END,
+            note = CASE WHEN NOT step.is_first THEN new_note END,
+            decided_by = CASE WHEN NOT step.is_first THEN person END,
+            decided_at = CASE WHEN NOT step.is_first THEN clock_timestamp() END,
+            first_approved_by = CASE WHEN step.is_first THEN person
+                                     WHEN new_decision = 'approved' THEN k.first_approved_by END,
+            first_approved_at = CASE WHEN step.is_first THEN clock_timestamp()
+                                     WHEN new_decision = 'approved' THEN k.first_approved_at END
+        FROM (
+            SELECT t.task_id, two.needed, two.needed AND t.first_approved_by IS NULL AS is_first
+            FROM (SELECT DISTINCT task_id FROM unnest(task_ids) asked (task_id)) asked
+            CROSS JOIN LATERAL (SELECT * FROM prepaid.tasks
+                                WHERE task_id = asked.task_id OFFSET 0) t
+            CROSS JOIN LATERAL (SELECT new_decision = 'approved' AND EXISTS (
+                SELECT FROM prepaid.two_person_tasks WHERE task_id = t.task_id OFFSET 0) AS needed) two
+        ) step
+        WHERE k.task_id = step.task_id
           AND (k.decision, k.note, k.decided_by) IS DISTINCT FROM (new_decision, new_note, person)
+          -- Two have approved: a third approval adds nothing.
+          AND NOT (k.decision = 'approved' AND new_decision = 'approved'
+                   AND (step.needed OR k.first_approved_by IS NOT NULL)) IS TRUE
         RETURNING k.task_id
     )
     INSERT INTO prepaid.sign_offs (task_id, decision, note, decided_by)
@@ -66,11 +135,12 @@ BEGIN
         WHERE k.task_id = ANY (task_ids) AND k.kind = 'payment_verification'
         ON CONFLICT (service_plan_id, reason_code) WHERE released_at IS NULL DO NOTHING;
     ELSIF new_decision = 'approved' THEN
-        -- A later approval of the same task replaces the rejection, and with it the hold.
+        -- A later approval of the same task (the second one, where it takes two) replaces the
+        -- rejection, and with it the hold.
         UPDATE prepaid.holds h
         SET released_at = clock_timestamp(), released_by = person, note = 'approved after all'
         FROM prepaid.tasks k JOIN prepaid.invoices i USING (invoice_id)
-        WHERE k.task_id = ANY (task_ids) AND k.kind = 'payment_verification'
+        WHERE k.task_id = ANY (task_ids) AND k.kind = 'payment_verification' AND k.status = 'Done'
           AND h.service_plan_id = i.service_plan_id AND h.reason_code = 'payment_rejected'
           AND h.released_at IS NULL;
     END IF;
@@ -86,8 +156,7 @@ DECLARE
     released integer;
     rejected boolean;
 BEGIN
-    IF NOT (pg_has_role(person, 'finance', 'USAGE') OR pg_has_role(person, 'customer_success', 'USAGE')
-            OR pg_has_role(person, 'engineering', 'USAGE')) THEN
+    IF NOT prepaid.is_in_team(person, 'finance', 'customer_success', 'engineering') THEN
         RAISE EXCEPTION '% may not release holds: not in finance, customer_success or engineering', person;
     END IF;
     IF coalesce(release_note, '') !~ '\S' THEN
@@ -106,14 +175,15 @@ BEGIN
     IF released = 0 THEN
         RAISE EXCEPTION 'service plan % is not held', plan;
     END IF;
-    IF rejected AND NOT pg_has_role(person, 'finance', 'USAGE') THEN
+    IF rejected AND NOT prepaid.is_in_team(person, 'finance') THEN
         RAISE EXCEPTION '% may not release a rejected payment: only finance can', person;
     END IF;
     IF rejected THEN
         UPDATE prepaid.tasks k SET status = 'Withdrawn'
         FROM prepaid.invoices i
         WHERE i.service_plan_id = plan AND i.status = 'Open' AND k.invoice_id = i.invoice_id
-          AND k.kind = 'payment_verification' AND k.decision = 'rejected';
+          AND k.kind = 'payment_verification' AND k.status <> 'Withdrawn'
+          AND k.decision IS DISTINCT FROM 'approved';
         INSERT INTO prepaid.tasks (kind, service_plan_id, invoice_id, assigned_role, opened_on)
         SELECT 'payment_verification', plan, i.invoice_id, 'finance',
                prepaid.today()
@@ -135,7 +205,9 @@ SELECT k.task_id, k.status, k.opened_on, i.invoice_number, p.service_plan_id,
        coalesce(matched.amount, r.amount) AS record_amount, r.currency AS record_currency,
        r.occurred_at AS record_at, coalesce(matched.records, 0) AS matched_records,
        d.difference IS NULL AS agrees, d.difference,
-       k.decision, k.note, k.decided_by, k.decided_at
+       k.decision, k.note, k.decided_by, k.decided_at, k.due_on, k.assigned_to,
+       CASE WHEN i.payable > l.amount THEN 2 ELSE 1 END AS approvals_needed,
+       k.first_approved_by, k.first_approved_at, w.why_not, w.why_not IS NULL AS may_decide
 FROM prepaid.tasks k
 JOIN prepaid.invoices i USING (invoice_id)
 JOIN prepaid.service_plans p ON p.service_plan_id = i.service_plan_id
@@ -177,6 +249,21 @@ CROSS JOIN LATERAL (
               ORDER BY t.occurred_at DESC LIMIT 1)
     END AS difference
 ) d
+LEFT JOIN prepaid.approval_limits l ON l.currency = i.currency
+-- Why the acting person may not approve it; decide_tasks says the same. (The first of two may still
+-- reject.)
+CROSS JOIN LATERAL (
+    SELECT CASE
+        WHEN i.status <> 'Open' THEN format('invoice %s is already %s', i.invoice_number, i.status)
+        WHEN NOT EXISTS (SELECT FROM prepaid.team_members m
+                         WHERE m.team = 'finance' AND m.person = prepaid.acting_person())
+            THEN 'only finance decides on payments'
+        WHEN k.status = 'Open' AND k.first_approved_by = prepaid.acting_person()
+            THEN 'you have approved it already, as the first of two'
+        ELSE (SELECT 'you ' || e.what FROM prepaid.four_eyes e
+              WHERE e.task_id = k.task_id AND e.person = prepaid.acting_person() LIMIT 1)
+    END AS why_not OFFSET 0
+) w
 WHERE k.kind = 'payment_verification' AND k.status <> 'Withdrawn';
 
 -- Which open invoices a parked payment may be meant for. A help for finance; nothing acts on it.
@@ -208,7 +295,7 @@ SELECT k.task_id, k.kind, k.status, k.opened_on, p.service_plan_id, c.customer_r
                              ', ' ORDER BY n)
            FROM jsonb_array_elements(p.addons) WITH ORDINALITY e (a, n))) AS features,
        earlier.note AS what_failed,
-       k.decision, k.note, k.decided_by, k.decided_at
+       k.decision, k.note, k.decided_by, k.decided_at, k.due_on, k.assigned_to
 FROM prepaid.tasks k
 JOIN prepaid.service_plans p USING (service_plan_id)
 JOIN prepaid.customers c ON c.customer_id = p.customer_id

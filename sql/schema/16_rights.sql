@@ -1,20 +1,22 @@
 -- Teams are database roles without login; each person is a role of their own in one of them.
 -- Roles belong to the server, not to the database: another database may have made them already.
+-- What each may do is written down in docs/rights.md, and a test compares the two.
 
 DO $$
 DECLARE
     team text;
 BEGIN
-    FOREACH team IN ARRAY ARRAY['finance', 'customer_success', 'leadership', 'engineering'] LOOP
+    FOREACH team IN ARRAY ARRAY['finance', 'customer_success', 'leadership', 'engineering', 'desk'] LOOP
         BEGIN
-            EXECUTE format('CREATE ROLE %I NOLOGIN', team);
+            -- NOINHERIT is for desk, which may take the role of a person and has none of their rights.
+            EXECUTE format('CREATE ROLE %I NOLOGIN NOINHERIT', team);
         EXCEPTION WHEN duplicate_object OR unique_violation THEN
             NULL;
         END;
     END LOOP;
 END $$;
 
-GRANT USAGE ON SCHEMA prepaid TO finance, customer_success, engineering;
+GRANT USAGE ON SCHEMA prepaid TO finance, customer_success, engineering, desk;
 GRANT USAGE ON SCHEMA revenue TO finance, leadership, engineering;
 
 REVOKE EXECUTE ON FUNCTION prepaid.decide_tasks FROM PUBLIC;
@@ -38,5 +40,23 @@ GRANT SELECT ON prepaid.customers, prepaid.subscriptions, prepaid.service_plans,
     TO finance;
 GRANT SELECT, UPDATE (decision, note) ON prepaid.quality_checks TO customer_success;
 GRANT SELECT ON prepaid.tasks, prepaid.holds TO customer_success;
+GRANT SELECT ON prepaid.parked_payments, prepaid.approval_limits TO finance;
+GRANT SELECT ON prepaid.installation, prepaid.desk_overview, prepaid.sign_off_times,
+    prepaid.held_plans, prepaid.decisions, prepaid.plan_events, prepaid.plan_summaries,
+    prepaid.task_assignments TO finance, customer_success;
 GRANT SELECT ON ALL TABLES IN SCHEMA prepaid TO engineering;
+
+-- How people sign in is nobody's to read, and only the pages' own login asks about it.
+REVOKE ALL ON prepaid.desk_accounts, prepaid.desk_sessions FROM engineering;
+REVOKE EXECUTE ON FUNCTION prepaid.desk_account, prepaid.desk_person, prepaid.desk_failed,
+    prepaid.desk_open_session, prepaid.desk_session, prepaid.desk_end_session, prepaid.desk_end_sessions,
+    prepaid.set_password, prepaid.set_disabled, prepaid.reassign_tasks FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION prepaid.desk_account, prepaid.desk_person, prepaid.desk_failed,
+    prepaid.desk_open_session, prepaid.desk_session, prepaid.desk_end_session, prepaid.desk_end_sessions
+    TO desk;
+GRANT EXECUTE ON FUNCTION prepaid.reassign_tasks TO finance, customer_success;
+
+-- The owner does not need these rights, and would have to give them back to itself to change what was
+-- signed or logged. (Triggers refuse it even then.)
+REVOKE UPDATE, DELETE, TRUNCATE ON prepaid.sign_offs, prepaid.audit_log FROM CURRENT_USER;
 GRANT SELECT ON ALL TABLES IN SCHEMA revenue TO finance, leadership, engineering;

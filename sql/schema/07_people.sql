@@ -1,0 +1,35 @@
+-- Who counts as a person of a team. Teams are database roles; each person is a role of their own in
+-- one of them.
+
+-- How a person signs in at the pages, and where mail reaches them. Nobody reads the table: the pages
+-- ask functions (14_desk.sql). The role is what holds rights; an account without one can do nothing.
+CREATE TABLE prepaid.desk_accounts (
+    person text PRIMARY KEY,
+    -- argon2id, in its own encoded form; null for those who sign in elsewhere or only decide by SQL.
+    password_hash text CHECK (password_hash LIKE '$argon2id$%'),
+    failed integer NOT NULL DEFAULT 0 CHECK (failed >= 0),
+    locked_until timestamptz,
+    -- Who left: can neither sign in nor decide, in no way; what they decided stays.
+    disabled boolean NOT NULL DEFAULT false,
+    email text CHECK (email LIKE '_%@_%' AND email !~ '[[:cntrl:][:space:]]'),
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- The people of each team. Not a superuser, not the pipeline's own user and not a team's role itself,
+-- whatever they are members of: a decision has one person's name.
+CREATE VIEW prepaid.team_members AS
+SELECT r.rolname::text AS person, team.name AS team, a.email
+FROM unnest(ARRAY['finance', 'customer_success', 'leadership', 'engineering']) team (name)
+JOIN pg_roles r ON pg_has_role(r.oid, team.name::name, 'USAGE')
+LEFT JOIN prepaid.desk_accounts a ON a.person = r.rolname
+WHERE NOT r.rolsuper AND a.disabled IS NOT TRUE
+  AND r.rolname NOT IN ('finance', 'customer_success', 'leadership', 'engineering', 'desk')
+  AND r.oid <> (SELECT relowner FROM pg_class WHERE oid = 'prepaid.desk_accounts'::regclass);
+
+-- For functions that act with the owner's rights: others may not read team_members.
+CREATE FUNCTION prepaid.is_in_team(name text, VARIADIC teams text[]) RETURNS boolean
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN EXISTS (SELECT FROM prepaid.team_members m
+                   WHERE m.person = is_in_team.name AND m.team = ANY (teams));
+END $$;
