@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from prepaid_pipeline import database, migrations, people, queries
+from prepaid_pipeline import database, installation, migrations, people, queries
 from prepaid_pipeline.drain import drain
 from prepaid_pipeline.errors import NotAllowed
 from prepaid_pipeline.importer.loading import import_directory
@@ -47,7 +47,7 @@ def start_clean(settings: Settings) -> None:
         if _ask(engine, "is_demo"):
             _do(engine, "forget")
         migrations.upgrade(engine)
-        migrations.write_timezone(engine, settings.timezone)
+        installation.write_settings(engine, settings)
         if not _ask(engine, "is_empty"):
             raise NotAllowed(
                 "The database holds data that is not the demo's, so the demo leaves it alone."

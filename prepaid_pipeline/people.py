@@ -75,6 +75,16 @@ def _add(engine: Engine, name: str, team: str, email: str | None) -> bool:
     return True
 
 
+def let_desk_act(engine: Engine) -> None:
+    """Let the sign-off pages act for the people who were added before there were pages."""
+    with transaction(engine, actor="prepaid migrate") as connection:
+        quote = connection.dialect.identifier_preparer.quote_identifier
+        inherit = " WITH INHERIT FALSE" if _version(connection) >= 160000 else ""
+        known = queries.statement("cli/users", "beyond_the_desk").execute(connection, {})
+        for name in known.scalars().all():
+            connection.exec_driver_sql(f"GRANT {quote(name)} TO {DESK}{inherit}")
+
+
 def decide(engine: Engine, person: str, tasks: list[int], word: str, note: str | None) -> int:
     """Approve or reject tasks under a person's name, all or nothing; how many were recorded.
 

@@ -8,6 +8,13 @@ from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from prepaid_pipeline.errors import SettingError
+from prepaid_pipeline.sign_off_settings import (
+    ESCALATE_DAYS,
+    TASK_DAYS,
+    SignOffSettings,
+    approval_limits,
+    team_leads,
+)
 
 REMINDER_DAYS = (3, 7, 14)
 PAYMENT_DAYS = 30
@@ -37,6 +44,7 @@ class Settings:
     port: int
     reminder_days: tuple[int, ...]
     payment_days: int | None
+    sign_offs: SignOffSettings
 
     @property
     def mail_directory(self) -> Path:
@@ -75,6 +83,12 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         port=_whole_number(env, "PREPAID_PORT", 3000, 1, 65535),
         reminder_days=reminder_days,
         payment_days=payment_days,
+        sign_offs=SignOffSettings(
+            second_approval_above=approval_limits(env),
+            task_days=_whole_number(env, "PREPAID_TASK_DAYS", TASK_DAYS, 0, _LONGEST),
+            escalate_days=_whole_number(env, "PREPAID_ESCALATE_DAYS", ESCALATE_DAYS, 1, _LONGEST),
+            leads=team_leads(env),
+        ),
     )
 
 

@@ -27,10 +27,17 @@ def user_command() -> None:
 @user_command.command("add")
 @click.argument("name")
 @click.option("--team", type=click.Choice(people.TEAMS), required=True)
+@click.option("--email", default=None, metavar="ADDRESS", help="Where reminders of tasks go.")
 @with_database
-def user_add(name: str, team: str, settings: Settings, engine: Engine) -> None:  # noqa: ARG001
+def user_add(
+    name: str,
+    team: str,
+    email: str | None,
+    settings: Settings,  # noqa: ARG001
+    engine: Engine,
+) -> None:
     """Add a person (a database role without login) to a team."""
-    made = people.add(engine, name, team)
+    made = people.add(engine, name, team, email)
     click.echo(f"{name} {'added to' if made else 'was known and is in'} {team}")
 
 

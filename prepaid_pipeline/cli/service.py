@@ -5,7 +5,7 @@ from dataclasses import asdict
 import click
 from sqlalchemy import make_url
 
-from prepaid_pipeline import database, migrations
+from prepaid_pipeline import database, installation, migrations
 from prepaid_pipeline.cli.common import echo_json, json_option
 from prepaid_pipeline.errors import PrepaidError, SettingError
 from prepaid_pipeline.service import server
@@ -55,7 +55,7 @@ def migrate_command() -> None:
     engine = database.engine(settings)
     try:
         migrations.upgrade(engine)
-        migrations.write_timezone(engine, settings.timezone)
+        installation.write_settings(engine, settings)
     finally:
         engine.dispose()
     click.echo(f"The database is at migration {migrations.newest()}.")

@@ -12,7 +12,7 @@ from pathlib import Path
 from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
 from dagster._core.storage.tags import GRPC_INFO_TAG
 
-from prepaid_pipeline import database, migrations
+from prepaid_pipeline import database, installation, migrations
 from prepaid_pipeline.errors import PrepaidError, SettingError
 from prepaid_pipeline.service import server
 from prepaid_pipeline.service.dagster_instance import prepare_dagster_home
@@ -42,7 +42,7 @@ def run(settings: Settings, say: Callable[[str], None]) -> None:
         lock = stack.enter_context(UpLock(engine, settings.port))
         _require_free_port(settings.port)
         migrations.upgrade(engine)
-        migrations.write_timezone(engine, settings.timezone)
+        installation.write_settings(engine, settings)
         environ = prepare_dagster_home(settings)
         # A socket's path may have 108 characters at most, and PREPAID_HOME can be long.
         sockets = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="prepaid-")))

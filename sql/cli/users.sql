@@ -11,6 +11,12 @@ INSERT INTO prepaid.desk_accounts AS a (person, email) VALUES (:name, CAST(:emai
 ON CONFLICT (person) DO UPDATE SET email = excluded.email
 WHERE excluded.email IS NOT NULL AND excluded.email IS DISTINCT FROM a.email;
 
+-- name: beyond_the_desk
+-- People of this database whose role the pages cannot take yet, and that we may grant.
+SELECT DISTINCT r.rolname FROM prepaid.audit_log a JOIN pg_roles r ON r.rolname = a.detail
+WHERE a.event = 'user_added' AND NOT pg_has_role('desk', r.oid, 'MEMBER')
+  AND pg_has_role(r.oid, 'MEMBER WITH ADMIN OPTION');
+
 -- name: is_person
 -- A decision is a person's: not a team's, not the database owner's, and 'none' is no role at all.
 SELECT EXISTS (

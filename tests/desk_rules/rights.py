@@ -4,7 +4,7 @@ from sqlalchemy import Connection, text
 
 ROLES = ("finance", "customer_success", "leadership", "engineering", "desk")
 
-# What a role may do in effect, PUBLIC's rights included; a right without USAGE on the schema is none.
+# What a role may do in effect, PUBLIC's rights included; without USAGE on the schema it is nothing.
 _RELATIONS = """
 SELECT n.nspname || '.' || c.relname AS name, r.role, p.privilege,
        bool_and(granted.yes) AS whole,

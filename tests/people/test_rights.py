@@ -11,6 +11,7 @@ from tests.world import World
 
 TEAMS = ("finance", "customer_success", "leadership", "engineering")
 
+
 @pytest.fixture(scope="module")
 def world(module_world: World) -> World:
     """One invoice that waits, one active plan with its quality check."""

@@ -1,0 +1,17 @@
+-- The settings of the sign-offs, as 'prepaid migrate' writes them.
+
+-- name: unknown_currencies
+SELECT string_agg(asked.currency, ', ') FROM unnest(CAST(:currencies AS text[])) asked (currency)
+WHERE asked.currency NOT IN (SELECT currency FROM prepaid.currencies);
+
+-- name: write_task_days
+-- For tasks that are opened from now on.
+UPDATE prepaid.installation SET task_days = :task_days WHERE task_days <> :task_days;
+
+-- name: forget_limits
+DELETE FROM prepaid.approval_limits WHERE currency <> ALL (CAST(:currencies AS text[]));
+
+-- name: write_limits
+INSERT INTO prepaid.approval_limits AS l (currency, amount)
+SELECT * FROM unnest(CAST(:currencies AS text[]), CAST(:amounts AS numeric[]))
+ON CONFLICT (currency) DO UPDATE SET amount = excluded.amount WHERE l.amount <> excluded.amount;
