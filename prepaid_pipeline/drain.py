@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Engine
 
-from prepaid_pipeline import chasing, process
+from prepaid_pipeline import chasing, overdue, process
 from prepaid_pipeline.email.sender import send_emails
 from prepaid_pipeline.process import Context
 from prepaid_pipeline.settings import Settings
@@ -30,6 +30,7 @@ class Drained:
     reminded: int = 0
     cancelled_unpaid: int = 0
     mails_dropped: int = 0
+    overdue_mails: int = 0
 
 
 def drain(
@@ -60,6 +61,7 @@ def _one_round(
     progress("chasing", 0)
     reminded = chasing.remind_unpaid(engine, context)
     cancelled = chasing.cancel_unpaid(engine, context)
+    overdue_mails = overdue.remind_overdue(engine, settings, context)
     progress("mailing", 0)
     mails = send_emails(engine, settings, as_of=context.as_of, run_id=context.run_id)
 
@@ -75,6 +77,7 @@ def _one_round(
     done.mails_retried += mails.retried
     done.mails_dropped += mails.dropped
     done.reminded += reminded
+    done.overdue_mails += overdue_mails
     done.cancelled_unpaid += cancelled
     # A retried mail waits for its next attempt: it is no reason for another round.
     return bool(

@@ -6,7 +6,7 @@ All ops of a run share one process: the multiprocess executor takes seconds per 
 
 import dagster as dg
 
-from prepaid_pipeline import chasing, process
+from prepaid_pipeline import chasing, overdue, process
 from prepaid_pipeline.email.sender import send_emails as send_waiting_emails
 from prepaid_pipeline.resources import Database
 from prepaid_pipeline.steps import (
@@ -92,6 +92,16 @@ def cancel_unpaid_plans(
     return dg.Output(None, metadata={"cancelled": cancelled})
 
 
+@dg.op(description="Orders the mails about overdue tasks.", tags={"dagster/kind": "sql"})
+def remind_of_overdue_tasks(
+    context: dg.OpExecutionContext, config: BusinessDate, database: Database
+) -> dg.Output[None]:
+    """To who is asked or the whole team, and after PREPAID_ESCALATE_DAYS to the team's lead."""
+    business = config.context(context, database)
+    mails = overdue.remind_overdue(database.engine(), database.settings(), business)
+    return dg.Output(None, metadata={"mails": mails})
+
+
 @dg.op(description="Sends what is in the outbox.", tags={"dagster/kind": "python"})
 def send_outbox(
     context: dg.OpExecutionContext, config: BusinessDate, database: Database
@@ -134,6 +144,12 @@ def chase_unpaid_invoices_graph() -> None:
     cancel_unpaid_plans(remind_unpaid_invoices())
 
 
+@dg.graph(description="People and their leads are reminded of tasks that wait too long.")
+def remind_overdue_tasks_graph() -> None:
+    """One op."""
+    remind_of_overdue_tasks()
+
+
 @dg.graph(description="The outbox is sent.")
 def send_emails_graph() -> None:
     """One op."""
@@ -158,6 +174,7 @@ close_quality_checks = _job("close_quality_checks", close_quality_checks_graph)
 send_emails = _job("send_emails", send_emails_graph)
 expire_service_plans = _job("expire_service_plans", expire_service_plans_graph)
 chase_unpaid_invoices = _job("chase_unpaid_invoices", chase_unpaid_invoices_graph)
+remind_overdue_tasks = _job("remind_overdue_tasks", remind_overdue_tasks_graph)
 
 JOBS = (
     open_renewals,
@@ -167,4 +184,5 @@ JOBS = (
     send_emails,
     expire_service_plans,
     chase_unpaid_invoices,
+    remind_overdue_tasks,
 )

@@ -75,9 +75,36 @@ def _add(engine: Engine, name: str, team: str, email: str | None) -> bool:
     return True
 
 
+def set_disabled(engine: Engine, name: str, disabled: bool) -> None:
+    """Take a person's sign-in and decisions away, or give them back; what they decided stays.
+
+    Raises UnknownThing for a name that is in no team.
+    """
+    with transaction(engine, actor="prepaid user") as connection:
+        params = {"name": name, "teams": list(TEAMS), "disabled": disabled}
+        if not queries.statement("cli/users", "is_person").execute(connection, params).scalar_one():
+            raise UnknownThing(f"there is no person {name!r}")
+        queries.statement("cli/users", "set_disabled").execute(connection, params)
+
+
+def reassign(
+    engine: Engine, person: str, tasks: list[int], to: str | None, note: str | None
+) -> int:
+    """Hand open tasks to somebody of the same team, or (None) to all of it; how many changed hands.
+
+    Raises NotAllowed in the database's own words.
+    """
+    with acting(engine, person) as connection:
+        params = {"tasks": tasks, "to": to, "note": note}
+        return int(
+            queries.statement("cli/tasks", "reassign").execute(connection, params).scalar_one()
+        )
+
+
 def let_desk_act(engine: Engine) -> None:
     """Let the sign-off pages act for the people who were added before there were pages."""
     with transaction(engine, actor="prepaid migrate") as connection:
+        queries.statement("cli/users", "accounts_for_all").execute(connection, {})
         quote = connection.dialect.identifier_preparer.quote_identifier
         inherit = " WITH INHERIT FALSE" if _version(connection) >= 160000 else ""
         known = queries.statement("cli/users", "beyond_the_desk").execute(connection, {})

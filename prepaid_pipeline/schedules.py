@@ -2,7 +2,12 @@
 
 import dagster as dg
 
-from prepaid_pipeline.jobs import chase_unpaid_invoices, expire_service_plans, open_renewals
+from prepaid_pipeline.jobs import (
+    chase_unpaid_invoices,
+    expire_service_plans,
+    open_renewals,
+    remind_overdue_tasks,
+)
 from prepaid_pipeline.settings import Settings
 
 
@@ -10,7 +15,7 @@ def daily_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
     """Renewals at 00:10 and expiry at 00:20 local time: soon after the local day has begun, and
     not at midnight itself, when a clock that is off by a minute would give the day before.
     Unpaid invoices at 10:00: a payment of the last day is on the bank's statement of the next
-    morning, and customers get their mail by day.
+    morning, and customers get their mail by day. Overdue tasks at 07:00: before the day's work.
     """
     return [
         _daily("open_renewals_daily", open_renewals, "open_service_plans", "10 0 * * *", settings),
@@ -18,6 +23,8 @@ def daily_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
                "20 0 * * *", settings),
         _daily("chase_unpaid_invoices_daily", chase_unpaid_invoices, "remind_unpaid_invoices",
                "0 10 * * *", settings),
+        _daily("remind_overdue_tasks_daily", remind_overdue_tasks, "remind_of_overdue_tasks",
+               "0 7 * * *", settings),
     ]  # fmt: skip
 
 

@@ -84,10 +84,10 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         reminder_days=reminder_days,
         payment_days=payment_days,
         sign_offs=SignOffSettings(
-            second_approval_above=approval_limits(env),
+            second_approval_above=approval_limits(env, "PREPAID_SECOND_APPROVAL_ABOVE"),
             task_days=_whole_number(env, "PREPAID_TASK_DAYS", TASK_DAYS, 0, _LONGEST),
             escalate_days=_whole_number(env, "PREPAID_ESCALATE_DAYS", ESCALATE_DAYS, 1, _LONGEST),
-            leads=team_leads(env),
+            leads=team_leads(env, "PREPAID_TEAM_LEADS"),
         ),
     )
 

@@ -14,8 +14,8 @@ TASK_DAYS, ESCALATE_DAYS = 3, 7
 class SignOffSettings:
     """``second_approval_above``: currency (ISO 4217) -> amount above which two people approve.
 
-    ``task_days`` are the calendar days from a task's opening to its due date, ``escalate_days`` those
-    from the due date to the mail to the lead. ``leads``: team to its lead's address.
+    ``task_days`` are calendar days from a task's opening to its due date, ``escalate_days`` from
+    there to the mail to the lead. ``leads``: team -> its lead's address.
     """
 
     second_approval_above: Mapping[str, Decimal]
@@ -24,9 +24,8 @@ class SignOffSettings:
     leads: Mapping[str, str]
 
 
-def approval_limits(env: Mapping[str, str]) -> dict[str, Decimal]:
-    """Read PREPAID_SECOND_APPROVAL_ABOVE, such as USD:1000;EUR:900. Raises SettingError."""
-    name = "PREPAID_SECOND_APPROVAL_ABOVE"
+def approval_limits(env: Mapping[str, str], name: str) -> dict[str, Decimal]:
+    """Read amounts such as USD:1000;EUR:900. Raises SettingError, which names the setting."""
     limits: dict[str, Decimal] = {}
     for part in _parts(env.get(name)):
         currency, _, text = (piece.strip() for piece in part.partition(":"))
@@ -44,9 +43,8 @@ def approval_limits(env: Mapping[str, str]) -> dict[str, Decimal]:
     return limits
 
 
-def team_leads(env: Mapping[str, str]) -> dict[str, str]:
-    """Read PREPAID_TEAM_LEADS, such as finance=lead@example.com. Raises SettingError."""
-    name = "PREPAID_TEAM_LEADS"
+def team_leads(env: Mapping[str, str], name: str) -> dict[str, str]:
+    """Read addresses such as finance=lead@example.com. Raises SettingError, which names it."""
     leads: dict[str, str] = {}
     for part in _parts(env.get(name)):
         team, _, address = (piece.strip() for piece in part.partition("="))

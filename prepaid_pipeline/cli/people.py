@@ -41,6 +41,39 @@ def user_add(
     click.echo(f"{name} {'added to' if made else 'was known and is in'} {team}")
 
 
+@user_command.command("list")
+@json_option
+@with_database
+def user_list(as_json: bool, settings: Settings, engine: Engine) -> None:  # noqa: ARG001
+    """List the people with their teams and whether they may sign in."""
+    with engine.connect() as connection:
+        asked = {"teams": list(people.TEAMS)}
+        found = queries.statement("cli/users", "people").execute(connection, asked)
+        rows = [dict(row._mapping) for row in found]
+    if as_json:
+        echo_json(rows)
+        return
+    echo_table(rows, {"name": "name", "teams": "teams", "email": "address", "account": "account"})
+
+
+@user_command.command("disable")
+@click.argument("name")
+@with_database
+def user_disable(name: str, settings: Settings, engine: Engine) -> None:  # noqa: ARG001
+    """Let a person neither sign in nor decide any more; what they decided stays."""
+    people.set_disabled(engine, name, True)
+    click.echo(f"{name} is disabled; all their sessions have ended")
+
+
+@user_command.command("enable")
+@click.argument("name")
+@with_database
+def user_enable(name: str, settings: Settings, engine: Engine) -> None:  # noqa: ARG001
+    """Take a disabling or a lock-out back."""
+    people.set_disabled(engine, name, False)
+    click.echo(f"{name} is enabled")
+
+
 @click.group("tasks")
 def tasks_command() -> None:
     """What waits for a person's decision."""
@@ -85,7 +118,7 @@ def tasks_approve(
         raise click.UsageError("name tasks, or say --all-agreeing")
     chosen = list(tasks)
     if all_agreeing:
-        with engine.connect() as connection:
+        with people.acting(engine, person) as connection:
             rows = queries.statement("cli/tasks", "agreeing").execute(connection, {})
             chosen = [row.task_id for row in rows]
     recorded = people.decide(engine, person, chosen, "approve", note) if chosen else 0
@@ -107,6 +140,25 @@ def tasks_reject(
     """Reject payments, or fail quality checks, with the reason."""
     recorded = people.decide(engine, person, list(tasks), "reject", note)
     click.echo(f"{recorded} rejected by {person}")
+
+
+@tasks_command.command("reassign")
+@click.argument("tasks", type=int, nargs=-1, required=True)
+@click.option("--to", default=None, metavar="PERSON", help="Default: the whole team again.")
+@as_option
+@click.option("--note", default=None)
+@with_database
+def tasks_reassign(
+    tasks: tuple[int, ...],
+    to: str | None,
+    person: str,
+    note: str | None,
+    settings: Settings,  # noqa: ARG001
+    engine: Engine,
+) -> None:
+    """Hand open tasks to a person of the same team; anybody of the team may still decide them."""
+    changed = people.reassign(engine, person, list(tasks), to, note)
+    click.echo(f"{changed} handed to {to or 'the team'} by {person}")
 
 
 @click.group("held")

@@ -19,6 +19,8 @@ from prepaid_pipeline.settings import Settings
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _WIDTH = 44
+# Nobody reads more of a list in a mail; how many more there are is said.
+_LISTED = 50
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,13 @@ def times(name: str, quantity: int) -> str:
 
 
 def _values(details: Mapping[str, Any]) -> dict[str, Any]:
+    if details["overdue"] is not None:
+        tasks = [
+            {**task, "due_on": date.fromisoformat(task["due_on"])} for task in details["overdue"]
+        ]
+        escalated = details["occasion"].startswith("escalated")
+        more = max(0, len(tasks) - _LISTED)
+        return {"tasks": tasks[:_LISTED], "more": more, "escalated": escalated}
     # Terms are [start, end): the last day that is paid for is the one before the end.
     return {**details, "last_day": details["end_date"] - timedelta(days=1)}
 

@@ -126,7 +126,11 @@ def _claim(connection: Connection, size: int) -> Sequence[Mapping[str, Any]]:
 
 def _drop_outdated(connection: Connection, found: Sequence[Mapping[str, Any]]) -> set[int]:
     asked = {"email_ids": [row["email_id"] for row in found]}
-    return set(queries.statement(_SQL, "drop_outdated").execute(connection, asked).scalars())
+    return {
+        email_id
+        for part in ("drop_outdated", "drop_decided")
+        for email_id in queries.statement(_SQL, part).execute(connection, asked).scalars()
+    }
 
 
 def _details(

@@ -1,7 +1,8 @@
 -- The tasks that wait for a decision, oldest first, with what is needed to decide.
 
 -- name: open
-SELECT k.task_id, k.kind, k.assigned_role, k.opened_on, k.service_plan_id,
+SELECT k.task_id, k.kind, k.assigned_role, k.opened_on, k.due_on, k.assigned_to, k.first_approved_by,
+       k.service_plan_id,
        coalesce(i.invoice_number, t.invoice_number) AS invoice_number,
        coalesce(c.customer_ref, t.customer_ref) AS customer_ref,
        CASE k.kind WHEN 'payment_review' THEN t.currency WHEN 'payment_refund' THEN n.currency
@@ -27,11 +28,15 @@ WHERE k.status = 'Open' AND (CAST(:kind AS text) IS NULL OR k.kind = :kind)
 ORDER BY k.task_id;
 
 -- name: agreeing
+-- Those that the acting person may approve.
 SELECT task_id, currency, total FROM prepaid.payment_verifications
-WHERE status = 'Open' AND agrees ORDER BY task_id;
+WHERE status = 'Open' AND agrees AND may_decide ORDER BY task_id;
 
 -- name: kinds
 SELECT task_id, kind FROM prepaid.tasks WHERE task_id = ANY (:tasks);
 
 -- name: decide
 SELECT prepaid.decide_tasks(CAST(:tasks AS bigint[]), :decision, :note);
+
+-- name: reassign
+SELECT prepaid.reassign_tasks(CAST(:tasks AS bigint[]), CAST(:to AS text), CAST(:note AS text));

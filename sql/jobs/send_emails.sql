@@ -31,6 +31,15 @@ WHERE e.email_id = ANY (CAST(:email_ids AS bigint[])) AND e.template = 'payment_
                   WHERE u.service_plan_id = e.service_plan_id AND u.invoice_id = e.invoice_id OFFSET 0)
 RETURNING e.email_id;
 
+-- name: drop_decided
+-- A reminder of overdue tasks when nothing of what it lists is open any more.
+UPDATE prepaid.emails e
+SET status = 'dropped', leased_until = NULL, last_error = 'not sent: the tasks are not open any more'
+WHERE e.email_id = ANY (CAST(:email_ids AS bigint[])) AND e.template = 'overdue_tasks'
+  AND NOT EXISTS (SELECT FROM prepaid.task_reminders r JOIN prepaid.tasks k USING (task_id)
+                  WHERE r.email_id = e.email_id AND k.status = 'Open')
+RETURNING e.email_id;
+
 -- name: details
 -- What the templates may show: the plan's own snapshot, the invoice that the mail is about (else the
 -- live one) and the record that paid it. Amounts are texts inside JSON: a JSON number would become a float.
@@ -42,11 +51,11 @@ SELECT e.email_id, e.template, e.occasion, e.recipient, e.created_at,
        i.credit, i.payable, n.credit_note_number, n.total AS credited, n.refund,
        paid.credit_note_number AS applied_note, due.due_on,
        prepaid.last_day_to_pay(due.due_on, CAST(:payment_days AS integer), running.end_date) AS pay_by,
-       i.tax_note, t.provider, t.provider_ref, coalesce(l.lines, '[]') AS lines
+       i.tax_note, t.provider, t.provider_ref, coalesce(l.lines, '[]') AS lines, k.overdue
 FROM prepaid.emails e
-JOIN prepaid.service_plans p USING (service_plan_id)
-JOIN prepaid.customers c ON c.customer_id = p.customer_id
-JOIN prepaid.plans b ON b.plan_id = p.plan_id
+LEFT JOIN prepaid.service_plans p USING (service_plan_id)
+LEFT JOIN prepaid.customers c ON c.customer_id = p.customer_id
+LEFT JOIN prepaid.plans b ON b.plan_id = p.plan_id
 LEFT JOIN prepaid.credit_notes n ON n.service_plan_id = p.service_plan_id
 LEFT JOIN prepaid.invoices i ON i.service_plan_id = p.service_plan_id
     AND CASE WHEN e.invoice_id IS NULL THEN i.status <> 'Void' ELSE i.invoice_id = e.invoice_id END
@@ -69,6 +78,18 @@ LEFT JOIN LATERAL (
     SELECT jsonb_agg(g ->> 'name' ORDER BY place) AS names
     FROM jsonb_array_elements(p.discounts) WITH ORDINALITY granted (g, place)
 ) d ON true
+LEFT JOIN LATERAL (
+    SELECT jsonb_agg(jsonb_build_object('task_id', k.task_id, 'kind', replace(k.kind, '_', ' '),
+               'due_on', k.due_on, 'assigned_to', k.assigned_to, 'what', concat_ws(', ',
+                   about.invoice_number, owner.customer_ref, about.payable || ' ' || about.currency))
+               ORDER BY k.due_on, k.task_id) AS overdue
+    FROM prepaid.task_reminders r
+    JOIN prepaid.tasks k ON k.task_id = r.task_id AND k.status = 'Open'
+    LEFT JOIN prepaid.invoices about ON about.invoice_id = k.invoice_id
+    LEFT JOIN prepaid.service_plans plan ON plan.service_plan_id = k.service_plan_id
+    LEFT JOIN prepaid.customers owner ON owner.customer_id = plan.customer_id
+    WHERE r.email_id = e.email_id
+) k ON e.service_plan_id IS NULL
 WHERE e.email_id = ANY (CAST(:email_ids AS bigint[]));
 
 -- name: store

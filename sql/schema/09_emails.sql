@@ -2,7 +2,8 @@
 
 CREATE TABLE prepaid.emails (
     email_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    service_plan_id bigint NOT NULL REFERENCES prepaid.service_plans,
+    -- Null for a mail to our own people, which is about no one plan.
+    service_plan_id bigint REFERENCES prepaid.service_plans,
     template text NOT NULL,
     -- What makes two mails of one template for one plan different (the step, or a reminder's day).
     occasion text NOT NULL,
@@ -24,8 +25,11 @@ CREATE TABLE prepaid.emails (
     -- A mail that could not even be written has failed without content. One is dropped when what it
     -- was to say was no longer true before it could be sent.
     CHECK (status IN ('pending', 'failed', 'dropped') OR content IS NOT NULL),
-    CHECK ((status = 'sent') = (sent_at IS NOT NULL))
+    CHECK ((status = 'sent') = (sent_at IS NOT NULL)),
+    CHECK ((service_plan_id IS NULL) = (template = 'overdue_tasks'))
 );
+CREATE UNIQUE INDEX emails_to_our_people_once ON prepaid.emails (template, occasion, recipient)
+    WHERE service_plan_id IS NULL;
 CREATE INDEX emails_to_send ON prepaid.emails (next_attempt_at, email_id)
     WHERE status IN ('pending', 'sending');
 
@@ -73,3 +77,15 @@ BEGIN
     GET DIAGNOSTICS resent = ROW_COUNT;
     RETURN resent;
 END $$;
+
+-- Which open tasks a mail to our own people is about. Nobody is reminded of the same task in the same
+-- stage twice.
+CREATE TABLE prepaid.task_reminders (
+    task_id bigint NOT NULL REFERENCES prepaid.tasks,
+    stage text NOT NULL CHECK (stage IN ('overdue', 'escalated')),
+    recipient text NOT NULL,
+    email_id bigint NOT NULL REFERENCES prepaid.emails,
+    reminded_on date NOT NULL,
+    PRIMARY KEY (task_id, stage, recipient)
+);
+CREATE INDEX task_reminders_by_email ON prepaid.task_reminders (email_id);

@@ -16,6 +16,8 @@ CROSS JOIN LATERAL (
                WHEN 'service_plan_opened' THEN 'opened the plan'
                WHEN 'change_requested' THEN 'changed the plan'
                WHEN 'cancellation_requested' THEN 'cancelled the plan'
+               WHEN 'service_plan_cancelled' THEN 'cancelled the plan'
+               WHEN 'invoice_void' THEN 'had the invoice voided'
                ELSE format('changed the %s (%s)', replace(a.entity, '_', ' '), a.event) END AS what
     FROM prepaid.audit_log a
     WHERE a.service_plan_id = k.service_plan_id

@@ -305,6 +305,9 @@ def test_a_violation_is_found(full: World, check: str, violation: str, said: str
     )
     with full.engine.connect() as connection:
         connection.execute(text("SET LOCAL session_replication_role = replica"))
+        # These stand even then: only who may change the tables themselves gets round them.
+        for table in ("sign_offs", "audit_log"):
+            connection.execute(text(f"ALTER TABLE prepaid.{table} DISABLE TRIGGER USER"))
         named = text(violation)
         values = {"plan": plan, "invoice_id": invoice_id}
         broken = connection.execute(named, {k: values[k] for k in named._bindparams})

@@ -218,5 +218,5 @@ def test_migrate_writes_the_limits(limited: World, settings: Settings) -> None:
     "text", ["USD", "USD:", "USD:x", "usd:1", "USD:-1", "USD:NaN", "USD:1;USD:2"]
 )
 def test_limits_that_cannot_be_read(text: str) -> None:
-    with pytest.raises(SettingError, match="PREPAID_SECOND_APPROVAL_ABOVE: .* cannot be read"):
+    with pytest.raises(SettingError, match=r"PREPAID_SECOND_APPROVAL_ABOVE: .* cannot be read"):
         load({"PREPAID_SECOND_APPROVAL_ABOVE": text})

@@ -20,6 +20,7 @@ FIRST_OP = {
     "expire_service_plans": "expire_ended_plans",
     "send_emails": "send_outbox",
     "chase_unpaid_invoices": "remind_unpaid_invoices",
+    "remind_overdue_tasks": "remind_of_overdue_tasks",
 }
 Run = Callable[..., dg.ExecuteInProcessResult]
 

@@ -13,9 +13,13 @@ DAILY = {
     "open_renewals_daily": ("open_renewals", "open_service_plans"),
     "expire_service_plans_daily": ("expire_service_plans", "expire_ended_plans"),
     "chase_unpaid_invoices_daily": ("chase_unpaid_invoices", "remind_unpaid_invoices"),
+    "remind_overdue_tasks_daily": ("remind_overdue_tasks", "remind_of_overdue_tasks"),
 }
 # The local hours at which they may run; the later one where the earlier does not exist.
-HOURS = {name: {0, 1} for name in DAILY} | {"chase_unpaid_invoices_daily": {10}}
+HOURS = {name: {0, 1} for name in DAILY} | {
+    "chase_unpaid_invoices_daily": {10},
+    "remind_overdue_tasks_daily": {7},
+}
 
 
 def asked_for(location: dg.RepositoryDefinition, name: str, at: datetime) -> str:

@@ -61,7 +61,7 @@ def test_an_assigned_record_pays_after_finance_has_verified_it(
     record = world.record(None, "12.00", customer_ref="nobody")
     assert record
     world.match()
-    officer = world.officer()
+    officer = world.officer("test_clerk")
     people.assign(world.engine, officer, record, number, "the customer wrote to us")
     world.match()
     assert world.rows("SELECT outcome, invoice_number, assigned_by FROM prepaid.transactions") == [
@@ -84,7 +84,7 @@ def test_an_assigned_record_pays_after_finance_has_verified_it(
 
 
 def test_assigned_parts_count_together(world: World, plans: list[int]) -> None:
-    number, officer = world.invoice(plans[0]), world.officer()
+    number, officer = world.invoice(plans[0]), world.officer("test_clerk")
     for amount in ("4.00", "7.00"):
         record = world.record(None, amount)
         assert record

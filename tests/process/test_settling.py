@@ -67,7 +67,7 @@ def test_rejection_holds_and_release_asks_again(world: World, plan: int) -> None
     world.settle()
     assert world.status(plan) == "Pending"
 
-    people.release(world.engine, "test_officer", plan, "the account is open again")
+    people.release(world.engine, world.officer("test_clerk"), plan, "the account is open again")
     assert world.task(plan) > first_task
     assert world.rows("SELECT status FROM prepaid.tasks WHERE task_id = :t", t=first_task) == [
         ("Withdrawn",)
