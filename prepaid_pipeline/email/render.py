@@ -114,15 +114,21 @@ def times(name: str, quantity: int) -> str:
 
 
 def _values(details: Mapping[str, Any]) -> dict[str, Any]:
-    if details["overdue"] is not None:
-        tasks = [
-            {**task, "due_on": date.fromisoformat(task["due_on"])} for task in details["overdue"]
-        ]
-        escalated = details["occasion"].startswith("escalated")
-        more = max(0, len(tasks) - _LISTED)
-        return {"tasks": tasks[:_LISTED], "more": more, "escalated": escalated}
+    if details["template"] == "overdue_tasks":
+        return _overdue(details)
     # Terms are [start, end): the last day that is paid for is the one before the end.
     return {**details, "last_day": details["end_date"] - timedelta(days=1)}
+
+
+def _overdue(details: Mapping[str, Any]) -> dict[str, Any]:
+    listed = details["overdue"]
+    # One that was decided a moment ago is left out, unless nothing else would be left.
+    tasks = [task for task in listed if task["open"]] or listed
+    return {
+        "tasks": [{**t, "due_on": date.fromisoformat(t["due_on"])} for t in tasks[:_LISTED]],
+        "more": max(0, len(tasks) - _LISTED),
+        "escalated": details["occasion"].startswith("escalated"),
+    }
 
 
 def _render(name: str, values: Mapping[str, Any]) -> str:

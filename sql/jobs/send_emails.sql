@@ -80,11 +80,11 @@ LEFT JOIN LATERAL (
 ) d ON true
 LEFT JOIN LATERAL (
     SELECT jsonb_agg(jsonb_build_object('task_id', k.task_id, 'kind', replace(k.kind, '_', ' '),
-               'due_on', k.due_on, 'assigned_to', k.assigned_to, 'what', concat_ws(', ',
+               'due_on', k.due_on, 'assigned_to', k.assigned_to, 'open', k.status = 'Open', 'what', concat_ws(', ',
                    about.invoice_number, owner.customer_ref, about.payable || ' ' || about.currency))
                ORDER BY k.due_on, k.task_id) AS overdue
     FROM prepaid.task_reminders r
-    JOIN prepaid.tasks k ON k.task_id = r.task_id AND k.status = 'Open'
+    JOIN prepaid.tasks k USING (task_id)
     LEFT JOIN prepaid.invoices about ON about.invoice_id = k.invoice_id
     LEFT JOIN prepaid.service_plans plan ON plan.service_plan_id = k.service_plan_id
     LEFT JOIN prepaid.customers owner ON owner.customer_id = plan.customer_id
