@@ -11,7 +11,9 @@ def test_story_tells_everything_in_order(world: World, prepaid: Prepaid) -> None
     world.due_renewal()
     (plan,) = world.open()  # held: no tax rate yet
     world.tax_rate("0.0725")
-    people.release(world.engine, world.officer(), plan, "rate imported")
+    people.release(
+        world.engine, world.officer("test_engineer", "engineering"), plan, "rate imported"
+    )
     world.open()
     world.record(world.invoice(plan), provider_ref="bank-4711")
     world.match()

@@ -7,7 +7,6 @@ import pytest
 from sqlalchemy import text
 
 from prepaid_pipeline import invoices, people, subscriptions
-from prepaid_pipeline.database import acting_as
 from prepaid_pipeline.errors import NotAllowed
 from tests.people.conftest import sql_as
 from tests.world import TODAY, World
@@ -82,16 +81,16 @@ def test_who_had_the_invoice_issued_again(world: World, plan: int, ann: str, bob
 
 def test_who_changed_the_plan(world: World, ann: str, bob: str) -> None:
     world.tax_rate("0.0725")
-    code = "bigger"
     bigger = world.plan("20.00")
-    world.sql("UPDATE prepaid.plans SET plan_code = :c WHERE plan_id = :p", c=code, p=bigger)
+    code = world.sql("SELECT plan_code FROM prepaid.plans WHERE plan_id = :p", p=bigger)
     subscription = world.subscription(world.customer(), world.plan("10.00"))
     world.term(subscription, date(2026, 10, 20), date(2026, 11, 20))
-    with acting_as(world.engine, ann, TODAY) as connection:
-        plan = connection.execute(
-            text("SELECT prepaid.change_plan(:s, :c, NULL, NULL, NULL, 'wants more')"),
-            {"s": subscription, "c": code},
-        ).scalar_one()
+    waiting = subscriptions.change(
+        world.engine, ann, subscriptions.Named(subscription, None),
+        subscriptions.Change(code, on=TODAY), "grows", as_of=TODAY,
+    )  # fmt: skip
+    assert waiting is not None
+    plan = waiting.service_plan_id
     world.open()
     only_others_decide(world, ann, bob, world.task(plan), "(opened|changed) the plan")
 
