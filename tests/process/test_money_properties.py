@@ -7,7 +7,7 @@ from fractions import Fraction
 from math import floor
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from sqlalchemy import text
@@ -17,7 +17,7 @@ from tests.world import TODAY, World
 
 RATES = {"none": "0", "five": "0.05", "local": "0.0725", "nineteen": "0.19", "other": "0.19",
          "third": "0.333333333333333"}  # fmt: skip
-EXPONENTS = {"USD": 2, "JPY": 0, "KWD": 3}
+EXPONENTS = {"USD": 2, "EUR": 2, "JPY": 0, "KWD": 3}
 
 
 @dataclass(frozen=True)
@@ -138,8 +138,19 @@ def taxed(module_world: World) -> World:
     return module_world
 
 
+# More than all of it for ever, on net and on inclusive lines: rare by chance.
+_MORE_THAN_ALL = Case(
+    "EUR",
+    False,
+    [Line(1000, 1, "nineteen", False, True), Line(999, 3, "nineteen", True, True)],
+    [Discount(Decimal(60), None, True), Discount(Decimal(60), None, True),
+     Discount(None, 5, True)],
+)  # fmt: skip
+
+
 @hypothesis_settings(max_examples=100, deadline=None)
 @given(case=cases())
+@example(case=_MORE_THAN_ALL)
 def test_charges_are_what_the_rules_say(taxed: World, case: Case) -> None:
     found = calculated(taxed, case)
     assert found == expected(case)
