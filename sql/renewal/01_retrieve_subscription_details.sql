@@ -124,10 +124,13 @@ WITH details AS MATERIALIZED (
                 AND other.addons @> jsonb_build_array(jsonb_build_object('addon_code', a.addon_code))
               OFFSET 0))
     ) sold
-    CROSS JOIN LATERAL (
+    -- Most subscriptions have none: one look-up costs less than an aggregate over nothing.
+    CROSS JOIN LATERAL (SELECT CASE WHEN EXISTS (
+        SELECT FROM prepaid.discounts d WHERE d.subscription_id = p.subscription_id OFFSET 0
+    ) THEN (
         SELECT jsonb_agg(jsonb_build_object('discount_code', d.discount_code, 'name', d.name,
                    'percent', d.percent, 'amount', d.amount, 'for_ever', d.terms IS NULL)
-                   ORDER BY d.discount_code) AS discounts
+                   ORDER BY d.discount_code)
         FROM prepaid.discounts d
         CROSS JOIN LATERAL (SELECT coalesce(d.starts_on, s.started_on) AS on_date) starts
         WHERE d.subscription_id = p.subscription_id AND p.start_date >= starts.on_date
@@ -137,7 +140,7 @@ WITH details AS MATERIALIZED (
                 AND (earlier.status <> 'Cancelled' OR earlier.activated_on IS NOT NULL
                      AND earlier.end_date > earlier.start_date)
                 AND earlier.start_date >= starts.on_date AND earlier.start_date < p.start_date))
-    ) granted
+    ) END AS discounts) granted
     WHERE p.service_plan_id = ANY (:plans)
       AND p.retrieved_at IS NULL
       AND NOT EXISTS (SELECT FROM prepaid.holds h
