@@ -7,6 +7,8 @@ WHERE p.origin = 'pipeline' AND p.activated_on IS NOT NULL
 GROUP BY p.service_plan_id
 HAVING (count(i.*) <> 1 OR count(i.*) FILTER (WHERE i.status = 'Paid') <> 1)
    AND NOT (count(i.*) <= 1 AND p.status = 'Cancelled')
+   -- Its payment was taken back and finance has given it up.
+   AND NOT (count(i.*) = 0 AND p.status = 'Expired')
    -- Paid again it waits for finance and for its turn, with the hold released.
    AND NOT (count(i.*) = 1 AND p.settled_at IS NULL AND (
        EXISTS (SELECT FROM prepaid.holds h WHERE h.service_plan_id = p.service_plan_id

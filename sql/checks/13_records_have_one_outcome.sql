@@ -14,12 +14,10 @@ CROSS JOIN LATERAL (SELECT CASE
     WHEN t.outcome = 'matched' AND EXISTS (
         SELECT FROM prepaid.transactions o
         WHERE o.outcome = 'matched' AND o.transaction_id <> t.transaction_id
-          AND (o.credit_note_id = t.credit_note_id
-               OR t.credit_note_id IS NULL AND o.credit_note_id IS NULL
-                  AND hashtextextended(o.provider_ref, 0) = hashtextextended(t.provider_ref, 0)
-                  AND o.provider_ref <> '' AND o.provider <> ''
-                  AND (o.provider, o.provider_ref) = (t.provider, t.provider_ref)
-                  AND o.assigned_by IS NULL AND t.assigned_by IS NULL))
+          AND t.credit_note_id IS NULL AND o.credit_note_id IS NULL
+          AND hashtextextended(o.provider_ref, 0) = hashtextextended(t.provider_ref, 0)
+          AND o.provider_ref <> '' AND o.provider <> ''
+          AND (o.provider, o.provider_ref) = (t.provider, t.provider_ref))
         THEN ', and so is another record of the same payment'
     END AS how) wrong
 WHERE wrong.how IS NOT NULL

@@ -13,4 +13,14 @@ SELECT format('credit note %s leaves %s %s to pay back, and no task asks for it'
 FROM prepaid.credit_notes n
 WHERE n.refund > 0 AND NOT EXISTS (
     SELECT FROM prepaid.tasks k
-    WHERE k.credit_note_id = n.credit_note_id AND k.kind = 'payment_refund' AND k.status <> 'Withdrawn');
+    WHERE k.credit_note_id = n.credit_note_id AND k.kind = 'payment_refund' AND k.status <> 'Withdrawn')
+  -- The payment was taken back: there is nothing to pay back, until it stands again.
+  AND NOT EXISTS (SELECT FROM prepaid.invoices i
+                  WHERE i.invoice_id = n.invoice_id AND i.status <> 'Paid')
+UNION ALL
+SELECT format('credit note %s asks to pay back %s %s, %s were', n.credit_note_number, n.refund,
+              n.currency, sum(t.amount))
+FROM prepaid.credit_notes n
+JOIN prepaid.transactions t USING (credit_note_id)
+WHERE t.outcome = 'matched'
+GROUP BY n.credit_note_id HAVING sum(t.amount) > n.refund;

@@ -104,13 +104,18 @@ CREATE TEMP TABLE judged (
 -- same moment money taken back counts as the later event, and the reversal as later than that.
 WITH records AS (
     SELECT t.transaction_id, t.provider_ref, t.invoice_number, t.amount, t.currency, t.status,
-           t.customer_ref, t.assigned_by, t.outcome, t.invoice_id,
+           t.customer_ref, t.assigned_by, t.outcome, t.outcome_reason, t.invoice_id,
            c.payment, c.own, c.invoice_id AS asked_invoice_id,
            prepaid.record_status(t.status) AS word, coalesce(t.occurred_at, '-infinity') AS moment,
            NOT c.own AND row_number() OVER (
                PARTITION BY c.payment, t.status, t.occurred_at, t.invoice_number, t.amount,
                             t.currency, t.customer_ref
-               ORDER BY t.outcome IS NULL, t.transaction_id) > 1 AS twin
+               ORDER BY t.outcome IS NULL, t.transaction_id) > 1 AS twin,
+           -- Finance has dealt with it elsewhere, such as paid it back: it pays nothing any more,
+           -- unless a person assigns it.
+           t.outcome = 'parked' AND t.assigned_by IS NULL AND EXISTS (
+               SELECT FROM prepaid.tasks k WHERE k.transaction_id = t.transaction_id
+                 AND k.kind = 'payment_review' AND k.status = 'Done' OFFSET 0) IS TRUE AS closed
     FROM connected c
     CROSS JOIN LATERAL (SELECT * FROM prepaid.transactions
                         WHERE transaction_id = c.transaction_id OFFSET 0) t
@@ -124,13 +129,14 @@ WITH records AS (
     FROM records
     WINDOW events AS (PARTITION BY payment)
 ), asked_back AS (
-    -- A refund that one of our credit notes asked for; each asks once.
+    -- Refunds that one of our credit notes asked for, in one piece or in several, as the payment was.
     SELECT t.transaction_id, n.credit_note_id,
-           row_number() OVER (PARTITION BY n.credit_note_id ORDER BY t.moment, t.transaction_id) AS place
+           sum(t.amount) OVER (PARTITION BY n.credit_note_id ORDER BY t.moment, t.transaction_id)
+               <= n.refund AS asked
     FROM timed t
     CROSS JOIN LATERAL (
-        SELECT n.credit_note_id FROM prepaid.credit_notes n
-        WHERE n.refund > 0 AND n.refund = t.amount AND n.currency = t.currency
+        SELECT n.credit_note_id, n.refund FROM prepaid.credit_notes n
+        WHERE n.refund >= t.amount AND t.amount > 0 AND n.currency = t.currency
           AND (n.credit_note_number = t.invoice_number
                OR n.invoice_id = t.paid_invoice_id
                   AND (t.asked_invoice_id = n.invoice_id OR t.invoice_number IS NULL))
@@ -144,16 +150,24 @@ WITH records AS (
                                             AND coalesce(t.last_reversal < t.moment, true)
                 ELSE false END AS takes_back
     FROM timed t
-    LEFT JOIN asked_back a ON a.transaction_id = t.transaction_id AND a.place = 1
-), standing AS (
-    SELECT *, max(CASE word WHEN 'Failed' THEN 1 WHEN 'Refunded' THEN 2 ELSE 3 END)
-                  FILTER (WHERE takes_back) OVER (PARTITION BY payment) AS taken_back
+    LEFT JOIN asked_back a ON a.transaction_id = t.transaction_id AND a.asked
+), refunded AS (
+    SELECT *, sum(amount) FILTER (WHERE takes_back AND word = 'Refunded') OVER events
+                  < max(amount) FILTER (WHERE word = 'Success') OVER events AS partly_refunded,
+           max(amount) FILTER (WHERE word = 'Success') OVER events AS paid_amount
     FROM weighed
+    WINDOW events AS (PARTITION BY payment)
+), standing AS (
+    -- A part that is refunded does not take the payment back; finance is asked about it.
+    SELECT *, max(CASE word WHEN 'Failed' THEN 1 WHEN 'Refunded' THEN 2 ELSE 3 END)
+                  FILTER (WHERE takes_back AND NOT (word = 'Refunded' AND partly_refunded IS TRUE))
+                  OVER (PARTITION BY payment) AS taken_back
+    FROM refunded
 )
 INSERT INTO judged
 SELECT s.transaction_id, s.payment, s.moment, s.status, s.amount, s.customer_ref, i.invoice_id,
        i.invoice_number, i.payable, i.status = 'Paid', s.provider_ref, s.assigned_by IS NOT NULL,
-       CASE WHEN s.word = 'Success' AND misfit.reason IS NULL
+       CASE WHEN s.word = 'Success' AND misfit.reason IS NULL AND NOT s.closed
             THEN CASE WHEN s.amount = i.payable THEN 'full' ELSE 'part' END END,
        misfit.reason,
        to_jsonb(ARRAY[s.invoice_number, s.amount::text, s.currency, s.customer_ref])::text,
@@ -162,7 +176,8 @@ SELECT s.transaction_id, s.payment, s.moment, s.status, s.amount, s.customer_ref
            WHEN s.credit_note_id IS NOT NULL THEN 'matched'
            WHEN s.word IN ('Pending', 'Unknown')
                THEN CASE WHEN s.last_decisive >= s.moment THEN 'superseded' ELSE 'waiting' END
-           WHEN s.word = 'Success' THEN CASE WHEN s.taken_back IS NOT NULL THEN 'superseded' END
+           WHEN s.word = 'Success' THEN CASE WHEN s.taken_back IS NOT NULL THEN 'superseded'
+                                             WHEN s.closed THEN 'parked' END
            WHEN s.word = 'ChargebackReversed'
                THEN CASE WHEN s.first_chargeback <= s.moment AND s.last_success IS NOT NULL
                          THEN 'superseded' ELSE 'parked' END
@@ -179,7 +194,7 @@ SELECT s.transaction_id, s.payment, s.moment, s.status, s.amount, s.customer_ref
            WHEN s.word = 'Success' AND s.taken_back IS NOT NULL
                THEN format('a later record of the same payment says %s',
                            (ARRAY['Failed', 'Refunded', 'Chargeback'])[s.taken_back])
-           WHEN s.word = 'Success' THEN NULL
+           WHEN s.word = 'Success' THEN CASE WHEN s.closed THEN s.outcome_reason END
            WHEN s.word = 'ChargebackReversed' AND s.first_chargeback <= s.moment
                AND s.last_success IS NOT NULL THEN 'the chargeback is reversed'
            WHEN s.word = 'ChargebackReversed' AND s.last_success IS NULL
@@ -188,6 +203,8 @@ SELECT s.transaction_id, s.payment, s.moment, s.status, s.amount, s.customer_ref
                THEN 'the record reverses a chargeback that was not delivered'
            WHEN s.word = 'Failed' AND s.last_decisive > s.moment
                THEN 'a later record of the same payment decided it'
+           WHEN s.takes_back AND s.word = 'Refunded' AND s.partly_refunded
+               THEN format('refunded %s of %s', s.amount, s.paid_amount)
            WHEN s.takes_back THEN format('the record says %s', s.word)
            ELSE 'a later record says that the payment stands' END,
        s.credit_note_id, s.outcome,
@@ -228,7 +245,8 @@ FROM (SELECT invoice_id FROM judged
       GROUP BY invoice_id HAVING sum(amount) >= min(payable)) covered
 WHERE j.invoice_id = covered.invoice_id AND j.assigned AND j.outcome IS NULL AND j.fits IS NOT NULL
   AND NOT EXISTS (SELECT FROM judged k
-                  WHERE k.invoice_id = j.invoice_id AND k.outcome = 'matched');
+                  WHERE k.outcome = 'matched' AND k.credit_note_id IS NULL
+                    AND (k.invoice_id = j.invoice_id OR k.payment = j.payment));
 
 -- name: match_next
 -- The earliest event wins, for the invoice and for the payment: one payment pays one invoice. What
@@ -330,7 +348,9 @@ LEFT JOIN LATERAL (SELECT invoice_id, service_plan_id FROM prepaid.invoices
                    WHERE invoice_id = j.invoice_id OFFSET 0) i ON true
 WHERE j.outcome = 'parked'
   AND NOT EXISTS (SELECT FROM prepaid.tasks k WHERE k.transaction_id = j.transaction_id
-                  AND k.kind = 'payment_review' AND k.status <> 'Withdrawn' OFFSET 0)
+                  AND k.kind = 'payment_review'
+                  -- What finance has closed stays closed, until the record was used in between.
+                  AND (k.status = 'Open' OR k.status = 'Done' AND j.was_outcome = 'parked') OFFSET 0)
 ORDER BY j.transaction_id;
 
 -- name: bereft
@@ -361,13 +381,34 @@ WHERE k.invoice_id = b.invoice_id AND k.kind = 'payment_verification'
   AND k.status = 'Done' AND k.decision = 'approved';
 
 -- name: ask_for_verification
+-- Of a plan that was cancelled after its activation only when there is money again.
 INSERT INTO prepaid.tasks (kind, service_plan_id, invoice_id, assigned_role, opened_on)
-SELECT 'payment_verification', b.service_plan_id, b.invoice_id, 'finance', :as_of
-FROM bereft b
-WHERE b.plan_status <> 'Cancelled'
-  AND NOT EXISTS (SELECT FROM prepaid.tasks k WHERE k.invoice_id = b.invoice_id
-                  AND k.kind = 'payment_verification' AND k.status <> 'Withdrawn')
-ORDER BY b.invoice_id;
+SELECT 'payment_verification', i.service_plan_id, i.invoice_id, 'finance', :as_of
+FROM (SELECT invoice_id FROM bereft WHERE plan_status <> 'Cancelled'
+      UNION SELECT invoice_id FROM judged WHERE outcome = 'matched' AND NOT paid) asked
+CROSS JOIN LATERAL (SELECT * FROM prepaid.invoices WHERE invoice_id = asked.invoice_id OFFSET 0) i
+WHERE i.status = 'Open' AND i.payable > 0
+  AND NOT EXISTS (SELECT FROM prepaid.tasks k WHERE k.invoice_id = i.invoice_id
+                  AND k.kind = 'payment_verification' AND k.status <> 'Withdrawn' OFFSET 0)
+ORDER BY i.invoice_id;
+
+-- name: withdraw_refunds
+-- Nobody pays back what the customer has taken back already.
+UPDATE prepaid.tasks k SET status = 'Withdrawn'
+FROM bereft b JOIN prepaid.credit_notes n USING (invoice_id)
+WHERE k.credit_note_id = n.credit_note_id AND k.kind = 'payment_refund' AND k.status = 'Open';
+
+-- name: ask_for_refunds
+-- The money is there again, and with it what was to be paid back of it.
+INSERT INTO prepaid.tasks
+    (kind, service_plan_id, invoice_id, credit_note_id, assigned_role, opened_on)
+SELECT DISTINCT 'payment_refund', n.service_plan_id, n.invoice_id, n.credit_note_id, 'finance',
+       CAST(:as_of AS date)
+FROM judged j JOIN prepaid.credit_notes n USING (invoice_id)
+WHERE j.outcome = 'matched' AND n.refund > 0
+  AND NOT EXISTS (SELECT FROM prepaid.tasks k
+                  WHERE k.credit_note_id = n.credit_note_id AND k.kind = 'payment_refund'
+                    AND k.status <> 'Withdrawn');
 
 -- name: leave_batches
 -- A worker that has the plan in hand finds it gone from its batch. The steps finish it again later.
@@ -379,7 +420,7 @@ WHERE p.service_plan_id = b.service_plan_id AND (p.settled_at IS NOT NULL OR p.b
 INSERT INTO prepaid.holds (service_plan_id, reason_code, text)
 SELECT b.service_plan_id, 'payment_reversed', format(
     'The payment of invoice %s does not stand: %s. The invoice is open again. Clear it up with the '
-    'customer: a new payment, or cancel the plan.', i.invoice_number, b.payment)
+    'customer: a new payment, or cancel the plan (void its invoice if the term is over).', i.invoice_number, b.payment)
 FROM bereft b JOIN prepaid.invoices i USING (invoice_id)
 WHERE b.plan_status IN ('Active', 'Expired')
   AND NOT EXISTS (SELECT FROM judged j

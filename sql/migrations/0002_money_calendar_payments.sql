@@ -6,6 +6,7 @@ DROP VIEW prepaid.quality_checks;
 DROP VIEW prepaid.payment_verifications;
 DROP VIEW prepaid.ready_to_settle;
 DROP VIEW prepaid.ready_to_invoice;
+DROP INDEX prepaid.service_plans_ending;
 DROP INDEX prepaid.transactions_waiting;
 DROP INDEX prepaid.transactions_one_match_per_invoice;
 DROP INDEX prepaid.service_plans_to_settle;
@@ -194,10 +195,28 @@ CREATE TABLE prepaid.discounts (
 );
 
 CREATE INDEX service_plans_to_settle ON prepaid.service_plans (service_plan_id)
+<<<<<<< HEAD
     WHERE invoiced_at IS NOT NULL AND settled_at IS NULL AND status IN ('Pending', 'Active', 'Expired');
 
 -- Few plans are changes: the steps that ask for them need not look at each plan of a batch.
 CREATE INDEX service_plans_changes ON prepaid.service_plans (service_plan_id) WHERE kind = 'change';
+
+=======
+    WHERE invoiced_at IS NOT NULL AND settled_at IS NULL
+      AND status IN ('Pending', 'Active', 'Expired', 'Cancelled')
+      AND (status <> 'Cancelled' OR activated_on IS NOT NULL);
+
+>>>>>>> 9bceb47 (Refunds in pieces and of parts;
+
+nothing is paid back twice;
+
+what finance closed pays nothing;
+
+one payment pays one invoice, assigned ones too;
+
+suggestions by customer or number)
+CREATE INDEX service_plans_ending ON prepaid.service_plans (end_date)
+    WHERE status IN ('Active', 'Expired');
 
 -- The next number of a series, for documents that are written one by one (credit notes: CN). The
 -- counter's row stays locked until the caller's transaction ends, so that the next caller waits; when
@@ -349,6 +368,12 @@ BEGIN
     ELSIF paid.currency IS DISTINCT FROM asked.currency THEN
         RAISE EXCEPTION 'payment record % is in %, invoice % in %', record, paid.currency, to_invoice,
             asked.currency;
+    ELSIF EXISTS (SELECT FROM prepaid.transactions t
+                  WHERE hashtextextended(t.provider_ref, 0) = hashtextextended(paid.provider_ref, 0)
+                    AND t.provider = paid.provider AND t.provider_ref = paid.provider_ref
+                    AND t.provider <> '' AND t.provider_ref <> '' AND t.outcome = 'matched'
+                    AND t.credit_note_id IS NULL) THEN
+        RAISE EXCEPTION 'payment % has paid an invoice already: it pays one only', paid.provider_ref;
     ELSIF NOT coalesce(paid.amount > 0 AND paid.amount < 'Infinity', false) THEN
         RAISE EXCEPTION 'payment record % is over %: nothing that pays', record, paid.amount;
     END IF;
@@ -361,19 +386,21 @@ BEGIN
             format('to invoice %s: %s', to_invoice, reason), person, prepaid.run_id(), prepaid.as_of());
 END $$;
 
--- Two invoice numbers that differ as hands and machines make them differ: in case and blanks, or by two
--- neighbours exchanged. (Not by one wrong digit: that is the number of another invoice.)
-CREATE FUNCTION prepaid.one_slip_apart(a text, b text) RETURNS text
-LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN (
-    SELECT CASE
-        WHEN x = y THEN 'written differently'
-        WHEN length(x) <> length(y) OR length(x) > 40 THEN NULL
-        WHEN substr(x, place + 2) = substr(y, place + 2)
-             AND substr(x, place, 2) = reverse(substr(y, place, 2)) THEN 'two digits exchanged' END
-    FROM (SELECT upper(regexp_replace(a, '[^[:alnum:]]', '', 'g')) AS x,
-                 upper(regexp_replace(b, '[^[:alnum:]]', '', 'g')) AS y) plain
-    CROSS JOIN LATERAL (SELECT min(n) AS place FROM generate_series(1, least(length(x), 40)) n
-                        WHERE substr(x, n, 1) <> substr(y, n, 1)) first_difference);
+-- An invoice number without what hands and machines change about it: case, blanks, dashes.
+CREATE FUNCTION prepaid.plain_number(number text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
+    upper(regexp_replace(number, '[^[:alnum:]]', '', 'g'));
+
+-- What may have been meant by a number: itself, and each with two neighbours exchanged. (Not with one
+-- wrong digit: that is the number of another invoice.)
+CREATE FUNCTION prepaid.meant_numbers(number text) RETURNS TABLE (plain text, slip text)
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    WITH given AS (SELECT prepaid.plain_number(left(number, 100)) AS x)
+    SELECT x, 'written differently' FROM given WHERE x <> ''
+    UNION
+    SELECT overlay(x PLACING reverse(substr(x, n, 2)) FROM n FOR 2), 'two digits exchanged'
+    FROM given CROSS JOIN LATERAL generate_series(1, least(length(x), 40) - 1) n
+    WHERE substr(x, n, 1) <> substr(x, n + 1, 1)
+$$;
 
 -- The business date of what is being done: the one that was given, else today where the
 -- installation is (never current_date: that is the day where the session happens to be).
@@ -524,7 +551,7 @@ BEGIN
 END $$;
 
 CREATE UNIQUE INDEX tasks_one_review_per_record ON prepaid.tasks (transaction_id)
-    WHERE kind = 'payment_review' AND status <> 'Withdrawn';
+    WHERE kind = 'payment_review' AND status = 'Open';
 
 -- A plan that is cancelled before activation takes what hangs on it along: nobody is asked to pay or
 -- to verify any more, and money that has arrived for it goes to finance as a task.
@@ -658,7 +685,10 @@ CREATE VIEW prepaid.ready_to_settle AS
 SELECT p.service_plan_id, p.batch_id
 FROM prepaid.service_plans p
 JOIN prepaid.invoices i ON i.service_plan_id = p.service_plan_id AND i.status <> 'Void'
-WHERE p.invoiced_at IS NOT NULL AND p.settled_at IS NULL AND p.status IN ('Pending', 'Active', 'Expired')
+WHERE p.invoiced_at IS NOT NULL AND p.settled_at IS NULL
+  AND p.status IN ('Pending', 'Active', 'Expired', 'Cancelled')
+  AND (p.status <> 'Cancelled' OR p.activated_on IS NOT NULL)
+  AND (p.status <> 'Cancelled' OR i.status = 'Open')
   AND (i.status = 'Paid' OR i.payable = 0 OR (
       -- What has landed and is not judged yet may say that the money was taken back. NOT IN, because
       -- these few are then read once and not for each plan.
@@ -801,27 +831,41 @@ CROSS JOIN LATERAL (
                   ON hashtextextended(t.provider_ref, 0) = hashtextextended(m.provider_ref, 0)
                  AND t.provider = m.provider AND t.provider_ref = m.provider_ref
               WHERE m.invoice_id = i.invoice_id AND m.outcome = 'matched'
-                AND (t.outcome IS NULL OR t.outcome = 'waiting')
+                AND t.outcome IS DISTINCT FROM 'superseded' AND t.credit_note_id IS NULL
                 AND t.status IS DISTINCT FROM 'Success' AND t.occurred_at >= m.occurred_at
               ORDER BY t.occurred_at DESC LIMIT 1)
     END AS difference
 ) d
 WHERE k.kind = 'payment_verification' AND k.status <> 'Withdrawn';
 
--- Which open invoices a parked payment may be meant for. A help for finance; nothing acts on it.
+-- Which open invoices a parked payment may be meant for. A help for finance; nothing acts on it. By the
+-- customer or by the number: never by the amount alone, which many invoices share.
 CREATE VIEW prepaid.payment_suggestions AS
+WITH parked AS (
+    SELECT t.* FROM prepaid.tasks k JOIN prepaid.transactions t USING (transaction_id)
+    WHERE k.kind = 'payment_review' AND k.status = 'Open' AND t.outcome = 'parked'
+      AND t.status = 'Success'
+), candidates AS (
+    SELECT t.transaction_id, i.invoice_id, NULL AS slip
+    FROM parked t
+    JOIN prepaid.customers c USING (customer_ref)
+    JOIN prepaid.invoices i ON i.customer_id = c.customer_id AND i.status = 'Open'
+    UNION ALL
+    SELECT t.transaction_id, i.invoice_id, meant.slip
+    FROM parked t
+    CROSS JOIN LATERAL prepaid.meant_numbers(t.invoice_number) meant
+    JOIN prepaid.invoices i ON prepaid.plain_number(i.invoice_number) = meant.plain AND i.status = 'Open'
+)
 SELECT t.transaction_id, t.provider, t.provider_ref, t.invoice_number AS record_invoice_number,
        t.amount, t.currency, t.customer_ref AS record_customer_ref, t.occurred_at, t.outcome_reason,
        i.invoice_number, i.service_plan_id, c.customer_ref, c.name AS customer_name, i.issued_on,
        concat_ws('; ', 'same amount', CASE WHEN t.customer_ref = c.customer_ref THEN 'same customer' END,
-                 'the number: ' || slip.kind) AS because
-FROM prepaid.tasks k
-JOIN prepaid.transactions t USING (transaction_id)
-JOIN prepaid.invoices i ON i.payable = t.amount AND i.currency = t.currency AND i.status = 'Open'
-JOIN prepaid.customers c USING (customer_id)
-CROSS JOIN LATERAL (SELECT prepaid.one_slip_apart(t.invoice_number, i.invoice_number) AS kind) slip
-WHERE k.kind = 'payment_review' AND k.status = 'Open' AND t.outcome = 'parked' AND t.status = 'Success'
-  AND (t.customer_ref = c.customer_ref OR slip.kind IS NOT NULL)
+                 'the number: ' || found.slip) AS because
+FROM (SELECT transaction_id, invoice_id, max(slip) AS slip FROM candidates GROUP BY 1, 2) found
+JOIN parked t USING (transaction_id)
+JOIN prepaid.invoices i ON i.invoice_id = found.invoice_id
+JOIN prepaid.customers c ON c.customer_id = i.customer_id
+WHERE i.payable = t.amount AND i.currency = t.currency
   AND i.invoice_number IS DISTINCT FROM t.invoice_number
   AND NOT EXISTS (SELECT FROM prepaid.transactions m
                   WHERE m.invoice_id = i.invoice_id AND m.outcome = 'matched');

@@ -16,6 +16,6 @@ ORDER BY p.service_plan_id;
 UPDATE prepaid.service_plans p
 SET settled_at = clock_timestamp(), batch_id = NULL
 WHERE p.service_plan_id = ANY (:plans)
-  AND p.status IN ('Active', 'Expired')
+  AND p.status IN ('Active', 'Expired', 'Cancelled')
   AND EXISTS (SELECT FROM prepaid.invoices i WHERE i.service_plan_id = p.service_plan_id
               AND i.status = 'Paid' OFFSET 0);

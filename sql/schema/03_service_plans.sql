@@ -105,7 +105,9 @@ CREATE INDEX service_plans_by_batch ON prepaid.service_plans (batch_id, service_
 CREATE INDEX service_plans_to_invoice ON prepaid.service_plans (service_plan_id)
     WHERE invoiced_at IS NULL AND status IN ('Pending', 'Processing');
 CREATE INDEX service_plans_to_settle ON prepaid.service_plans (service_plan_id)
-    WHERE invoiced_at IS NOT NULL AND settled_at IS NULL AND status IN ('Pending', 'Active', 'Expired');
+    WHERE invoiced_at IS NOT NULL AND settled_at IS NULL
+      AND status IN ('Pending', 'Active', 'Expired', 'Cancelled')
+      AND (status <> 'Cancelled' OR activated_on IS NOT NULL);
 -- Few plans are changes: the steps that ask for them need not look at each plan of a batch.
 CREATE INDEX service_plans_changes ON prepaid.service_plans (service_plan_id) WHERE kind = 'change';
 CREATE INDEX service_plans_ending ON prepaid.service_plans (end_date)

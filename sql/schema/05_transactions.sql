@@ -92,6 +92,12 @@ BEGIN
     ELSIF paid.currency IS DISTINCT FROM asked.currency THEN
         RAISE EXCEPTION 'payment record % is in %, invoice % in %', record, paid.currency, to_invoice,
             asked.currency;
+    ELSIF EXISTS (SELECT FROM prepaid.transactions t
+                  WHERE hashtextextended(t.provider_ref, 0) = hashtextextended(paid.provider_ref, 0)
+                    AND t.provider = paid.provider AND t.provider_ref = paid.provider_ref
+                    AND t.provider <> '' AND t.provider_ref <> '' AND t.outcome = 'matched'
+                    AND t.credit_note_id IS NULL) THEN
+        RAISE EXCEPTION 'payment % has paid an invoice already: it pays one only', paid.provider_ref;
     ELSIF NOT coalesce(paid.amount > 0 AND paid.amount < 'Infinity', false) THEN
         RAISE EXCEPTION 'payment record % is over %: nothing that pays', record, paid.amount;
     END IF;
@@ -104,16 +110,18 @@ BEGIN
             format('to invoice %s: %s', to_invoice, reason), person, prepaid.run_id(), prepaid.as_of());
 END $$;
 
--- Two invoice numbers that differ as hands and machines make them differ: in case and blanks, or by two
--- neighbours exchanged. (Not by one wrong digit: that is the number of another invoice.)
-CREATE FUNCTION prepaid.one_slip_apart(a text, b text) RETURNS text
-LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN (
-    SELECT CASE
-        WHEN x = y THEN 'written differently'
-        WHEN length(x) <> length(y) OR length(x) > 40 THEN NULL
-        WHEN substr(x, place + 2) = substr(y, place + 2)
-             AND substr(x, place, 2) = reverse(substr(y, place, 2)) THEN 'two digits exchanged' END
-    FROM (SELECT upper(regexp_replace(a, '[^[:alnum:]]', '', 'g')) AS x,
-                 upper(regexp_replace(b, '[^[:alnum:]]', '', 'g')) AS y) plain
-    CROSS JOIN LATERAL (SELECT min(n) AS place FROM generate_series(1, least(length(x), 40)) n
-                        WHERE substr(x, n, 1) <> substr(y, n, 1)) first_difference);
+-- An invoice number without what hands and machines change about it: case, blanks, dashes.
+CREATE FUNCTION prepaid.plain_number(number text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
+    upper(regexp_replace(number, '[^[:alnum:]]', '', 'g'));
+
+-- What may have been meant by a number: itself, and each with two neighbours exchanged. (Not with one
+-- wrong digit: that is the number of another invoice.)
+CREATE FUNCTION prepaid.meant_numbers(number text) RETURNS TABLE (plain text, slip text)
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    WITH given AS (SELECT prepaid.plain_number(left(number, 100)) AS x)
+    SELECT x, 'written differently' FROM given WHERE x <> ''
+    UNION
+    SELECT overlay(x PLACING reverse(substr(x, n, 2)) FROM n FOR 2), 'two digits exchanged'
+    FROM given CROSS JOIN LATERAL generate_series(1, least(length(x), 40) - 1) n
+    WHERE substr(x, n, 1) <> substr(x, n + 1, 1)
+$$;

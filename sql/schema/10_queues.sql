@@ -17,7 +17,10 @@ CREATE VIEW prepaid.ready_to_settle AS
 SELECT p.service_plan_id, p.batch_id
 FROM prepaid.service_plans p
 JOIN prepaid.invoices i ON i.service_plan_id = p.service_plan_id AND i.status <> 'Void'
-WHERE p.invoiced_at IS NOT NULL AND p.settled_at IS NULL AND p.status IN ('Pending', 'Active', 'Expired')
+WHERE p.invoiced_at IS NOT NULL AND p.settled_at IS NULL
+  AND p.status IN ('Pending', 'Active', 'Expired', 'Cancelled')
+  AND (p.status <> 'Cancelled' OR p.activated_on IS NOT NULL)
+  AND (p.status <> 'Cancelled' OR i.status = 'Open')
   AND (i.status = 'Paid' OR i.payable = 0 OR (
       -- What has landed and is not judged yet may say that the money was taken back. NOT IN, because
       -- these few are then read once and not for each plan.

@@ -246,7 +246,7 @@ CROSS JOIN LATERAL (
                   ON hashtextextended(t.provider_ref, 0) = hashtextextended(m.provider_ref, 0)
                  AND t.provider = m.provider AND t.provider_ref = m.provider_ref
               WHERE m.invoice_id = i.invoice_id AND m.outcome = 'matched'
-                AND (t.outcome IS NULL OR t.outcome = 'waiting')
+                AND t.outcome IS DISTINCT FROM 'superseded' AND t.credit_note_id IS NULL
                 AND t.status IS DISTINCT FROM 'Success' AND t.occurred_at >= m.occurred_at
               ORDER BY t.occurred_at DESC LIMIT 1)
     END AS difference
@@ -268,20 +268,34 @@ CROSS JOIN LATERAL (
 ) w
 WHERE k.kind = 'payment_verification' AND k.status <> 'Withdrawn';
 
--- Which open invoices a parked payment may be meant for. A help for finance; nothing acts on it.
+-- Which open invoices a parked payment may be meant for. A help for finance; nothing acts on it. By the
+-- customer or by the number: never by the amount alone, which many invoices share.
 CREATE VIEW prepaid.payment_suggestions AS
+WITH parked AS (
+    SELECT t.* FROM prepaid.tasks k JOIN prepaid.transactions t USING (transaction_id)
+    WHERE k.kind = 'payment_review' AND k.status = 'Open' AND t.outcome = 'parked'
+      AND t.status = 'Success'
+), candidates AS (
+    SELECT t.transaction_id, i.invoice_id, NULL AS slip
+    FROM parked t
+    JOIN prepaid.customers c USING (customer_ref)
+    JOIN prepaid.invoices i ON i.customer_id = c.customer_id AND i.status = 'Open'
+    UNION ALL
+    SELECT t.transaction_id, i.invoice_id, meant.slip
+    FROM parked t
+    CROSS JOIN LATERAL prepaid.meant_numbers(t.invoice_number) meant
+    JOIN prepaid.invoices i ON prepaid.plain_number(i.invoice_number) = meant.plain AND i.status = 'Open'
+)
 SELECT t.transaction_id, t.provider, t.provider_ref, t.invoice_number AS record_invoice_number,
        t.amount, t.currency, t.customer_ref AS record_customer_ref, t.occurred_at, t.outcome_reason,
        i.invoice_number, i.service_plan_id, c.customer_ref, c.name AS customer_name, i.issued_on,
        concat_ws('; ', 'same amount', CASE WHEN t.customer_ref = c.customer_ref THEN 'same customer' END,
-                 'the number: ' || slip.kind) AS because
-FROM prepaid.tasks k
-JOIN prepaid.transactions t USING (transaction_id)
-JOIN prepaid.invoices i ON i.payable = t.amount AND i.currency = t.currency AND i.status = 'Open'
-JOIN prepaid.customers c USING (customer_id)
-CROSS JOIN LATERAL (SELECT prepaid.one_slip_apart(t.invoice_number, i.invoice_number) AS kind) slip
-WHERE k.kind = 'payment_review' AND k.status = 'Open' AND t.outcome = 'parked' AND t.status = 'Success'
-  AND (t.customer_ref = c.customer_ref OR slip.kind IS NOT NULL)
+                 'the number: ' || found.slip) AS because
+FROM (SELECT transaction_id, invoice_id, max(slip) AS slip FROM candidates GROUP BY 1, 2) found
+JOIN parked t USING (transaction_id)
+JOIN prepaid.invoices i ON i.invoice_id = found.invoice_id
+JOIN prepaid.customers c ON c.customer_id = i.customer_id
+WHERE i.payable = t.amount AND i.currency = t.currency
   AND i.invoice_number IS DISTINCT FROM t.invoice_number
   AND NOT EXISTS (SELECT FROM prepaid.transactions m
                   WHERE m.invoice_id = i.invoice_id AND m.outcome = 'matched');

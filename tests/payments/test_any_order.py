@@ -13,7 +13,7 @@ from sqlalchemy import text
 from prepaid_pipeline import checks
 from tests.world import World, context
 
-EXAMPLES = 30
+EXAMPLES = 20
 _LAND = text(
     "INSERT INTO prepaid.transactions (provider, provider_ref, invoice_number, amount, currency,"
     " status, occurred_at, customer_ref) SELECT 'bank', :ref, :number, CAST(:amount AS numeric),"

@@ -147,7 +147,7 @@ def refund(world: World, plan: int, number: str = "CN-2026-000001") -> None:
         ("p1", "INV-2026-000001", "5.00", "matched", "Paid"),
         ("p1", None, "5.00", "matched", "Paid"),
         ("other", "CN-2026-000001", "5.00", "matched", "Paid"),
-        ("p1", "INV-2026-000001", "5.01", "parked", "Open"),
+        ("p1", "INV-2026-000001", "5.01", "parked", "Paid"),
         ("other", None, "5.00", "parked", "Paid"),
     ],
 )
@@ -183,3 +183,93 @@ def test_references_of_any_length_land(world: World, plans: list[int]) -> None:
     assert world.match() == {"matched": 0, "parked": 1, "superseded": 0, "waiting": 1}
     assert world.sql("SELECT max(length(outcome_reason)) FROM prepaid.transactions") < 200
     assert findings(world) == []
+
+
+def activated(world: World, plan: int) -> None:
+    """Paid by p1, approved, settled."""
+    world.record(world.invoice(plan), provider_ref="p1")
+    world.match()
+    world.approve(plan)
+    world.settle()
+
+
+def test_a_refund_may_come_in_pieces(world: World, plans: list[int]) -> None:
+    activated(world, plans[0])
+    refund(world, plans[0])
+    for amount, hour in (("2.00", 10), ("3.00", 11), ("0.01", 12)):
+        world.record(world.invoice(plans[0]), amount, provider_ref="p1", status="Refunded",
+                     occurred_at=f"2026-11-06T{hour}:00Z")  # fmt: skip
+    world.match()
+    assert world.rows(
+        "SELECT outcome FROM prepaid.transactions WHERE status = 'Refunded' ORDER BY occurred_at"
+    ) == [("matched",), ("matched",), ("parked",)]
+
+
+def live_refunds(world: World) -> int:
+    return world.sql(
+        "SELECT count(*) FROM prepaid.tasks WHERE kind = 'payment_refund' AND status = 'Open'"
+    )
+
+
+def test_what_was_charged_back_is_not_paid_back_as_well(world: World, plans: list[int]) -> None:
+    activated(world, plans[0])
+    refund(world, plans[0])
+    assert live_refunds(world) == 1
+    taken = {"provider_ref": "p1", "amount": "10.73"}
+    world.record(world.invoice(plans[0]), status="Chargeback",
+                 occurred_at="2026-11-06T10:00Z", **taken)  # fmt: skip
+    world.match()
+    assert live_refunds(world) == 0
+    assert not [line for line in findings(world) if "pay back" in line]
+    world.record(world.invoice(plans[0]), status="ChargebackReversed",
+                 occurred_at="2026-11-07T10:00Z", **taken)  # fmt: skip
+    world.match()
+    assert live_refunds(world) == 1
+
+
+def test_what_finance_has_paid_back_elsewhere_pays_nothing(world: World, plans: list[int]) -> None:
+    number = world.invoice(plans[0])
+    activated(world, plans[0])
+    world.record(number, provider_ref="p2", occurred_at="2026-11-02T12:00Z")
+    world.match()
+    review = world.task(plans[0], "payment_review")
+    people.decide(world.engine, world.officer(), [review], "approve", "paid back by transfer")
+    world.record(number, "10.73", provider_ref="p1", status="Chargeback",
+                 occurred_at="2026-11-06T10:00Z")  # fmt: skip
+    world.match()
+    assert world.rows(
+        "SELECT provider_ref, outcome FROM prepaid.transactions ORDER BY occurred_at"
+    ) == [("p1", "superseded"), ("p2", "parked"), ("p1", "parked")]
+    assert world.holds(plans[0]) == ["payment_reversed"]
+    assert findings(world) == []
+
+
+def test_one_payment_is_not_assigned_to_a_second_invoice(world: World, plans: list[int]) -> None:
+    first, second = (world.invoice(plan) for plan in plans)
+    world.record(first, provider_ref="p1", occurred_at="2026-11-02T09:00Z")
+    again = world.record(second, provider_ref="p1", occurred_at="2026-11-02T10:00Z")
+    assert again
+    world.match()
+    with pytest.raises(NotAllowed, match="payment p1 has paid an invoice already"):
+        people.assign(world.engine, world.officer(), again, second, "why")
+
+
+def test_money_parked_once_more_is_asked_about_once_more(world: World, plans: list[int]) -> None:
+    number = world.invoice(plans[0])
+    record = world.record(None, "10.73")
+    assert record
+    world.match()
+    person = world.officer()
+    people.assign(world.engine, person, record, number, "meant for it")
+    world.match()
+    world.sql(
+        "UPDATE prepaid.service_plans SET status = 'Cancelled' WHERE service_plan_id = :p",
+        p=plans[0],
+    )
+    world.match()
+    assert world.rows(
+        "SELECT outcome FROM prepaid.transactions WHERE transaction_id = :t", t=record
+    ) == [("parked",)]
+    assert world.sql(
+        "SELECT count(*) FROM prepaid.tasks WHERE kind = 'payment_review' AND status = 'Open'"
+    ) == 1  # fmt: skip

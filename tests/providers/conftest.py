@@ -6,12 +6,12 @@ import pytest
 from sqlalchemy import URL, Engine, text
 
 from prepaid_pipeline import database
-from tests.conftest import _fresh_database
+from tests.conftest import fresh_database
 
 
 @pytest.fixture(scope="module")
 def module_url(cluster: URL) -> Iterator[URL]:
-    with _fresh_database(cluster) as url:
+    with fresh_database(cluster) as url:
         yield url
 
 
