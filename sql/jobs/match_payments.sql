@@ -113,9 +113,9 @@ WITH records AS (
                ORDER BY t.outcome IS NULL, t.transaction_id) > 1 AS twin,
            -- Finance has dealt with it elsewhere, such as paid it back: it pays nothing any more,
            -- unless a person assigns it.
-           t.outcome = 'parked' AND t.assigned_by IS NULL AND EXISTS (
+           t.outcome IS NOT DISTINCT FROM 'parked' AND t.assigned_by IS NULL AND EXISTS (
                SELECT FROM prepaid.tasks k WHERE k.transaction_id = t.transaction_id
-                 AND k.kind = 'payment_review' AND k.status = 'Done' OFFSET 0) IS TRUE AS closed
+                 AND k.kind = 'payment_review' AND k.status = 'Done' OFFSET 0) AS closed
     FROM connected c
     CROSS JOIN LATERAL (SELECT * FROM prepaid.transactions
                         WHERE transaction_id = c.transaction_id OFFSET 0) t

@@ -6,7 +6,6 @@ DROP VIEW prepaid.quality_checks;
 DROP VIEW prepaid.payment_verifications;
 DROP VIEW prepaid.ready_to_settle;
 DROP VIEW prepaid.ready_to_invoice;
-DROP INDEX prepaid.service_plans_ending;
 DROP INDEX prepaid.transactions_waiting;
 DROP INDEX prepaid.transactions_one_match_per_invoice;
 DROP INDEX prepaid.service_plans_to_settle;
@@ -195,28 +194,12 @@ CREATE TABLE prepaid.discounts (
 );
 
 CREATE INDEX service_plans_to_settle ON prepaid.service_plans (service_plan_id)
-<<<<<<< HEAD
-    WHERE invoiced_at IS NOT NULL AND settled_at IS NULL AND status IN ('Pending', 'Active', 'Expired');
-
--- Few plans are changes: the steps that ask for them need not look at each plan of a batch.
-CREATE INDEX service_plans_changes ON prepaid.service_plans (service_plan_id) WHERE kind = 'change';
-
-=======
     WHERE invoiced_at IS NOT NULL AND settled_at IS NULL
       AND status IN ('Pending', 'Active', 'Expired', 'Cancelled')
       AND (status <> 'Cancelled' OR activated_on IS NOT NULL);
 
->>>>>>> 9bceb47 (Refunds in pieces and of parts;
-
-nothing is paid back twice;
-
-what finance closed pays nothing;
-
-one payment pays one invoice, assigned ones too;
-
-suggestions by customer or number)
-CREATE INDEX service_plans_ending ON prepaid.service_plans (end_date)
-    WHERE status IN ('Active', 'Expired');
+-- Few plans are changes: the steps that ask for them need not look at each plan of a batch.
+CREATE INDEX service_plans_changes ON prepaid.service_plans (service_plan_id) WHERE kind = 'change';
 
 -- The next number of a series, for documents that are written one by one (credit notes: CN). The
 -- counter's row stays locked until the caller's transaction ends, so that the next caller waits; when
@@ -552,6 +535,8 @@ END $$;
 
 CREATE UNIQUE INDEX tasks_one_review_per_record ON prepaid.tasks (transaction_id)
     WHERE kind = 'payment_review' AND status = 'Open';
+
+CREATE INDEX tasks_reviews ON prepaid.tasks (transaction_id) WHERE kind = 'payment_review';
 
 -- A plan that is cancelled before activation takes what hangs on it along: nobody is asked to pay or
 -- to verify any more, and money that has arrived for it goes to finance as a task.

@@ -62,6 +62,7 @@ CREATE UNIQUE INDEX tasks_one_live_verification_per_invoice ON prepaid.tasks (in
     WHERE kind = 'payment_verification' AND status <> 'Withdrawn';
 CREATE UNIQUE INDEX tasks_one_review_per_record ON prepaid.tasks (transaction_id)
     WHERE kind = 'payment_review' AND status = 'Open';
+CREATE INDEX tasks_reviews ON prepaid.tasks (transaction_id) WHERE kind = 'payment_review';
 CREATE UNIQUE INDEX tasks_one_quality_check_per_plan ON prepaid.tasks (service_plan_id)
     WHERE kind = 'quality_check';
 CREATE INDEX tasks_by_service_plan ON prepaid.tasks (service_plan_id);
