@@ -64,6 +64,12 @@ BEGIN
     ELSIF paid.currency IS DISTINCT FROM asked.currency THEN
         RAISE EXCEPTION 'payment record % is in %, invoice % in %', record, paid.currency, to_invoice,
             asked.currency;
+    ELSIF EXISTS (SELECT FROM prepaid.transactions t
+                  WHERE hashtextextended(t.provider_ref, 0) = hashtextextended(paid.provider_ref, 0)
+                    AND t.provider = paid.provider AND t.provider_ref = paid.provider_ref
+                    AND t.provider <> '' AND t.provider_ref <> '' AND t.outcome = 'matched'
+                    AND t.credit_note_id IS NULL) THEN
+        RAISE EXCEPTION 'payment % has paid an invoice already: it pays one only', paid.provider_ref;
     ELSIF NOT coalesce(paid.amount > 0 AND paid.amount < 'Infinity', false) THEN
         RAISE EXCEPTION 'payment record % is over %: nothing that pays', record, paid.amount;
     END IF;
@@ -576,7 +582,7 @@ CROSS JOIN LATERAL (
                   ON hashtextextended(t.provider_ref, 0) = hashtextextended(m.provider_ref, 0)
                  AND t.provider = m.provider AND t.provider_ref = m.provider_ref
               WHERE m.invoice_id = i.invoice_id AND m.outcome = 'matched'
-                AND (t.outcome IS NULL OR t.outcome = 'waiting')
+                AND t.outcome IS DISTINCT FROM 'superseded' AND t.credit_note_id IS NULL
                 AND t.status IS DISTINCT FROM 'Success' AND t.occurred_at >= m.occurred_at
               ORDER BY t.occurred_at DESC LIMIT 1)
     END AS difference
