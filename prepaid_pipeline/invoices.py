@@ -36,7 +36,8 @@ def void(
     """Void an open invoice under a finance officer's name; its number stays given. Its plan's id.
 
     The plan goes back to before step 1: with ``reissue`` the next run issues a new invoice, without
-    it the plan is held. Raises NotAllowed in the database's own words.
+    it the plan is held. A plan that is over stays as it is: its invoice is not collectible. Raises
+    NotAllowed in the database's own words.
     """
     params = {"number": number, "reissue": reissue, "note": note}
     with acting(engine, person, as_of) as connection:

@@ -6,6 +6,9 @@ JOIN prepaid.service_plans p USING (service_plan_id)
 LEFT JOIN prepaid.credit_notes n ON n.applied_to_invoice_id = i.invoice_id
 WHERE coalesce(n.applied, 0) <> CASE
     WHEN i.status <> 'Void' AND (p.activated_on IS NOT NULL OR p.status = 'Cancelled') THEN i.credit
+    -- The term was had: only what was to be paid beside the credit is not collectible.
+    WHEN n.applied > 0 AND (p.status = 'Expired' OR EXISTS (
+        SELECT FROM prepaid.credit_notes own WHERE own.invoice_id = i.invoice_id)) THEN i.credit
     ELSE 0 END
 UNION ALL
 SELECT format('credit note %s leaves %s %s to pay back, and no task asks for it',
@@ -23,4 +26,12 @@ SELECT format('credit note %s asks to pay back %s %s, %s were', n.credit_note_nu
 FROM prepaid.credit_notes n
 JOIN prepaid.transactions t USING (credit_note_id)
 WHERE t.outcome = 'matched'
-GROUP BY n.credit_note_id HAVING sum(t.amount) > n.refund;
+GROUP BY n.credit_note_id HAVING sum(t.amount) > n.refund
+UNION ALL
+SELECT format('service plan %s was paid until %s and cut by a change on %s, and nothing is credited',
+              p.service_plan_id, p.full_end_date, p.end_date)
+FROM prepaid.service_plans p
+JOIN prepaid.invoices i ON i.service_plan_id = p.service_plan_id AND i.status = 'Paid'
+WHERE p.full_end_date IS NOT NULL AND p.status IN ('Active', 'Expired')
+  AND NOT EXISTS (SELECT FROM prepaid.credit_notes n WHERE n.service_plan_id = p.service_plan_id)
+  AND EXISTS (SELECT FROM prepaid.unused_credit(p.service_plan_id, p.end_date, i.issued_on));

@@ -950,6 +950,60 @@ CREATE FUNCTION prepaid.order_cancellation_mail(plan bigint) RETURNS void LANGUA
     ON CONFLICT (service_plan_id, template, occasion) DO NOTHING;
 $$;
 
+-- Raises when the money behind running terms is not all there: what it would pay back (or pay the next
+-- term with) was taken back, or a record that may say so is not judged. An invoice that a change paid
+-- with credit is as good as the invoices the credit comes from.
+CREATE FUNCTION prepaid.require_standing_payments(plans bigint[]) RETURNS void
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    unjudged text;
+    doubtful record;
+BEGIN
+    WITH RECURSIVE grounds AS (
+        SELECT i.invoice_id FROM prepaid.invoices i
+        WHERE i.service_plan_id = ANY (plans) AND i.status <> 'Void'
+        UNION
+        SELECT n.invoice_id FROM grounds g JOIN prepaid.credit_notes n ON n.applied_to_invoice_id = g.invoice_id
+        WHERE n.invoice_id IS NOT NULL
+    )
+    SELECT min(i.invoice_number) INTO unjudged
+    FROM grounds JOIN prepaid.invoices i USING (invoice_id)
+    WHERE EXISTS (
+        SELECT FROM prepaid.transactions t
+        WHERE t.outcome IS NULL AND (t.invoice_number = i.invoice_number OR t.invoice_id = i.invoice_id
+            OR EXISTS (SELECT FROM prepaid.transactions m
+                       WHERE m.invoice_id = i.invoice_id AND m.provider = t.provider
+                         AND m.provider_ref = t.provider_ref)));
+    IF unjudged IS NOT NULL THEN
+        RAISE EXCEPTION 'payment records of invoice % are not judged yet: run ''prepaid drain'' or wait a '
+            'minute', unjudged;
+    END IF;
+
+    WITH RECURSIVE grounds AS (
+        SELECT i.invoice_id, p.service_plan_id, p.end_date, false AS earlier
+        FROM prepaid.invoices i JOIN prepaid.service_plans p USING (service_plan_id)
+        WHERE i.service_plan_id = ANY (plans) AND i.status <> 'Void'
+        UNION
+        SELECT n.invoice_id, g.service_plan_id, g.end_date, true
+        FROM grounds g JOIN prepaid.credit_notes n ON n.applied_to_invoice_id = g.invoice_id
+        WHERE n.invoice_id IS NOT NULL
+    )
+    SELECT g.*, i.invoice_number, i.status, i.credit, i.currency INTO doubtful
+    FROM grounds g JOIN prepaid.invoices i USING (invoice_id)
+    WHERE i.status <> 'Paid' AND (g.earlier OR i.credit > 0)
+    ORDER BY g.service_plan_id, g.earlier DESC, g.invoice_id LIMIT 1;
+    IF doubtful.earlier THEN
+        RAISE EXCEPTION 'service plan % was paid with credit of invoice %, whose payment was taken back: '
+            '%wait for the end of the term, %', doubtful.service_plan_id, doubtful.invoice_number,
+            CASE doubtful.status WHEN 'Open' THEN 'have it paid anew first, or ' ELSE '' END,
+            doubtful.end_date;
+    ELSIF NOT doubtful.earlier THEN
+        RAISE EXCEPTION 'the payment of invoice % was taken back, and its credit of % % would be lost: '
+            'have it paid anew first, or wait for the end of the term, %', doubtful.invoice_number,
+            doubtful.credit, doubtful.currency, doubtful.end_date;
+    END IF;
+END $$;
+
 -- Cancels a subscription, or one plan of it, for the person who is acting (customer_success, finance).
 -- Returns what happened to each plan: it ends, ended or never begins; on which day; the credit note.
 CREATE FUNCTION prepaid.cancel(
@@ -966,8 +1020,10 @@ DECLARE
     last record;
     term record;
     leaves date;
+    earliest date;
     touched bigint[] := '{}';
     main bigint;
+    unpaid text;
 BEGIN
     -- Records must not be matched to what is being cancelled; then the plans, the later ones first:
     -- step 8 holds a change of plan before it cuts the term before.
@@ -981,7 +1037,12 @@ BEGIN
     ORDER BY p.end_date DESC, p.start_date DESC LIMIT 1;
 
     IF named.status IN ('Expired', 'Cancelled') THEN
-        RAISE EXCEPTION 'service plan % is % already', plan, named.status;
+        SELECT i.invoice_number INTO unpaid FROM prepaid.invoices i
+        WHERE i.service_plan_id = plan AND i.status = 'Open';
+        RAISE EXCEPTION 'service plan % is % already%', plan, named.status, CASE
+            WHEN unpaid IS NULL THEN ''
+            ELSE format('; its invoice %s is open: a new payment, or finance voids it (prepaid invoices '
+                        'void)', unpaid) END;
     ELSIF named.status IN ('Pending', 'Processing') THEN
         -- Taking back a change leaves the subscription as it was before it.
         leaves := CASE WHEN named.kind <> 'change' THEN coalesce(last.end_date, named.planned_start) END;
@@ -991,15 +1052,19 @@ BEGIN
         IF at_once AND on_date > today THEN
             RAISE EXCEPTION '% has not come yet: cancel on that day, or at the end of the term', on_date;
         ELSIF at_once THEN
-            SELECT coalesce(array_agg(p.service_plan_id ORDER BY p.start_date), '{}'), min(p.start_date)
-            INTO touched, leaves
+            -- A term that a change has cut ends where it ends; its other days are credited already.
+            SELECT coalesce(array_agg(p.service_plan_id ORDER BY p.start_date)
+                                FILTER (WHERE p.full_end_date IS NULL), '{}'),
+                   min(p.start_date) FILTER (WHERE p.full_end_date IS NULL), min(p.start_date)
+            INTO touched, leaves, earliest
             FROM prepaid.service_plans p
-            WHERE p.subscription_id = subscription AND p.status = 'Active'
-              AND p.end_date > coalesce(on_date, today)
+            WHERE p.subscription_id = subscription AND p.end_date > coalesce(on_date, today)
+              AND (p.status = 'Active' OR p.status = 'Expired' AND p.full_end_date IS NOT NULL)
               AND (plan IS NULL OR p.start_date >= named.start_date);
-            IF on_date < leaves THEN
-                RAISE EXCEPTION 'the term starts on %: it can be cancelled from that day on', leaves;
+            IF on_date < earliest THEN
+                RAISE EXCEPTION 'the term starts on %: it can be cancelled from that day on', earliest;
             END IF;
+            PERFORM prepaid.require_standing_payments(touched);
             leaves := greatest(leaves, CASE WHEN leaves IS NOT NULL THEN coalesce(on_date, today) END);
         ELSIF last.service_plan_id <> plan THEN
             RAISE EXCEPTION 'service plan % is followed by service plan % (% to %), which is paid: '
@@ -1227,6 +1292,7 @@ BEGIN
             RAISE EXCEPTION 'the running term is in %, subscription % now in %: change it at the renewal',
                 running.currency, s.subscription_ref, s.currency;
         END IF;
+        PERFORM prepaid.require_standing_payments(ARRAY[running.service_plan_id]);
         -- Says now what step 4 would fail for: a tax rate that is not known.
         PERFORM prepaid.unused_credit(running.service_plan_id, on_date, today);
     END IF;
@@ -1267,8 +1333,10 @@ END $$;
 -- largest remainder, ties by line number (as EN 16931 has it for the invoice). One-time fees are not
 -- credited, unless no day at all was used: then the credit is exactly the invoice.
 -- Imported history has no invoice: its lines are the price and the add-ons that were noted with the
--- term, taxed at the rates that are valid on taxed_on in the customer's country.
-CREATE FUNCTION prepaid.unused_credit(plan bigint, from_date date, taxed_on date)
+-- term, taxed at the rates that are valid on taxed_on in the customer's country; with paid_plan, in the
+-- country and with the exemption that the plan which they pay was invoiced with.
+CREATE FUNCTION prepaid.unused_credit(
+    plan bigint, from_date date, taxed_on date, paid_plan bigint DEFAULT NULL)
 RETURNS TABLE (line_number integer, description text, net numeric, tax_class text, tax_rate numeric,
                tax numeric)
 LANGUAGE plpgsql STABLE AS $$
@@ -1280,7 +1348,8 @@ DECLARE
     unknown text;
 BEGIN
     SELECT p.*, coalesce(p.full_end_date, p.end_date) AS paid_until, m.exponent, i.invoice_id,
-           c.country AS present_country, c.tax_exempt AS present_exempt, l.name AS present_name,
+           coalesce(paid.country, c.country) AS taxed_country,
+           coalesce(paid.tax_exempt, c.tax_exempt) AS taxed_exempt, l.name AS present_name,
            coalesce(p.tax_class, l.tax_class) AS own_class
     INTO STRICT term
     FROM prepaid.service_plans p
@@ -1288,6 +1357,7 @@ BEGIN
     JOIN prepaid.currencies m ON m.currency = p.currency
     JOIN prepaid.plans l ON l.plan_id = p.plan_id
     LEFT JOIN prepaid.invoices i ON i.service_plan_id = p.service_plan_id AND i.status = 'Paid'
+    LEFT JOIN prepaid.service_plans paid ON paid.service_plan_id = paid_plan
     WHERE p.service_plan_id = plan;
     days := term.paid_until - term.start_date;
     unused := term.paid_until - greatest(from_date, term.start_date);
@@ -1295,17 +1365,17 @@ BEGIN
         RETURN;
     END IF;
 
-    IF term.origin = 'imported' AND NOT term.present_exempt THEN
+    IF term.origin = 'imported' AND NOT term.taxed_exempt THEN
         SELECT string_agg(DISTINCT class, ', ') INTO unknown
         FROM (SELECT term.own_class AS class
               UNION SELECT a ->> 'tax_class' FROM jsonb_array_elements(term.addons) a
               WHERE (a ->> 'recurring')::boolean OR unused = days) classes
-        WHERE NOT EXISTS (SELECT FROM prepaid.tax_rates r WHERE r.country = term.present_country
+        WHERE NOT EXISTS (SELECT FROM prepaid.tax_rates r WHERE r.country = term.taxed_country
                           AND r.tax_class = class AND r.valid_from <= taxed_on);
         IF unknown IS NOT NULL THEN
             RAISE EXCEPTION 'no tax rate is known for % in % on %, so the unused days of service plan % '
                 'cannot be credited: add the rate (import tax_rates.csv), then again',
-                unknown, term.present_country, taxed_on, plan;
+                unknown, term.taxed_country, taxed_on, plan;
         END IF;
     END IF;
 
@@ -1333,8 +1403,8 @@ BEGIN
                   name, price, quantity, includes_tax, tax_class, recurring, place)) n
         LEFT JOIN LATERAL (
             SELECT r.rate FROM prepaid.tax_rates r
-            WHERE r.country = term.present_country AND r.tax_class = n.tax_class
-              AND r.valid_from <= taxed_on AND NOT term.present_exempt
+            WHERE r.country = term.taxed_country AND r.tax_class = n.tax_class
+              AND r.valid_from <= taxed_on AND NOT term.taxed_exempt
             ORDER BY r.valid_from DESC LIMIT 1) r ON true
         WHERE term.origin = 'imported'
     ), credited AS (
@@ -1368,13 +1438,13 @@ END $$;
 -- pays of invoice applied_to; the rest is to be paid back (the task opens by itself).
 CREATE FUNCTION prepaid.issue_credit_note(
     plan bigint, from_date date, taxed_on date, why text, remark text,
-    applied_to bigint DEFAULT NULL, applied numeric DEFAULT 0
+    applied_to bigint DEFAULT NULL, applied numeric DEFAULT 0, paid_plan bigint DEFAULT NULL
 ) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     note_id bigint;
 BEGIN
     WITH lines AS MATERIALIZED (
-        SELECT * FROM prepaid.unused_credit(plan, from_date, taxed_on)
+        SELECT * FROM prepaid.unused_credit(plan, from_date, taxed_on, paid_plan)
     ), issued AS (
         INSERT INTO prepaid.credit_notes (
             credit_note_number, service_plan_id, invoice_id, customer_id, currency, net, tax, total,
@@ -1446,28 +1516,36 @@ BEGIN
 END $$;
 
 -- Voids an open invoice for the finance officer who is acting. With reissue the next run issues a new
--- one from what the subscription has then; without, the plan is held until somebody decides. Returns
--- the plan.
+-- one from what the subscription has then; without, the plan is held until somebody decides. The invoice
+-- of a plan that is over (its payment was taken back) is not collectible; the plan stays as it is.
+-- Returns the plan.
 CREATE FUNCTION prepaid.void_invoice(number text, reissue boolean, why text) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_temp AS $$
 DECLARE
     person text := prepaid.person_in(ARRAY['finance'], 'void invoices', why);
     i record;
     p record;
+    over boolean;
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtext('prepaid.match_payments'));
     SELECT plan.* INTO p FROM prepaid.service_plans plan JOIN prepaid.invoices USING (service_plan_id)
     WHERE invoice_number = number FOR NO KEY UPDATE OF plan;
     -- The invoice as it is now that the plan is ours: a step may have paid it while we waited.
     SELECT * INTO i FROM prepaid.invoices WHERE invoice_number = number;
+    over := p.status IN ('Expired', 'Cancelled');
     IF i.invoice_id IS NULL THEN
         RAISE EXCEPTION 'there is no invoice %', number;
     ELSIF i.status <> 'Open' THEN
         RAISE EXCEPTION 'invoice % is %: only an open one can be voided%', number, i.status,
             CASE i.status WHEN 'Paid' THEN '; a paid one is credited by cancelling its plan' ELSE '' END;
-    ELSIF p.activated_on IS NOT NULL THEN
-        RAISE EXCEPTION 'service plan % of invoice % runs, though its payment was taken back: cancel it '
-            'at once, that voids the invoice', p.service_plan_id, number;
+    ELSIF p.status = 'Active' THEN
+        RAISE EXCEPTION 'service plan % of invoice % runs, though its payment was taken back: %',
+            p.service_plan_id, number, CASE WHEN p.full_end_date IS NULL
+                THEN 'cancel it at once, that voids the invoice'
+                ELSE format('void it when the term has ended, on %s', p.end_date) END;
+    ELSIF reissue AND over THEN
+        RAISE EXCEPTION 'service plan % of invoice % is %: its invoice can be voided, not issued anew',
+            p.service_plan_id, number, p.status;
     END IF;
     PERFORM prepaid.void_open_invoice(p.service_plan_id);
     -- What was doubtful about the payment was about this invoice.
@@ -1475,13 +1553,16 @@ BEGIN
     SET released_at = clock_timestamp(), released_by = person, note = why
     WHERE service_plan_id = p.service_plan_id AND released_at IS NULL
       AND reason_code IN ('payment_rejected', 'payment_mismatch', 'payment_reversed');
-    DELETE FROM prepaid.charges WHERE service_plan_id = p.service_plan_id;
+    -- A term that is over stays as it was: what was taken back is not collectible.
+    IF NOT over THEN
+        DELETE FROM prepaid.charges WHERE service_plan_id = p.service_plan_id;
+    END IF;
     -- An order keeps the price that was agreed; all else is taken anew from the subscription.
     UPDATE prepaid.service_plans
     SET status = 'Pending', invoiced_at = NULL, retrieved_at = NULL, batch_id = NULL,
         price = CASE WHEN opened_on IS NULL THEN price END
-    WHERE service_plan_id = p.service_plan_id;
-    IF NOT reissue THEN
+    WHERE service_plan_id = p.service_plan_id AND NOT over;
+    IF NOT reissue AND NOT over THEN
         INSERT INTO prepaid.holds (service_plan_id, reason_code, text)
         SELECT p.service_plan_id, 'invoice_voided', format(
             '%s voided invoice %s: %s. Release the hold and a new invoice is issued, or cancel the plan.',

@@ -486,13 +486,17 @@ BEGIN
 END $$;
 
 -- Releases every live hold of a plan under the acting person's name; the plan goes on where it was.
--- A released rejection opens a new verification task on the same invoice. Returns the holds released.
+-- A released rejection opens a new verification task on the same invoice. Holds about money are for
+-- finance; a payment that was taken back is not made good by releasing. Returns the holds released.
 CREATE OR REPLACE FUNCTION prepaid.release_holds(plan bigint, release_note text)
 RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_temp AS $$
 DECLARE
     person text := prepaid.acting_person();
     released integer;
     rejected boolean;
+    reversed boolean;
+    money text;
+    unpaid text;
 BEGIN
     IF NOT prepaid.is_in_team(person, 'finance', 'customer_success', 'engineering') THEN
         RAISE EXCEPTION '% may not release holds: not in finance, customer_success or engineering', person;
@@ -509,12 +513,23 @@ BEGIN
         WHERE h.service_plan_id = plan AND h.released_at IS NULL
         RETURNING h.reason_code
     )
-    SELECT count(*), bool_or(reason_code = 'payment_rejected') INTO released, rejected FROM freed;
+    SELECT count(*), bool_or(reason_code = 'payment_rejected'), bool_or(reason_code = 'payment_reversed'),
+           string_agg(reason_code, ', ' ORDER BY reason_code) FILTER (WHERE reason_code IN (
+               'payment_rejected', 'payment_reversed', 'payment_mismatch', 'change_paid_late',
+               'credit_not_paid', 'credit_differs', 'invoice_voided'))
+    INTO released, rejected, reversed, money FROM freed;
     IF released = 0 THEN
         RAISE EXCEPTION 'service plan % is not held', plan;
     END IF;
-    IF rejected AND NOT prepaid.is_in_team(person, 'finance') THEN
-        RAISE EXCEPTION '% may not release a rejected payment: only finance can', person;
+    IF money IS NOT NULL AND NOT prepaid.is_in_team(person, 'finance') THEN
+        RAISE EXCEPTION '% may not release %: it is about money, only finance can', person, money;
+    END IF;
+    SELECT i.invoice_number INTO unpaid FROM prepaid.invoices i
+    WHERE i.service_plan_id = plan AND i.status = 'Open' AND reversed;
+    IF FOUND THEN
+        RAISE EXCEPTION 'the payment of invoice % was taken back, releasing does not pay it: the hold ends '
+            'with a payment that stands, with cancelling the plan at once, or, when the term is over, with '
+            'voiding the invoice', unpaid;
     END IF;
     IF rejected THEN
         UPDATE prepaid.tasks k SET status = 'Withdrawn'

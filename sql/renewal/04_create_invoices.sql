@@ -22,7 +22,8 @@ WITH series AS (
            -- A change of plan pays with the days of the running term that it replaces.
            CASE p.kind WHEN 'change' THEN least(charged.net + charged.tax, (
                SELECT coalesce(sum(u.net + u.tax), 0)
-               FROM prepaid.unused_credit(p.previous_plan_id, p.planned_start, :as_of) u))
+               FROM prepaid.unused_credit(
+                   p.previous_plan_id, p.planned_start, :as_of, p.service_plan_id) u))
            ELSE 0 END AS credit,
            row_number() OVER (ORDER BY p.service_plan_id) AS place
     FROM prepaid.service_plans p

@@ -1,4 +1,5 @@
--- Step 7: Open -> Paid. A trigger refuses it without the matched record and the approval.
+-- Step 7: Open -> Paid. A trigger refuses it without the matched record and the approval. What a change
+-- has cut off a term that was not paid then is credited now.
 
 -- name: lock_approvals
 -- A rejection at this very moment is waited for here, and the next statement sees it: the plan is
@@ -15,3 +16,16 @@ WHERE i.service_plan_id = ANY (:plans) AND i.status = 'Open'
       SELECT FROM prepaid.tasks k
       WHERE k.invoice_id = i.invoice_id AND k.kind = 'payment_verification'
         AND k.status <> 'Withdrawn' AND k.decision = 'approved' OFFSET 0));
+
+-- name: credit_cut_terms
+-- A change has cut the term while its payment was taken back, so that no day of it could be credited.
+-- Now it is paid after all, in full: what was cut off is paid back.
+SELECT prepaid.issue_credit_note(p.service_plan_id, p.end_date, :as_of, 'change', NULL)
+FROM prepaid.service_plans p
+WHERE p.service_plan_id = ANY (:plans) AND p.full_end_date IS NOT NULL
+  AND p.status IN ('Active', 'Expired')
+  AND EXISTS (SELECT FROM prepaid.invoices i WHERE i.service_plan_id = p.service_plan_id
+              AND i.status = 'Paid' OFFSET 0)
+  AND NOT EXISTS (SELECT FROM prepaid.credit_notes n
+                  WHERE n.service_plan_id = p.service_plan_id OFFSET 0)
+ORDER BY p.service_plan_id;

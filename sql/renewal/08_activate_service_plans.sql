@@ -36,6 +36,26 @@ WHERE p.service_plan_id = ANY (:plans) AND p.status = 'Pending' AND p.kind = 'ch
                   AND status = 'Paid' OFFSET 0)
 ON CONFLICT (service_plan_id, reason_code) WHERE released_at IS NULL DO NOTHING;
 
+-- name: hold_other_credit
+-- Imported terms are taxed at the rates' table: whoever wrote another rate into it since, for the
+-- invoice's day, has changed what the days are worth.
+INSERT INTO prepaid.holds (service_plan_id, reason_code, text)
+SELECT p.service_plan_id, 'credit_differs', format(
+    'Invoice %s of %s credits %s %s for days of service plan %s; at the tax rates that are now known for '
+    'that day it is %s. Put the rates right (import tax_rates.csv), then release the hold; or cancel the '
+    'plan.', i.invoice_number, i.issued_on, i.credit, i.currency, previous.service_plan_id, present.credit)
+FROM prepaid.service_plans p
+CROSS JOIN LATERAL (SELECT * FROM prepaid.invoices
+                    WHERE service_plan_id = p.service_plan_id AND status = 'Paid' OFFSET 0) i
+JOIN prepaid.service_plans previous ON previous.service_plan_id = p.previous_plan_id
+CROSS JOIN LATERAL (
+    SELECT least(i.total, coalesce(sum(u.net + u.tax), 0)) AS credit
+    FROM prepaid.unused_credit(previous.service_plan_id, p.planned_start, i.issued_on,
+                               p.service_plan_id) u) present
+WHERE p.service_plan_id = ANY (:plans) AND p.status = 'Pending' AND p.kind = 'change'
+  AND previous.origin = 'imported' AND present.credit <> i.credit
+ON CONFLICT (service_plan_id, reason_code) WHERE released_at IS NULL DO NOTHING;
+
 -- name: fix_terms
 -- A first plan starts no earlier than today. A renewal within grace keeps its planned start, where
 -- the previous term ended (an order has a start of its own), and a change of plan the day it was asked
@@ -114,9 +134,10 @@ WHERE p.service_plan_id = ANY (:plans)
 
 -- name: credit_changed_terms
 -- The days that the invoice was paid with, from the day of the change; what it did not need is paid
--- back. At the tax rates of the invoice's day, so that both say the same amount.
+-- back. At the tax rates of the invoice's day, in the country and with the exemption that it was made
+-- with, so that both say the same amount.
 SELECT prepaid.issue_credit_note(p.previous_plan_id, p.planned_start, i.issued_on, 'change', NULL,
-                                 i.invoice_id, i.credit)
+                                 i.invoice_id, i.credit, p.service_plan_id)
 FROM prepaid.service_plans p
 CROSS JOIN LATERAL (SELECT * FROM prepaid.invoices
                     WHERE service_plan_id = p.service_plan_id AND status = 'Paid' OFFSET 0) i

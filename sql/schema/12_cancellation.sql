@@ -68,6 +68,60 @@ CREATE FUNCTION prepaid.order_cancellation_mail(plan bigint) RETURNS void LANGUA
     ON CONFLICT (service_plan_id, template, occasion) DO NOTHING;
 $$;
 
+-- Raises when the money behind running terms is not all there: what it would pay back (or pay the next
+-- term with) was taken back, or a record that may say so is not judged. An invoice that a change paid
+-- with credit is as good as the invoices the credit comes from.
+CREATE FUNCTION prepaid.require_standing_payments(plans bigint[]) RETURNS void
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    unjudged text;
+    doubtful record;
+BEGIN
+    WITH RECURSIVE grounds AS (
+        SELECT i.invoice_id FROM prepaid.invoices i
+        WHERE i.service_plan_id = ANY (plans) AND i.status <> 'Void'
+        UNION
+        SELECT n.invoice_id FROM grounds g JOIN prepaid.credit_notes n ON n.applied_to_invoice_id = g.invoice_id
+        WHERE n.invoice_id IS NOT NULL
+    )
+    SELECT min(i.invoice_number) INTO unjudged
+    FROM grounds JOIN prepaid.invoices i USING (invoice_id)
+    WHERE EXISTS (
+        SELECT FROM prepaid.transactions t
+        WHERE t.outcome IS NULL AND (t.invoice_number = i.invoice_number OR t.invoice_id = i.invoice_id
+            OR EXISTS (SELECT FROM prepaid.transactions m
+                       WHERE m.invoice_id = i.invoice_id AND m.provider = t.provider
+                         AND m.provider_ref = t.provider_ref)));
+    IF unjudged IS NOT NULL THEN
+        RAISE EXCEPTION 'payment records of invoice % are not judged yet: run ''prepaid drain'' or wait a '
+            'minute', unjudged;
+    END IF;
+
+    WITH RECURSIVE grounds AS (
+        SELECT i.invoice_id, p.service_plan_id, p.end_date, false AS earlier
+        FROM prepaid.invoices i JOIN prepaid.service_plans p USING (service_plan_id)
+        WHERE i.service_plan_id = ANY (plans) AND i.status <> 'Void'
+        UNION
+        SELECT n.invoice_id, g.service_plan_id, g.end_date, true
+        FROM grounds g JOIN prepaid.credit_notes n ON n.applied_to_invoice_id = g.invoice_id
+        WHERE n.invoice_id IS NOT NULL
+    )
+    SELECT g.*, i.invoice_number, i.status, i.credit, i.currency INTO doubtful
+    FROM grounds g JOIN prepaid.invoices i USING (invoice_id)
+    WHERE i.status <> 'Paid' AND (g.earlier OR i.credit > 0)
+    ORDER BY g.service_plan_id, g.earlier DESC, g.invoice_id LIMIT 1;
+    IF doubtful.earlier THEN
+        RAISE EXCEPTION 'service plan % was paid with credit of invoice %, whose payment was taken back: '
+            '%wait for the end of the term, %', doubtful.service_plan_id, doubtful.invoice_number,
+            CASE doubtful.status WHEN 'Open' THEN 'have it paid anew first, or ' ELSE '' END,
+            doubtful.end_date;
+    ELSIF NOT doubtful.earlier THEN
+        RAISE EXCEPTION 'the payment of invoice % was taken back, and its credit of % % would be lost: '
+            'have it paid anew first, or wait for the end of the term, %', doubtful.invoice_number,
+            doubtful.credit, doubtful.currency, doubtful.end_date;
+    END IF;
+END $$;
+
 -- Cancels a subscription, or one plan of it, for the person who is acting (customer_success, finance).
 -- Returns what happened to each plan: it ends, ended or never begins; on which day; the credit note.
 CREATE FUNCTION prepaid.cancel(
@@ -84,8 +138,10 @@ DECLARE
     last record;
     term record;
     leaves date;
+    earliest date;
     touched bigint[] := '{}';
     main bigint;
+    unpaid text;
 BEGIN
     -- Records must not be matched to what is being cancelled; then the plans, the later ones first:
     -- step 8 holds a change of plan before it cuts the term before.
@@ -99,7 +155,12 @@ BEGIN
     ORDER BY p.end_date DESC, p.start_date DESC LIMIT 1;
 
     IF named.status IN ('Expired', 'Cancelled') THEN
-        RAISE EXCEPTION 'service plan % is % already', plan, named.status;
+        SELECT i.invoice_number INTO unpaid FROM prepaid.invoices i
+        WHERE i.service_plan_id = plan AND i.status = 'Open';
+        RAISE EXCEPTION 'service plan % is % already%', plan, named.status, CASE
+            WHEN unpaid IS NULL THEN ''
+            ELSE format('; its invoice %s is open: a new payment, or finance voids it (prepaid invoices '
+                        'void)', unpaid) END;
     ELSIF named.status IN ('Pending', 'Processing') THEN
         -- Taking back a change leaves the subscription as it was before it.
         leaves := CASE WHEN named.kind <> 'change' THEN coalesce(last.end_date, named.planned_start) END;
@@ -109,15 +170,19 @@ BEGIN
         IF at_once AND on_date > today THEN
             RAISE EXCEPTION '% has not come yet: cancel on that day, or at the end of the term', on_date;
         ELSIF at_once THEN
-            SELECT coalesce(array_agg(p.service_plan_id ORDER BY p.start_date), '{}'), min(p.start_date)
-            INTO touched, leaves
+            -- A term that a change has cut ends where it ends; its other days are credited already.
+            SELECT coalesce(array_agg(p.service_plan_id ORDER BY p.start_date)
+                                FILTER (WHERE p.full_end_date IS NULL), '{}'),
+                   min(p.start_date) FILTER (WHERE p.full_end_date IS NULL), min(p.start_date)
+            INTO touched, leaves, earliest
             FROM prepaid.service_plans p
-            WHERE p.subscription_id = subscription AND p.status = 'Active'
-              AND p.end_date > coalesce(on_date, today)
+            WHERE p.subscription_id = subscription AND p.end_date > coalesce(on_date, today)
+              AND (p.status = 'Active' OR p.status = 'Expired' AND p.full_end_date IS NOT NULL)
               AND (plan IS NULL OR p.start_date >= named.start_date);
-            IF on_date < leaves THEN
-                RAISE EXCEPTION 'the term starts on %: it can be cancelled from that day on', leaves;
+            IF on_date < earliest THEN
+                RAISE EXCEPTION 'the term starts on %: it can be cancelled from that day on', earliest;
             END IF;
+            PERFORM prepaid.require_standing_payments(touched);
             leaves := greatest(leaves, CASE WHEN leaves IS NOT NULL THEN coalesce(on_date, today) END);
         ELSIF last.service_plan_id <> plan THEN
             RAISE EXCEPTION 'service plan % is followed by service plan % (% to %), which is paid: '

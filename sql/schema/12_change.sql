@@ -178,6 +178,7 @@ BEGIN
             RAISE EXCEPTION 'the running term is in %, subscription % now in %: change it at the renewal',
                 running.currency, s.subscription_ref, s.currency;
         END IF;
+        PERFORM prepaid.require_standing_payments(ARRAY[running.service_plan_id]);
         -- Says now what step 4 would fail for: a tax rate that is not known.
         PERFORM prepaid.unused_credit(running.service_plan_id, on_date, today);
     END IF;

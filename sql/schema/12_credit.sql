@@ -8,8 +8,10 @@
 -- largest remainder, ties by line number (as EN 16931 has it for the invoice). One-time fees are not
 -- credited, unless no day at all was used: then the credit is exactly the invoice.
 -- Imported history has no invoice: its lines are the price and the add-ons that were noted with the
--- term, taxed at the rates that are valid on taxed_on in the customer's country.
-CREATE FUNCTION prepaid.unused_credit(plan bigint, from_date date, taxed_on date)
+-- term, taxed at the rates that are valid on taxed_on in the customer's country; with paid_plan, in the
+-- country and with the exemption that the plan which they pay was invoiced with.
+CREATE FUNCTION prepaid.unused_credit(
+    plan bigint, from_date date, taxed_on date, paid_plan bigint DEFAULT NULL)
 RETURNS TABLE (line_number integer, description text, net numeric, tax_class text, tax_rate numeric,
                tax numeric)
 LANGUAGE plpgsql STABLE AS $$
@@ -21,7 +23,8 @@ DECLARE
     unknown text;
 BEGIN
     SELECT p.*, coalesce(p.full_end_date, p.end_date) AS paid_until, m.exponent, i.invoice_id,
-           c.country AS present_country, c.tax_exempt AS present_exempt, l.name AS present_name,
+           coalesce(paid.country, c.country) AS taxed_country,
+           coalesce(paid.tax_exempt, c.tax_exempt) AS taxed_exempt, l.name AS present_name,
            coalesce(p.tax_class, l.tax_class) AS own_class
     INTO STRICT term
     FROM prepaid.service_plans p
@@ -29,6 +32,7 @@ BEGIN
     JOIN prepaid.currencies m ON m.currency = p.currency
     JOIN prepaid.plans l ON l.plan_id = p.plan_id
     LEFT JOIN prepaid.invoices i ON i.service_plan_id = p.service_plan_id AND i.status = 'Paid'
+    LEFT JOIN prepaid.service_plans paid ON paid.service_plan_id = paid_plan
     WHERE p.service_plan_id = plan;
     days := term.paid_until - term.start_date;
     unused := term.paid_until - greatest(from_date, term.start_date);
@@ -36,17 +40,17 @@ BEGIN
         RETURN;
     END IF;
 
-    IF term.origin = 'imported' AND NOT term.present_exempt THEN
+    IF term.origin = 'imported' AND NOT term.taxed_exempt THEN
         SELECT string_agg(DISTINCT class, ', ') INTO unknown
         FROM (SELECT term.own_class AS class
               UNION SELECT a ->> 'tax_class' FROM jsonb_array_elements(term.addons) a
               WHERE (a ->> 'recurring')::boolean OR unused = days) classes
-        WHERE NOT EXISTS (SELECT FROM prepaid.tax_rates r WHERE r.country = term.present_country
+        WHERE NOT EXISTS (SELECT FROM prepaid.tax_rates r WHERE r.country = term.taxed_country
                           AND r.tax_class = class AND r.valid_from <= taxed_on);
         IF unknown IS NOT NULL THEN
             RAISE EXCEPTION 'no tax rate is known for % in % on %, so the unused days of service plan % '
                 'cannot be credited: add the rate (import tax_rates.csv), then again',
-                unknown, term.present_country, taxed_on, plan;
+                unknown, term.taxed_country, taxed_on, plan;
         END IF;
     END IF;
 
@@ -74,8 +78,8 @@ BEGIN
                   name, price, quantity, includes_tax, tax_class, recurring, place)) n
         LEFT JOIN LATERAL (
             SELECT r.rate FROM prepaid.tax_rates r
-            WHERE r.country = term.present_country AND r.tax_class = n.tax_class
-              AND r.valid_from <= taxed_on AND NOT term.present_exempt
+            WHERE r.country = term.taxed_country AND r.tax_class = n.tax_class
+              AND r.valid_from <= taxed_on AND NOT term.taxed_exempt
             ORDER BY r.valid_from DESC LIMIT 1) r ON true
         WHERE term.origin = 'imported'
     ), credited AS (
@@ -109,13 +113,13 @@ END $$;
 -- pays of invoice applied_to; the rest is to be paid back (the task opens by itself).
 CREATE FUNCTION prepaid.issue_credit_note(
     plan bigint, from_date date, taxed_on date, why text, remark text,
-    applied_to bigint DEFAULT NULL, applied numeric DEFAULT 0
+    applied_to bigint DEFAULT NULL, applied numeric DEFAULT 0, paid_plan bigint DEFAULT NULL
 ) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     note_id bigint;
 BEGIN
     WITH lines AS MATERIALIZED (
-        SELECT * FROM prepaid.unused_credit(plan, from_date, taxed_on)
+        SELECT * FROM prepaid.unused_credit(plan, from_date, taxed_on, paid_plan)
     ), issued AS (
         INSERT INTO prepaid.credit_notes (
             credit_note_number, service_plan_id, invoice_id, customer_id, currency, net, tax, total,

@@ -28,28 +28,36 @@ BEGIN
 END $$;
 
 -- Voids an open invoice for the finance officer who is acting. With reissue the next run issues a new
--- one from what the subscription has then; without, the plan is held until somebody decides. Returns
--- the plan.
+-- one from what the subscription has then; without, the plan is held until somebody decides. The invoice
+-- of a plan that is over (its payment was taken back) is not collectible; the plan stays as it is.
+-- Returns the plan.
 CREATE FUNCTION prepaid.void_invoice(number text, reissue boolean, why text) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_temp AS $$
 DECLARE
     person text := prepaid.person_in(ARRAY['finance'], 'void invoices', why);
     i record;
     p record;
+    over boolean;
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtext('prepaid.match_payments'));
     SELECT plan.* INTO p FROM prepaid.service_plans plan JOIN prepaid.invoices USING (service_plan_id)
     WHERE invoice_number = number FOR NO KEY UPDATE OF plan;
     -- The invoice as it is now that the plan is ours: a step may have paid it while we waited.
     SELECT * INTO i FROM prepaid.invoices WHERE invoice_number = number;
+    over := p.status IN ('Expired', 'Cancelled');
     IF i.invoice_id IS NULL THEN
         RAISE EXCEPTION 'there is no invoice %', number;
     ELSIF i.status <> 'Open' THEN
         RAISE EXCEPTION 'invoice % is %: only an open one can be voided%', number, i.status,
             CASE i.status WHEN 'Paid' THEN '; a paid one is credited by cancelling its plan' ELSE '' END;
-    ELSIF p.activated_on IS NOT NULL THEN
-        RAISE EXCEPTION 'service plan % of invoice % runs, though its payment was taken back: cancel it '
-            'at once, that voids the invoice', p.service_plan_id, number;
+    ELSIF p.status = 'Active' THEN
+        RAISE EXCEPTION 'service plan % of invoice % runs, though its payment was taken back: %',
+            p.service_plan_id, number, CASE WHEN p.full_end_date IS NULL
+                THEN 'cancel it at once, that voids the invoice'
+                ELSE format('void it when the term has ended, on %s', p.end_date) END;
+    ELSIF reissue AND over THEN
+        RAISE EXCEPTION 'service plan % of invoice % is %: its invoice can be voided, not issued anew',
+            p.service_plan_id, number, p.status;
     END IF;
     PERFORM prepaid.void_open_invoice(p.service_plan_id);
     -- What was doubtful about the payment was about this invoice.
@@ -57,13 +65,16 @@ BEGIN
     SET released_at = clock_timestamp(), released_by = person, note = why
     WHERE service_plan_id = p.service_plan_id AND released_at IS NULL
       AND reason_code IN ('payment_rejected', 'payment_mismatch', 'payment_reversed');
-    DELETE FROM prepaid.charges WHERE service_plan_id = p.service_plan_id;
+    -- A term that is over stays as it was: what was taken back is not collectible.
+    IF NOT over THEN
+        DELETE FROM prepaid.charges WHERE service_plan_id = p.service_plan_id;
+    END IF;
     -- An order keeps the price that was agreed; all else is taken anew from the subscription.
     UPDATE prepaid.service_plans
     SET status = 'Pending', invoiced_at = NULL, retrieved_at = NULL, batch_id = NULL,
         price = CASE WHEN opened_on IS NULL THEN price END
-    WHERE service_plan_id = p.service_plan_id;
-    IF NOT reissue THEN
+    WHERE service_plan_id = p.service_plan_id AND NOT over;
+    IF NOT reissue AND NOT over THEN
         INSERT INTO prepaid.holds (service_plan_id, reason_code, text)
         SELECT p.service_plan_id, 'invoice_voided', format(
             '%s voided invoice %s: %s. Release the hold and a new invoice is issued, or cancel the plan.',
