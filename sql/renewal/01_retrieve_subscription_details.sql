@@ -4,12 +4,19 @@
 -- name: take_present_plan
 -- Until its details are taken, an opened term is for the plan that the subscription has now. An order
 -- (it was not opened here) keeps the plan that its price was agreed for.
+WITH present AS MATERIALIZED (
+    SELECT p.service_plan_id, l.plan_id, l.term_months, l.term_days
+    FROM prepaid.service_plans p
+    CROSS JOIN LATERAL (SELECT plan_id FROM prepaid.subscriptions
+                        WHERE subscription_id = p.subscription_id OFFSET 0) s
+    CROSS JOIN LATERAL (SELECT * FROM prepaid.plans WHERE plan_id = s.plan_id OFFSET 0) l
+    WHERE p.service_plan_id = ANY (:plans) AND p.retrieved_at IS NULL AND p.opened_on IS NOT NULL
+      AND s.plan_id <> p.plan_id
+)
 UPDATE prepaid.service_plans p
 SET plan_id = l.plan_id, term_months = l.term_months, term_days = l.term_days,
     end_date = prepaid.term_end(p.anchor_date, p.start_date, l.term_months, l.term_days)
-FROM prepaid.subscriptions s JOIN prepaid.plans l ON l.plan_id = s.plan_id
-WHERE p.service_plan_id = ANY (:plans) AND p.retrieved_at IS NULL AND p.opened_on IS NOT NULL
-  AND s.subscription_id = p.subscription_id AND s.plan_id <> p.plan_id;
+FROM present l WHERE p.service_plan_id = l.service_plan_id;
 
 -- name: hold_cancelled
 -- The term is opened some days ahead; meanwhile the customer may have left.
@@ -20,7 +27,8 @@ SELECT p.service_plan_id, 'subscription_cancelled', format(
     CASE WHEN s.cancelled_on IS NULL THEN 'was set not to renew'
          ELSE 'was cancelled as of ' || s.cancelled_on END)
 FROM prepaid.service_plans p
-JOIN prepaid.subscriptions s USING (subscription_id)
+CROSS JOIN LATERAL (SELECT * FROM prepaid.subscriptions
+                    WHERE subscription_id = p.subscription_id OFFSET 0) s
 WHERE p.service_plan_id = ANY (:plans) AND p.retrieved_at IS NULL AND (
     s.cancelled_on <= p.planned_start
     OR NOT s.auto_renew AND p.kind = 'renewal' AND p.opened_on IS NOT NULL)
@@ -33,7 +41,9 @@ INSERT INTO prepaid.holds (service_plan_id, reason_code, text)
 SELECT p.service_plan_id, 'no_email', format(
     'Customer %s has no e-mail address, so the confirmation cannot be sent. '
     'Add one (import customers.csv), then release the hold.', c.customer_ref)
-FROM prepaid.service_plans p JOIN prepaid.customers c USING (customer_id)
+FROM prepaid.service_plans p
+CROSS JOIN LATERAL (SELECT * FROM prepaid.customers
+                    WHERE customer_id = p.customer_id OFFSET 0) c
 WHERE p.service_plan_id = ANY (:plans)
   AND p.retrieved_at IS NULL AND coalesce(btrim(c.email), '') = ''
 ON CONFLICT (service_plan_id, reason_code) WHERE released_at IS NULL DO NOTHING;
@@ -48,10 +58,12 @@ SELECT p.service_plan_id, 'no_price', format(
     'Add one (import plans.csv or subscriptions.csv), then release the hold.',
     l.plan_code, p.currency, p.start_date, s.subscription_ref)
 FROM prepaid.service_plans p
-JOIN prepaid.subscriptions s USING (subscription_id)
-JOIN prepaid.plans l ON l.plan_id = p.plan_id
-LEFT JOIN prepaid.plan_price_periods lp ON lp.plan_id = p.plan_id AND lp.currency = p.currency
-    AND p.start_date >= lp.valid_from AND p.start_date < lp.valid_until
+CROSS JOIN LATERAL (SELECT * FROM prepaid.subscriptions
+                    WHERE subscription_id = p.subscription_id OFFSET 0) s
+CROSS JOIN LATERAL (SELECT * FROM prepaid.plans WHERE plan_id = p.plan_id OFFSET 0) l
+LEFT JOIN LATERAL (SELECT price FROM prepaid.plan_prices
+                   WHERE plan_id = p.plan_id AND currency = p.currency AND valid_from <= p.start_date
+                   ORDER BY valid_from DESC LIMIT 1) lp ON true
 CROSS JOIN LATERAL (SELECT CASE WHEN s.plan_id = p.plan_id THEN s.price END AS price) own
 WHERE p.service_plan_id = ANY (:plans)
   AND p.retrieved_at IS NULL AND coalesce(p.price, own.price, lp.price) IS NULL
@@ -65,15 +77,16 @@ SELECT p.service_plan_id, 'no_addon_price', format(
     'Add it (import addons.csv), then release the hold.',
     p.currency, p.start_date, string_agg(a.addon_code, ', ' ORDER BY a.addon_code))
 FROM prepaid.service_plans p
-JOIN prepaid.subscription_addons sa USING (subscription_id)
-JOIN prepaid.addons a USING (addon_id)
-LEFT JOIN (
-    SELECT addon_id, term_months, term_days, currency, min(valid_from) AS first_day
-    FROM prepaid.addon_prices GROUP BY addon_id, term_months, term_days, currency
-) ap ON ap.addon_id = a.addon_id AND ap.currency = p.currency
-    AND ap.term_months = p.term_months AND ap.term_days = p.term_days
+CROSS JOIN LATERAL (
+    SELECT a.* FROM prepaid.subscription_addons sa JOIN prepaid.addons a USING (addon_id)
+    WHERE sa.subscription_id = p.subscription_id OFFSET 0) a
 WHERE p.service_plan_id = ANY (:plans)
-  AND p.retrieved_at IS NULL AND (ap.first_day IS NULL OR ap.first_day > p.start_date)
+  AND p.retrieved_at IS NULL
+  AND NOT EXISTS (
+      SELECT FROM prepaid.addon_prices ap
+      WHERE ap.addon_id = a.addon_id AND ap.currency = p.currency
+        AND ap.term_months = p.term_months AND ap.term_days = p.term_days
+        AND ap.valid_from <= p.start_date OFFSET 0)
   AND (a.recurring OR NOT EXISTS (
       SELECT FROM prepaid.service_plans other
       WHERE other.subscription_id = p.subscription_id
@@ -95,11 +108,14 @@ WITH details AS MATERIALIZED (
            CASE WHEN p.price IS NULL THEN s.quantity ELSE 1 END AS quantity,
            coalesce(sold.addons, '[]') AS addons, granted.discounts
     FROM prepaid.service_plans p
-    JOIN prepaid.subscriptions s USING (subscription_id)
-    JOIN prepaid.customers c ON c.customer_id = p.customer_id
-    JOIN prepaid.plans l ON l.plan_id = p.plan_id
-    LEFT JOIN prepaid.plan_price_periods lp ON lp.plan_id = p.plan_id AND lp.currency = p.currency
-        AND p.start_date >= lp.valid_from AND p.start_date < lp.valid_until
+    CROSS JOIN LATERAL (SELECT * FROM prepaid.subscriptions
+                        WHERE subscription_id = p.subscription_id OFFSET 0) s
+    CROSS JOIN LATERAL (SELECT * FROM prepaid.customers
+                        WHERE customer_id = p.customer_id OFFSET 0) c
+    CROSS JOIN LATERAL (SELECT * FROM prepaid.plans WHERE plan_id = p.plan_id OFFSET 0) l
+    LEFT JOIN LATERAL (SELECT price, includes_tax FROM prepaid.plan_prices
+                       WHERE plan_id = p.plan_id AND currency = p.currency AND valid_from <= p.start_date
+                       ORDER BY valid_from DESC LIMIT 1) lp ON true
     CROSS JOIN LATERAL (SELECT CASE WHEN s.plan_id = p.plan_id THEN s.price END AS price) own
     CROSS JOIN LATERAL (
         SELECT jsonb_agg(jsonb_build_object('addon_code', a.addon_code, 'name', a.name,

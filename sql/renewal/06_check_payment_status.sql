@@ -10,7 +10,8 @@ SELECT i.service_plan_id, 'payment_mismatch', format(
     'Clear it up with the payment provider, then release the hold.',
     i.invoice_number, i.payable, i.currency, t.refs, t.statuses, t.amount, t.currencies)
 FROM prepaid.invoices i
-JOIN prepaid.customers c USING (customer_id)
+CROSS JOIN LATERAL (SELECT customer_ref FROM prepaid.customers
+                    WHERE customer_id = i.customer_id OFFSET 0) c
 CROSS JOIN LATERAL (
     SELECT string_agg(m.provider_ref, ', ') AS refs, string_agg(DISTINCT m.status, ', ') AS statuses,
            sum(m.amount) AS amount, string_agg(DISTINCT m.currency, ', ') AS currencies,
@@ -33,7 +34,8 @@ SELECT p.service_plan_id, 'subscription_cancelled', format(
     CASE WHEN s.cancelled_on IS NULL THEN 'was set not to renew'
          ELSE 'was cancelled as of ' || s.cancelled_on END)
 FROM prepaid.service_plans p
-JOIN prepaid.subscriptions s USING (subscription_id)
+CROSS JOIN LATERAL (SELECT * FROM prepaid.subscriptions
+                    WHERE subscription_id = p.subscription_id OFFSET 0) s
 WHERE p.service_plan_id = ANY (:plans) AND p.status = 'Pending' AND (
     s.cancelled_on <= p.planned_start
     OR NOT s.auto_renew AND p.kind = 'renewal' AND p.opened_on IS NOT NULL)

@@ -12,7 +12,8 @@ SELECT p.service_plan_id, 'change_paid_late', format(
 FROM prepaid.service_plans p
 CROSS JOIN LATERAL (SELECT invoice_number, credit FROM prepaid.invoices
                     WHERE service_plan_id = p.service_plan_id AND status = 'Paid' OFFSET 0) i
-JOIN prepaid.service_plans previous ON previous.service_plan_id = p.previous_plan_id
+CROSS JOIN LATERAL (SELECT * FROM prepaid.service_plans
+                    WHERE service_plan_id = p.previous_plan_id OFFSET 0) previous
 WHERE p.service_plan_id = ANY (:plans) AND p.status = 'Pending' AND p.kind = 'change' AND i.credit > 0
   AND CAST(:as_of AS date) > p.planned_start + least(prepaid.days_within_term(:grace_days, p.term_days),
                                        prepaid.days_within_term(:grace_days, previous.term_days))
@@ -29,7 +30,8 @@ SELECT p.service_plan_id, 'credit_not_paid', format(
 FROM prepaid.service_plans p
 CROSS JOIN LATERAL (SELECT invoice_number, credit FROM prepaid.invoices
                     WHERE service_plan_id = p.service_plan_id AND status = 'Paid' OFFSET 0) i
-JOIN prepaid.service_plans previous ON previous.service_plan_id = p.previous_plan_id
+CROSS JOIN LATERAL (SELECT * FROM prepaid.service_plans
+                    WHERE service_plan_id = p.previous_plan_id OFFSET 0) previous
 WHERE p.service_plan_id = ANY (:plans) AND p.status = 'Pending' AND p.kind = 'change' AND i.credit > 0
   AND previous.origin = 'pipeline'
   AND NOT EXISTS (SELECT FROM prepaid.invoices WHERE service_plan_id = previous.service_plan_id
@@ -65,7 +67,8 @@ WITH fixed AS MATERIALIZED (
     SELECT p.service_plan_id, p.term_months, p.term_days, term.kind, starts.start_date,
            starts.anchor_date
     FROM prepaid.service_plans p
-    LEFT JOIN prepaid.service_plans previous ON previous.service_plan_id = p.previous_plan_id
+    LEFT JOIN LATERAL (SELECT * FROM prepaid.service_plans
+                       WHERE service_plan_id = p.previous_plan_id OFFSET 0) previous ON true
     CROSS JOIN LATERAL (SELECT greatest(p.planned_start, :as_of) AS on_date,
         previous.end_date + prepaid.days_within_term(:grace_days, previous.term_days) AS renewed_until,
         p.planned_start + least(prepaid.days_within_term(:grace_days, p.term_days),
@@ -112,15 +115,19 @@ ORDER BY p.service_plan_id, other.start_date
 ON CONFLICT (service_plan_id, reason_code) WHERE released_at IS NULL DO NOTHING;
 
 -- name: cut_changed_terms
+WITH changed AS MATERIALIZED (
+    SELECT p.previous_plan_id, p.start_date
+    FROM prepaid.service_plans p
+    WHERE p.service_plan_id = ANY (:plans) AND p.status = 'Pending' AND p.kind = 'change'
+      AND EXISTS (SELECT FROM prepaid.invoices i WHERE i.service_plan_id = p.service_plan_id
+                  AND i.status = 'Paid' OFFSET 0)
+      AND NOT EXISTS (SELECT FROM prepaid.holds h WHERE h.service_plan_id = p.service_plan_id
+                      AND h.released_at IS NULL OFFSET 0)
+)
 UPDATE prepaid.service_plans old
 SET full_end_date = old.end_date, end_date = p.start_date
-FROM prepaid.service_plans p
-WHERE p.service_plan_id = ANY (:plans) AND p.status = 'Pending' AND p.kind = 'change'
-  AND old.service_plan_id = p.previous_plan_id AND old.end_date > p.start_date
-  AND EXISTS (SELECT FROM prepaid.invoices i WHERE i.service_plan_id = p.service_plan_id
-              AND i.status = 'Paid' OFFSET 0)
-  AND NOT EXISTS (SELECT FROM prepaid.holds h WHERE h.service_plan_id = p.service_plan_id
-                  AND h.released_at IS NULL OFFSET 0);
+FROM changed p
+WHERE old.service_plan_id = p.previous_plan_id AND old.end_date > p.start_date;
 
 -- name: activate
 UPDATE prepaid.service_plans p
