@@ -18,7 +18,7 @@ CREATE TABLE prepaid.desk_accounts (
 -- The people of each team. Not a superuser, not the pipeline's own user and not a team's role itself,
 -- whatever they are members of: a decision has one person's name.
 CREATE VIEW prepaid.team_members AS
-SELECT r.rolname::text AS person, team.name AS team, a.email
+SELECT r.rolname AS person, team.name AS team, a.email
 FROM unnest(ARRAY['finance', 'customer_success', 'leadership', 'engineering']) team (name)
 JOIN pg_roles r ON pg_has_role(r.oid, team.name::name, 'USAGE')
 LEFT JOIN prepaid.desk_accounts a ON a.person = r.rolname
