@@ -96,8 +96,9 @@ BREAKS_INPUTS = {
     "payment_records_get_an_outcome_in_time":
         "INSERT INTO prepaid.transactions (provider, received_at) VALUES ('bank', '2026-03-01')",
     "tasks_are_decided_in_time":
-        "INSERT INTO prepaid.tasks (kind, service_plan_id, assigned_role, opened_on)"
-        " SELECT 'quality_check', min(service_plan_id), 'customer_success', '2026-03-01'"
+        "INSERT INTO prepaid.tasks (kind, service_plan_id, assigned_role, opened_on, due_on)"
+        " SELECT 'quality_check', min(service_plan_id), 'customer_success', '2026-03-01',"
+        " '2026-03-04'"
         " FROM prepaid.service_plans",
     "confirmations_are_delivered":
         "INSERT INTO prepaid.emails (service_plan_id, template, occasion, recipient, status,"

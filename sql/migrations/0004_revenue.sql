@@ -1,0 +1,1 @@
+-- Revenue by country, retention, deferred revenue, reporting currency; what the report shows.
