@@ -55,8 +55,15 @@ GRANT EXECUTE ON FUNCTION prepaid.desk_account, prepaid.desk_person, prepaid.des
     prepaid.desk_open_session, prepaid.desk_session, prepaid.desk_end_session, prepaid.desk_end_sessions
     TO desk;
 GRANT EXECUTE ON FUNCTION prepaid.reassign_tasks TO finance, customer_success;
+REVOKE EXECUTE ON FUNCTION prepaid.decide_as_seen FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION prepaid.decide_as_seen TO finance, customer_success;
+GRANT SELECT ON prepaid.quality_features TO customer_success;
+GRANT SELECT ON prepaid.colleagues TO finance, customer_success;
 
 -- The owner does not need these rights, and would have to give them back to itself to change what was
 -- signed or logged. (Triggers refuse it even then.)
 REVOKE UPDATE, DELETE, TRUNCATE ON prepaid.sign_offs, prepaid.audit_log FROM CURRENT_USER;
 GRANT SELECT ON ALL TABLES IN SCHEMA revenue TO finance, leadership, engineering;
+-- The monthly reports are for everybody; the figures behind them are not.
+GRANT USAGE ON SCHEMA revenue TO customer_success;
+GRANT SELECT ON revenue.report_versions TO customer_success;
