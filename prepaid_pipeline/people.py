@@ -87,6 +87,30 @@ def set_disabled(engine: Engine, name: str, disabled: bool) -> None:
         queries.statement("cli/users", "set_disabled").execute(connection, params)
 
 
+def require_person(engine: Engine, name: str) -> None:
+    """Raise UnknownThing for a name that is in no team."""
+    with engine.connect() as connection:
+        params = {"name": name, "teams": list(TEAMS)}
+        if not queries.statement("cli/users", "is_person").execute(connection, params).scalar_one():
+            raise UnknownThing(
+                f"there is no person {name!r}: add them with 'prepaid user add {name} --team …'"
+            )
+
+
+def set_password(engine: Engine, name: str, password_hash: str) -> None:
+    """Store the hash of a person's password for the sign-off pages; their sessions end."""
+    with transaction(engine, actor="prepaid user") as connection:
+        params = {"name": name, "password_hash": password_hash}
+        queries.statement("cli/users", "set_password").execute(connection, params)
+
+
+def sign_out(engine: Engine, name: str) -> int:
+    """End a person's sessions at the sign-off pages; how many there were."""
+    with transaction(engine, actor="prepaid user") as connection:
+        ended = queries.statement("cli/users", "sign_out").execute(connection, {"name": name})
+        return int(ended.scalar_one())
+
+
 def reassign(
     engine: Engine, person: str, tasks: list[int], to: str | None, note: str | None
 ) -> int:

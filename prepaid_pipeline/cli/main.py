@@ -13,6 +13,7 @@ from prepaid_pipeline.errors import PrepaidError
 COMMANDS = {
     "demo": "demo",
     "up": "service",
+    "desk": "desk",
     "down": "service",
     "migrate": "service",
     "db": "service",

@@ -1,5 +1,7 @@
 """``prepaid user``, ``prepaid tasks`` and ``prepaid held``: people, and what they decide."""
 
+import sys
+
 import click
 from sqlalchemy import Engine
 
@@ -54,6 +56,33 @@ def user_list(as_json: bool, settings: Settings, engine: Engine) -> None:  # noq
         echo_json(rows)
         return
     echo_table(rows, {"name": "name", "teams": "teams", "email": "address", "account": "account"})
+
+
+@user_command.command("password")
+@click.argument("name")
+@click.option("--stdin", is_flag=True, help="Read it from standard input, to its line end.")
+@with_database
+def user_password(name: str, stdin: bool, settings: Settings, engine: Engine) -> None:  # noqa: ARG001
+    """Set a person's password for the sign-off desk; ends their sessions."""
+    from prepaid_pipeline.desk import passwords
+
+    people.require_person(engine, name)
+    if stdin:
+        password = sys.stdin.readline().rstrip("\r\n")
+    else:
+        password = click.prompt(f"Password for {name}", hide_input=True, confirmation_prompt=True)
+    people.set_password(engine, name, passwords.hashed(password))
+    click.echo(f"the password of {name} is set; all their sessions have ended")
+
+
+@user_command.command("sign-out")
+@click.argument("name")
+@with_database
+def user_sign_out(name: str, settings: Settings, engine: Engine) -> None:  # noqa: ARG001
+    """End a person's sessions at the sign-off desk."""
+    people.require_person(engine, name)
+    ended = people.sign_out(engine, name)
+    click.echo(f"{ended} session{'' if ended == 1 else 's'} of {name} ended")
 
 
 @user_command.command("disable")

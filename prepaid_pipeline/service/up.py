@@ -13,6 +13,7 @@ from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
 from dagster._core.storage.tags import GRPC_INFO_TAG
 
 from prepaid_pipeline import database, installation, migrations
+from prepaid_pipeline.desk import configuration, serve
 from prepaid_pipeline.errors import PrepaidError, SettingError
 from prepaid_pipeline.service import server
 from prepaid_pipeline.service.dagster_instance import prepare_dagster_home
@@ -36,14 +37,19 @@ def run(settings: Settings, say: Callable[[str], None]) -> None:
         if settings.database_url is None and server.running_url(settings.home) is None:
             # Before it starts: a Ctrl-C while it starts must stop it too.
             stack.callback(server.stop, settings.home)
+        desk = configuration.load()
         say("Starting the database …")
         engine = database.engine(settings)
         stack.callback(engine.dispose)
         lock = stack.enter_context(UpLock(engine, settings.port))
         _require_free_port(settings.port)
+        if desk.port is not None:
+            serve.require_free_port(desk)
         migrations.upgrade(engine)
         installation.write_settings(engine, settings)
         environ = prepare_dagster_home(settings)
+        if desk.port is not None:
+            environ |= serve.environ(settings, desk)
         # A socket's path may have 108 characters at most, and PREPAID_HOME can be long.
         sockets = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="prepaid-")))
         supervisor = Supervisor(settings.home / "log", settings.dagster_home, environ)
@@ -51,6 +57,10 @@ def run(settings: Settings, say: Callable[[str], None]) -> None:
         stack.callback(say, "Stopping …")
         say("Starting Dagster …")
         _start(supervisor, environ, settings, sockets / "code.sock", stop)
+        if desk.port is not None and not stop.requested:
+            supervisor.start("desk", ["prepaid_pipeline.desk.serve"])
+            _wait(lambda: serve.answers(desk), "the sign-off desk", supervisor, stop)
+            say(f"Sign-off desk: {desk.url}")
         if not stop.requested:
             say(f"Dagster UI: http://{HOST}:{settings.port}   (logs: {settings.home / 'log'})")
             say("Stop with Ctrl-C.")

@@ -35,6 +35,12 @@ SELECT EXISTS (
 INSERT INTO prepaid.audit_log (event, entity, after, detail, actor)
 VALUES ('user_added', 'person', :team, :name, prepaid.actor());
 
+-- name: set_password
+SELECT prepaid.set_password(:name, :password_hash);
+
+-- name: sign_out
+SELECT prepaid.desk_end_sessions(:name);
+
 -- name: set_disabled
 SELECT prepaid.set_disabled(:name, :disabled);
 

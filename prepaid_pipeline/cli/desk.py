@@ -1,0 +1,22 @@
+"""``prepaid desk``: the sign-off pages by themselves."""
+
+import click
+from sqlalchemy import Engine
+
+from prepaid_pipeline.cli.common import with_database
+from prepaid_pipeline.settings import Settings
+
+
+@click.command("desk")
+@with_database
+def desk_command(settings: Settings, engine: Engine) -> None:  # noqa: ARG001
+    """Serve the sign-off desk until Ctrl-C, without Dagster."""
+    from prepaid_pipeline.desk import serve
+    from prepaid_pipeline.desk.configuration import load
+    from prepaid_pipeline.desk.login import own_login
+
+    desk = load()
+    serve.require_free_port(desk)
+    login = own_login(settings, desk)
+    click.echo(f"Sign-off desk: {desk.url}   (stop with Ctrl-C)")
+    serve.run(settings, desk, login)

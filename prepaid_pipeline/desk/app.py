@@ -1,0 +1,126 @@
+"""The desk as an ASGI application: its addresses, who may use them, and what surrounds them."""
+
+import secrets
+from importlib.util import find_spec
+from urllib.parse import urlsplit
+
+from itsdangerous import URLSafeTimedSerializer
+from sqlalchemy import Engine
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from prepaid_pipeline.desk import rendering
+from prepaid_pipeline.desk.configuration import DeskSettings
+from prepaid_pipeline.desk.guards import FormTokens, OnlyTls, SecureHeaders
+from prepaid_pipeline.desk.pages import (
+    approvals,
+    overview,
+    payments,
+    plans,
+    quality,
+    reports,
+    reviews,
+    signing_in,
+)
+from prepaid_pipeline.desk.routing import ANYBODY, action, handle_missing, page
+from prepaid_pipeline.desk.sessions import Sessions
+from prepaid_pipeline.desk.visits import Desk
+from prepaid_pipeline.errors import SettingError
+from prepaid_pipeline.settings import Settings
+
+_LARGEST_FORM = 512 * 1024
+_MONEY = ("finance", "engineering")
+_FEATURES = ("customer_success", "engineering")
+_DECIDERS = ("finance", "customer_success", "engineering")
+
+
+def build(engine: Engine, settings: Settings, desk: DeskSettings) -> Starlette:
+    """The application on ``engine``, which is the desk's own login to the database."""
+    secret = desk.secret or secrets.token_hex(32)
+    routes = [*_routes(), *_oidc_routes(desk, secret)]
+    app = Starlette(
+        routes=routes,
+        middleware=[
+            Middleware(SecureHeaders, https=desk.is_https),
+            *([Middleware(OnlyTls, url=desk.url)] if desk.is_https else []),
+            # Against another site's name that was pointed at this address (DNS rebinding).
+            Middleware(TrustedHostMiddleware, allowed_hosts=_hosts(desk), www_redirect=False),
+            Middleware(RequestBodyLimitMiddleware, max_body_size=_LARGEST_FORM),
+        ],
+        exception_handlers={404: handle_missing, 405: handle_missing},
+    )
+    app.state.desk = Desk(
+        engine=engine,
+        settings=settings,
+        desk=desk,
+        sessions=Sessions(engine, desk),
+        tokens=FormTokens(secret, desk.absolute_seconds),
+        messages=URLSafeTimedSerializer(secret, salt="desk message"),
+        templates=rendering.environment(settings.timezone),
+    )
+    return app
+
+
+def _routes() -> list[BaseRoute]:
+    return [
+        page("/sign-in", signing_in.sign_in),
+        action("/sign-in", signing_in.check_password),
+        action("/sign-out", signing_in.sign_out, *ANYBODY),
+        page("/", overview.overview, *ANYBODY),
+        page("/payments", payments.payments, *_MONEY),
+        page("/payments/confirm", approvals.confirm, "finance"),
+        action("/payments/approve", approvals.approve, "finance"),
+        page("/payments/approve", approvals.to_list, *_MONEY),
+        page("/payments/{task:int}", payments.payment, *_MONEY),
+        action("/payments/{task:int}/decide", payments.decide, "finance"),
+        page("/payments/{task:int}/decide", payments.moved, *_MONEY),
+        action("/tasks/{task:int}/reassign", payments.reassign, "finance", "customer_success"),
+        page("/parked", reviews.parked, *_MONEY),
+        page("/parked/{task:int}", reviews.parked_payment, *_MONEY),
+        action("/parked/{task:int}/assign", reviews.assign, "finance"),
+        action("/parked/{task:int}/close", reviews.close, "finance"),
+        page("/refunds", reviews.refunds, *_MONEY),
+        page("/refunds/{task:int}", reviews.refund, *_MONEY),
+        action("/refunds/{task:int}/close", reviews.close, "finance"),
+        page("/quality", quality.checks, *_FEATURES),
+        page("/quality/{task:int}", quality.check, *_FEATURES),
+        action("/quality/{task:int}/decide", quality.decide, "customer_success"),
+        page("/held", plans.held, *_DECIDERS),
+        page("/plans", plans.find, *_DECIDERS),
+        page("/plans/{plan:int}", plans.plan, *_DECIDERS),
+        action("/plans/{plan:int}/release", plans.release, *_DECIDERS),
+        action("/plans/{plan:int}/void", plans.void, "finance"),
+        action("/plans/{plan:int}/cancel", plans.cancel, "finance"),
+        page("/history", reports.history, *_DECIDERS),
+        page("/reports", reports.reports, *ANYBODY),
+        page("/reports/{month:str}", reports.report, *ANYBODY),
+        Route("/health", _health, methods=["GET"]),
+        Mount("/static", StaticFiles(directory=rendering.STATIC)),
+    ]
+
+
+def _oidc_routes(desk: DeskSettings, secret: str) -> list[BaseRoute]:
+    if desk.oidc is None:
+        return []
+    if find_spec("authlib") is None:
+        raise SettingError(
+            "PREPAID_OIDC_ISSUER is set: install the extra, pip install 'prepaid-pipeline[oidc]'"
+        )
+    from prepaid_pipeline.desk import oidc  # noqa: PLC0415  (an extra, not always installed)
+
+    return oidc.routes(desk, desk.oidc, secret)
+
+
+def _hosts(desk: DeskSettings) -> list[str]:
+    name = urlsplit(desk.url).hostname
+    return ["127.0.0.1", "localhost", "[::1]", *([name] if name else [])]
+
+
+def _health(request: Request) -> Response:  # noqa: ARG001
+    return PlainTextResponse("ok\n")

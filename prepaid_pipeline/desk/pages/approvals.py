@@ -1,0 +1,92 @@
+"""Approving many agreeing payments at once: what it will be, then the one confirmation."""
+
+from collections import defaultdict
+from decimal import Decimal
+from typing import Any
+
+from starlette.responses import RedirectResponse, Response
+
+from prepaid_pipeline.desk.pages.lists import Filter
+from prepaid_pipeline.desk.pages.payments import SHOWS, record, sentence
+from prepaid_pipeline.desk.visits import Visit, rows
+from prepaid_pipeline.errors import NotAllowed
+
+# The list of tasks goes through the page: 5,000 are about 60 KB of it.
+MOST = 5000
+_SHOWN = 25
+
+
+def confirm(visit: Visit) -> Response:
+    """Count and total per currency of what is about to be approved. Changes nothing."""
+    asked = Filter.of(visit, SHOWS)
+    chosen = _chosen(visit)
+    if chosen == []:
+        return visit.go(asked.href("/payments"), "Choose at least one payment first.", "info")
+    params = {**asked.params(visit), "tasks": chosen, "rows": MOST + 1}
+    with visit.acting() as connection:
+        found = rows(connection, "payments", "to_approve", params)
+    if not found:
+        text = (
+            "None of these payments can be approved together by you. Those that differ, and those"
+            " that somebody else must decide, are decided one by one."
+        )
+        return visit.go(asked.href("/payments"), text, "info")
+    tasks = found[:MOST]
+    return visit.page(
+        "confirm.html",
+        asked=asked,
+        tasks=tasks,
+        shown=tasks[:_SHOWN],
+        totals=_totals(tasks),
+        first=sum(task.is_first for task in tasks),
+        left_out=len(chosen) - len(tasks) if chosen is not None else 0,
+        more=len(found) > MOST,
+        pairs=",".join(f"{task.task_id}:{task.seen}" for task in tasks),
+    )
+
+
+def approve(visit: Visit) -> Response:
+    """Approve what the confirmation page showed: all of it, or nothing."""
+    try:
+        tasks, seen = _pairs(visit.typed("tasks"))
+        recorded = record(visit, tasks, seen, "approved", visit.typed("note") or None, True)
+    except NotAllowed as error:
+        return visit.go("/payments", f"{sentence(error)}. Look at the list again.", "refused")
+    said = f"{recorded:,} payment{'' if recorded == 1 else 's'} approved."
+    if first := visit.typed("first"):
+        said += f" Above the limit, and waiting for a second person: {first}."
+    return visit.go("/payments", said)
+
+
+def to_list(visit: Visit) -> Response:  # noqa: ARG001
+    """The form's address, reloaded or bookmarked: back to the list."""
+    return RedirectResponse("/payments", 303)
+
+
+def _chosen(visit: Visit) -> list[int] | None:
+    """The tasks whose boxes were ticked; None for all that agree."""
+    if visit.asked("all"):
+        return None
+    texts = visit.request.query_params.getlist("task")
+    return [int(text) for text in texts if text.isascii() and text.isdigit() and len(text) < 19]
+
+
+def _pairs(text: str) -> tuple[list[int], list[int]]:
+    try:
+        pairs = [tuple(int(part) for part in pair.split(":")) for pair in text.split(",")]
+        tasks, seen = zip(*pairs, strict=True)
+    except ValueError:
+        raise NotAllowed("the form was not complete: nothing was recorded") from None
+    if len(tasks) > MOST:
+        raise NotAllowed(f"at most {MOST:,} payments are approved at once: nothing was recorded")
+    return list(tasks), list(seen)
+
+
+def _totals(tasks: list[Any]) -> list[dict[str, Any]]:
+    amounts: dict[str, list[Decimal]] = defaultdict(list)
+    for task in tasks:
+        amounts[task.currency].append(task.payable)
+    return [
+        {"currency": currency, "count": len(of), "total": sum(of)}
+        for currency, of in sorted(amounts.items())
+    ]

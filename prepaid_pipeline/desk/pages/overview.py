@@ -1,0 +1,41 @@
+"""What waits for the person's teams, since when, and how long sign-offs take."""
+
+from starlette.responses import RedirectResponse, Response
+
+from prepaid_pipeline.desk.visits import Visit, rows
+
+_TITLES = {
+    "payment_verification": "Payments to verify",
+    "payment_review": "Parked payments",
+    "payment_refund": "Refunds to pay",
+    "quality_check": "Quality checks",
+    "quality_follow_up": "Follow-ups",
+}
+_PLACES = {
+    "payment_verification": "/payments",
+    "payment_review": "/parked",
+    "payment_refund": "/refunds",
+    "quality_check": "/quality",
+    "quality_follow_up": "/quality?show=follow_up",
+}
+_OF_TEAM = {
+    "finance": ("payment_verification", "payment_review", "payment_refund"),
+    "customer_success": ("quality_check", "quality_follow_up"),
+}
+
+
+def overview(visit: Visit) -> Response:
+    """The start page. Leadership has nothing to decide: their start is the reports."""
+    teams = visit.person.teams
+    if set(teams) == {"leadership"}:
+        return RedirectResponse("/reports", 303)
+    with visit.acting() as connection:
+        waiting = {row.kind: row for row in rows(connection, "overview", "waiting", {})}
+        (held,) = rows(connection, "overview", "held", {})
+        times = rows(connection, "overview", "times", {"today": visit.today})
+    of_all = "engineering" in teams
+    kinds = [kind for team, kinds in _OF_TEAM.items() for kind in kinds if of_all or team in teams]
+    cards = [
+        {"title": _TITLES[kind], "href": _PLACES[kind], "row": waiting.get(kind)} for kind in kinds
+    ]
+    return visit.page("overview.html", cards=cards, held=held, times=times)

@@ -1,0 +1,107 @@
+"""Held plans, and a plan's whole story with what can be done about it."""
+
+from starlette.responses import RedirectResponse, Response
+
+from prepaid_pipeline import queries
+from prepaid_pipeline.desk.pages.lists import Filter, cut
+from prepaid_pipeline.desk.pages.payments import sentence
+from prepaid_pipeline.desk.visits import Visit, one, rows
+from prepaid_pipeline.errors import NotAllowed
+
+
+def held(visit: Visit) -> Response:
+    """Plans that wait for a person, oldest first, with the reason and what can be done."""
+    asked = Filter.of(visit)
+    with visit.acting() as connection:
+        found = rows(connection, "held", "list", asked.params(visit))
+    shown, after = cut(found, "hold_id")
+    return visit.page("held.html", asked=asked, holds=shown, after=after)
+
+
+def find(visit: Visit) -> Response:
+    """From an invoice number or a plan's id to the plan."""
+    name = visit.asked("name")
+    with visit.acting() as connection:
+        found = rows(connection, "plans", "find", {"name": name}) if name else []
+    if not found:
+        return visit.go(
+            "/", f"There is no service plan {name}, and no invoice of that number.", "info"
+        )
+    return RedirectResponse(f"/plans/{found[0].service_plan_id}", 303)
+
+
+def plan(visit: Visit) -> Response:
+    """Everything about one plan, in order: steps, invoice, payment, sign-offs, mails."""
+    plan_id = visit.number("plan")
+    params = {"plan": plan_id}
+    teams = visit.person.teams
+    with visit.acting() as connection:
+        found = one(connection, "plans", "one", params, f"service plan {plan_id}")
+        return visit.page(
+            "plan.html",
+            plan=found,
+            events=rows(connection, "plans", "events", params),
+            holds=rows(connection, "held", "of_plan", params),
+            may_release=bool({"finance", "customer_success", "engineering"} & set(teams)),
+            may_void="finance" in teams and found.invoice_status == "Open",
+            may_cancel="finance" in teams
+            and found.status in ("Pending", "Processing", "Active")
+            and found.origin == "pipeline",
+        )
+
+
+def release(visit: Visit) -> Response:
+    """Release every hold of the plan; it goes on where it was."""
+    plan_id = visit.number("plan")
+    params = {"plan": plan_id, "note": visit.typed("note")}
+    return _done(
+        visit, plan_id, "held", "release", params, "The plan is released and goes on where it was."
+    )
+
+
+def void(visit: Visit) -> Response:
+    """Take back the open invoice; with reissue a new one follows."""
+    plan_id = visit.number("plan")
+    reissue = visit.typed("reissue") == "yes"
+    number = visit.typed("invoice_number")
+    params = {"invoice_number": number, "reissue": reissue, "note": visit.typed("note")}
+    said = f"Invoice {number} is void. " + (
+        "The next run issues a new one." if reissue else "The plan is held until somebody decides."
+    )
+    return _done(visit, plan_id, "plans", "void", params, said)
+
+
+def cancel(visit: Visit) -> Response:
+    """Cancel this plan: at the end of its term, or at once with credit for the unused days."""
+    plan_id = visit.number("plan")
+    at_once = visit.typed("when") == "at_once"
+    try:
+        with visit.acting() as connection:
+            found = one(
+                connection, "plans", "subscription", {"plan": plan_id}, f"service plan {plan_id}"
+            )
+            params = {
+                "subscription": found.subscription_id, "plan": plan_id, "at_once": at_once,
+                "on_date": None, "note": visit.typed("note"),
+            }  # fmt: skip
+            endings = list(queries.statement("cli/plans", "cancel").execute(connection, params))
+    except NotAllowed as error:
+        return visit.go(f"/plans/{plan_id}", f"{sentence(error)}.", "refused", visit.typed("note"))
+    said = " ".join(
+        f"Plan {ending.service_plan_id} {ending.outcome}"
+        f"{f' on {ending.ends_on}' if ending.ends_on else ''}"
+        f"{f', credit note {ending.credit_note_number}' if ending.credit_note_number else ''}."
+        for ending in endings
+    )
+    return visit.go(f"/plans/{plan_id}", said or "The subscription ends with its term.")
+
+
+def _done(
+    visit: Visit, plan_id: int, sql: str, part: str, params: dict[str, object], said: str
+) -> Response:
+    try:
+        with visit.acting() as connection:
+            queries.statement(f"desk/{sql}", part).execute(connection, params)
+    except NotAllowed as error:
+        return visit.go(f"/plans/{plan_id}", f"{sentence(error)}.", "refused", visit.typed("note"))
+    return visit.go(f"/plans/{plan_id}", said)

@@ -1,0 +1,95 @@
+"""Parked payments and refunds: what finance clears up beside the payments that fit."""
+
+from starlette.responses import Response
+
+from prepaid_pipeline import queries
+from prepaid_pipeline.desk.pages.lists import Filter, cut
+from prepaid_pipeline.desk.pages.payments import note_with_evidence, record, seen, sentence
+from prepaid_pipeline.desk.visits import Visit, one, rows
+from prepaid_pipeline.errors import NotAllowed
+
+
+def parked(visit: Visit) -> Response:
+    """Payments that fit no invoice, oldest first, with the invoices they may be meant for."""
+    asked = Filter.of(visit)
+    with visit.acting() as connection:
+        found = rows(connection, "parked", "list", asked.params(visit))
+    shown, after = cut(found, "task_id")
+    return visit.page("parked.html", asked=asked, tasks=shown, after=after)
+
+
+def parked_payment(visit: Visit) -> Response:
+    """One parked payment: why, and what can be done about it from here."""
+    task_id = visit.number("task")
+    params = {"task": task_id, "team": "finance"}
+    with visit.acting() as connection:
+        return visit.page(
+            "parked_payment.html",
+            task=one(connection, "parked", "one", params, f"parked payment {task_id}"),
+            decisions=rows(connection, "decisions", "of_task", params),
+            colleagues=rows(connection, "decisions", "colleagues", params),
+        )
+
+
+def assign(visit: Visit) -> Response:
+    """Say which open invoice the parked record pays."""
+    task_id = visit.number("task")
+    number = visit.typed("invoice_number")
+    here = f"/parked/{task_id}"
+    try:
+        with visit.acting() as connection:
+            task = one(connection, "parked", "one", {"task": task_id}, f"parked payment {task_id}")
+            params = {
+                "record": task.transaction_id, "invoice_number": number.upper(),
+                "note": visit.typed("note"),
+            }  # fmt: skip
+            queries.statement("desk/parked", "assign").execute(connection, params)
+    except NotAllowed as error:
+        return visit.go(here, f"{sentence(error)}.", "refused", visit.typed("note"))
+    return visit.go(
+        "/parked",
+        f"The payment is assigned to invoice {number.upper()}. Once it is matched, somebody else of"
+        " finance verifies it.",
+    )
+
+
+def close(visit: Visit) -> Response:
+    """Close a parked payment or a refund: approved when it was dealt with, rejected when not."""
+    task_id = visit.number("task")
+    place = "refunds" if visit.request.url.path.startswith("/refunds") else "parked"
+    decision = visit.typed("decision")
+    note = note_with_evidence(visit.typed("note"), visit.typed("evidence"))
+    try:
+        if place == "parked" and not note:
+            raise NotAllowed("say what was done about the payment: nothing was recorded")
+        recorded = record(visit, [task_id], [seen(visit)], decision, note)
+    except NotAllowed as error:
+        return visit.go(
+            f"/{place}/{task_id}", f"{sentence(error)}.", "refused", visit.typed("note")
+        )
+    said = (
+        f"Task {task_id} is {decision}." if recorded else f"Task {task_id} was {decision} already."
+    )
+    return visit.go(f"/{place}", said)
+
+
+def refunds(visit: Visit) -> Response:
+    """What is to be paid back to customers, oldest first."""
+    asked = Filter.of(visit)
+    with visit.acting() as connection:
+        found = rows(connection, "parked", "refunds", asked.params(visit))
+    shown, after = cut(found, "task_id")
+    return visit.page("refunds.html", asked=asked, tasks=shown, after=after)
+
+
+def refund(visit: Visit) -> Response:
+    """One refund: the credit note and who approves it."""
+    task_id = visit.number("task")
+    params = {"task": task_id, "team": "finance"}
+    with visit.acting() as connection:
+        return visit.page(
+            "refund.html",
+            task=one(connection, "parked", "refund", params, f"refund task {task_id}"),
+            decisions=rows(connection, "decisions", "of_task", params),
+            colleagues=rows(connection, "decisions", "colleagues", params),
+        )

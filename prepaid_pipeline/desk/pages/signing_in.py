@@ -1,0 +1,68 @@
+"""Signing in and out."""
+
+from urllib.parse import urlsplit
+
+from starlette.responses import RedirectResponse, Response
+
+from prepaid_pipeline.desk.visits import Visit
+
+_REFUSED = (
+    "That did not work. Check the name and the password; after five wrong passwords an account is"
+    " locked for a quarter of an hour."
+)
+
+
+def sign_in(visit: Visit) -> Response:
+    """The form; who is signed in already goes on."""
+    where = own_path(visit.asked("next"))
+    if visit.signed_in is not None:
+        return RedirectResponse(where, 303)
+    return visit.page("sign_in.html", where=where, name="")
+
+
+def check_password(visit: Visit) -> Response:
+    """Open a session, or say that it did not work, and never why."""
+    name, where = visit.typed("name"), own_path(visit.typed("next"))
+    # As it was typed: a password may begin with a blank.
+    password = visit.form.get("password", "")
+    if (
+        not isinstance(password, str)
+        or not 0 < len(password) <= 1024
+        or not 0 < len(name) <= 63 * 4
+    ):
+        password = ""
+    if not visit.desk.sessions.check_password(name, password):
+        visit.said = {"text": _REFUSED, "kind": "refused", "note": ""}
+        return visit.page("sign_in.html", 401, where=where, name=name)
+    return enter(visit, name, where)
+
+
+def enter(visit: Visit, name: str, where: str) -> Response:
+    """Start the session and go to the page that was asked for."""
+    if visit.signed_in is not None:
+        visit.desk.sessions.end(visit.signed_in)
+    response = RedirectResponse(where, 303)
+    visit.desk.sessions.open(name, response)
+    return response
+
+
+def sign_out(visit: Visit) -> Response:
+    """End this session, or all of the person's."""
+    everywhere = visit.typed("everywhere") == "yes"
+    visit.desk.sessions.end(visit.person, everywhere)
+    text = "You are signed out everywhere." if everywhere else "You are signed out."
+    response = visit.go("/sign-in", text)
+    response.delete_cookie(
+        visit.desk.sessions.cookie, path="/", secure=visit.desk.desk.is_https, httponly=True
+    )
+    return response
+
+
+def own_path(text: str) -> str:
+    """A path on this desk; anything that could lead elsewhere is the start page."""
+    parts = urlsplit(text)
+    if parts.scheme or parts.netloc or not text.startswith("/") or text.startswith(("//", "/\\")):
+        return "/"
+    if not text.isprintable() or "\\" in text:
+        return "/"
+    return text

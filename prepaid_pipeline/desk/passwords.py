@@ -1,0 +1,35 @@
+"""Passwords: argon2id hashes with the library's current parameters (RFC 9106, low memory)."""
+
+from functools import cache
+from threading import BoundedSemaphore
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+
+from prepaid_pipeline.errors import NotAllowed
+
+SHORTEST, LONGEST = 12, 256
+_HASHER = PasswordHasher()
+# Each check takes 64 MiB: more of them at once would let sign-in attempts use up the memory.
+_AT_ONCE = BoundedSemaphore(4)
+
+
+def hashed(password: str) -> str:
+    """The hash to store. Raises NotAllowed for a password that is too short or too long."""
+    if not SHORTEST <= len(password) <= LONGEST:
+        raise NotAllowed(f"a password has {SHORTEST} to {LONGEST} characters")
+    return _HASHER.hash(password)
+
+
+def fits(password: str, stored: str | None) -> bool:
+    """Whether the password is the one stored; takes as long where there is none."""
+    with _AT_ONCE:
+        try:
+            return _HASHER.verify(stored or _nobodys(), password) and stored is not None
+        except (VerificationError, InvalidHashError):
+            return False
+
+
+@cache
+def _nobodys() -> str:
+    return _HASHER.hash("the password of nobody")

@@ -1,0 +1,95 @@
+"""Templates: the environment with the filters that pages share, and the static files' versions."""
+
+import hashlib
+from collections.abc import Callable
+from datetime import date, datetime
+from decimal import Decimal
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from prepaid_pipeline.report.pages import count, day, money, month_name
+
+STATIC = Path(__file__).parent / "static"
+_TEMPLATES = Path(__file__).parent / "templates"
+_KINDS = {
+    "payment_verification": "Payment to verify",
+    "payment_review": "Parked payment",
+    "payment_refund": "Refund to pay",
+    "quality_check": "Quality check",
+    "quality_follow_up": "Follow-up",
+}
+_TEAMS = {
+    "finance": "Finance",
+    "customer_success": "Customer success",
+    "leadership": "Leadership",
+    "engineering": "Engineering",
+}
+
+
+def environment(timezone: ZoneInfo) -> Environment:
+    """The pages' templates; moments are shown in the installation's time zone."""
+    made = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {
+        "money": money,
+        "count": count,
+        "day": day,
+        "short_day": short_day,
+        "month": month_name,
+        "moment": _moment(timezone),
+        "kind": lambda kind: _KINDS.get(kind, kind),
+        "team": lambda team: _TEAMS.get(team, team),
+        "words": lambda text: str(text).replace("_", " "),
+        "plural": plural,
+        "hours": hours,
+        "first_up": lambda text: str(text)[:1].upper() + str(text)[1:],
+    }
+    made.globals["style_version"] = version("desk.css")
+    return made
+
+
+def short_day(value: date) -> str:
+    """``8 Nov 2026``."""
+    return f"{value.day} {value:%b %Y}"
+
+
+def plural(number: int, one: str, many: str | None = None) -> str:
+    """``1 payment``, ``2,709 payments``."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def hours(number: Decimal) -> str:
+    """``40 min``, ``5.2 h``, ``3.1 days``, of a number of hours."""
+    if number < 1:
+        return f"{round(number * 60)} min"
+    return f"{number:.1f} h" if number < 48 else f"{number / 24:.1f} days"
+
+
+def _moment(timezone: ZoneInfo) -> Callable[[datetime], str]:
+    def moment(value: datetime) -> str:
+        local = value.astimezone(timezone)
+        return f"{short_day(local.date())}, {local:%H:%M}"
+
+    return moment
+
+
+@cache
+def version(name: str) -> str:
+    """A name for the content of a static file: a changed file is fetched anew."""
+    return hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:12]
+
+
+def address(path: str, **values: Any) -> str:
+    """A path with those of ``values`` that say something as its query."""
+    told = {name: value for name, value in values.items() if value not in (None, "", False)}
+    return f"{path}?{urlencode(told, doseq=True)}" if told else path
