@@ -32,8 +32,14 @@ def missing(names: set[str], pattern: str = r"(?<![\w-]){}(?![\w-])") -> list[st
 
 
 def settings() -> set[str]:
-    source = (ROOT / "prepaid_pipeline" / "settings.py").read_text(encoding="utf-8")
-    return set(re.findall(r'"(PREPAID_[A-Z_]+)"', source))
+    sources = ("settings.py", "desk/configuration.py")
+    return {
+        name
+        for source in sources
+        for name in re.findall(
+            r'"(PREPAID_[A-Z_]+)"', (ROOT / "prepaid_pipeline" / source).read_text(encoding="utf-8")
+        )
+    }
 
 
 def commands() -> dict[str, click.Command]:

@@ -65,6 +65,7 @@ def up(tmp_path: Path) -> Iterator[Up]:
     environ = {
         **{name: value for name, value in os.environ.items() if not name.startswith("PREPAID_")},
         "PREPAID_HOME": str(home), "PREPAID_PORT": str(port), "PYTHONUNBUFFERED": "1",
+        "PREPAID_DESK_PORT": str(free_port()),
     }  # fmt: skip
     with output.open("w") as file:
         process = subprocess.Popen(
@@ -89,6 +90,11 @@ def test_up(up: Up) -> None:
     with urllib.request.urlopen(f"http://127.0.0.1:{up.port}/", timeout=10) as page:
         assert "Dagster" in page.read().decode()
 
+    desk = f"http://127.0.0.1:{up.environ['PREPAID_DESK_PORT']}"
+    assert f"Sign-off desk: {desk}\n" in up.output.read_text()
+    with urllib.request.urlopen(f"{desk}/", timeout=10) as page:
+        assert "<h1>Sign in</h1>" in page.read().decode()
+
     second = up.command("up", PREPAID_PORT=str(free_port()))
     assert second.returncode == 1
     assert "runs on this database already (prepaid up on" in second.stderr
@@ -104,6 +110,7 @@ def test_up(up: Up) -> None:
         "dagster api grpc",
         "dagster_webserver",
         "dagster._daemon",
+        "prepaid_pipeline.desk.serve",
         "postgres",
     ):
         assert part in commands
