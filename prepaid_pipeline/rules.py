@@ -10,10 +10,15 @@ from typing import Any
 
 # Thresholds. Days are calendar days before the business date; shares are parts of 1.
 RECORD_DAYS = 3
+WAITING_DAYS = 7
 TASK_DAYS = 14
 CUSTOMERS_WITH_EMAIL = 0.98
 # What the queries read with current_setting().
-SESSION_SETTINGS = {"prepaid.record_days": str(RECORD_DAYS), "prepaid.task_days": str(TASK_DAYS)}
+SESSION_SETTINGS = {
+    "prepaid.record_days": str(RECORD_DAYS),
+    "prepaid.waiting_days": str(WAITING_DAYS),
+    "prepaid.task_days": str(TASK_DAYS),
+}
 
 KINDS = ("new", "renewal", "reactivation", "change")
 MOVEMENTS = ("new", "reactivation", "expansion", "contraction", "churn")
@@ -136,6 +141,7 @@ INPUTS = (
     )),
     Suite("transactions", "prepaid", "transactions", ("transaction_id",), (
         _query("inputs", "payment_records_get_an_outcome_in_time", warning=True),
+        _query("inputs", "pending_and_unknown_payments_are_cleared_up_in_time", warning=True),
     )),
     Suite("tasks", "prepaid", "tasks", ("task_id",), (
         _query("inputs", "tasks_are_decided_in_time", warning=True),

@@ -49,6 +49,12 @@ SELECT t.transaction_id, t.received_at FROM (SELECT * FROM {batch}) t
 WHERE t.outcome IS NULL
   AND t.received_at < prepaid.as_of() - current_setting('prepaid.record_days')::integer
 
+-- name: pending_and_unknown_payments_are_cleared_up_in_time
+-- A record that waits has no task: the provider's next word is expected. When none comes, somebody asks.
+SELECT t.transaction_id, t.status, t.invoice_number, t.received_at FROM (SELECT * FROM {batch}) t
+WHERE t.outcome = 'waiting'
+  AND t.received_at < prepaid.as_of() - current_setting('prepaid.waiting_days')::integer
+
 -- name: tasks_are_decided_in_time
 SELECT k.task_id, k.kind, k.opened_on FROM (SELECT * FROM {batch}) k
 WHERE k.status = 'Open'

@@ -156,6 +156,17 @@ def test_the_list(world: World, officer: str) -> None:
     assert invoices.listed(world.engine, TODAY)[1]["days_overdue"] == 0
 
 
+def test_the_list_counts_what_was_assigned(world: World, officer: str) -> None:
+    """A record that named no invoice, or another one, has come for the one it was assigned to."""
+    _, number = purchase(world)
+    record = world.record("no such number", "10.73")
+    assert record is not None
+    world.match()
+    people.assign(world.engine, officer, record, number, "the customer called")
+    (row,) = invoices.listed(world.engine, TODAY)
+    assert (row["invoice_number"], row["received"]) == (number, Decimal("10.73"))
+
+
 @pytest.mark.parametrize(
     "name", ["=cmd|' /C calc'!A0", "+1", "-1+1", "@SUM(A1)", "\t=1", "\uff1d1"]
 )

@@ -15,6 +15,7 @@ from prepaid_pipeline.rules import (
     RECORD_DAYS,
     REVERSALS,
     TASK_DAYS,
+    WAITING_DAYS,
 )
 from tests.revenue.history import rows
 
@@ -34,6 +35,7 @@ def test_limits_are_the_codes() -> None:
     words = re.sub(r"\s+", " ", TEXT)
     assert f"no more than {round((1 - CUSTOMERS_WITH_EMAIL) * 100)} %" in words
     assert f"outcome within {RECORD_DAYS} days, a task its decision within {TASK_DAYS}" in words
+    assert f"has waited for more than {WAITING_DAYS} days" in words
 
 
 def test_words_are_the_codes() -> None:

@@ -95,6 +95,9 @@ BREAKS_INPUTS = {
         " 'USD', 1, 0, 1, 'Open', '2026-03-01' FROM prepaid.service_plans",
     "payment_records_get_an_outcome_in_time":
         "INSERT INTO prepaid.transactions (provider, received_at) VALUES ('bank', '2026-03-01')",
+    "pending_and_unknown_payments_are_cleared_up_in_time":
+        "INSERT INTO prepaid.transactions (provider, received_at, status, outcome)"
+        " VALUES ('bank', '2026-03-01', 'Pending', 'waiting')",
     "tasks_are_decided_in_time":
         "INSERT INTO prepaid.tasks (kind, service_plan_id, assigned_role, opened_on, due_on)"
         " SELECT 'quality_check', min(service_plan_id), 'customer_success', '2026-03-01',"
