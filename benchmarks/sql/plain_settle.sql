@@ -10,8 +10,7 @@ WHERE i.invoice_id BETWEEN :first AND :last
 
 -- name: activate
 UPDATE prepaid.service_plans
-SET status = 'Active', activated_on = :as_of, activated_at = clock_timestamp(),
-    settled_at = clock_timestamp()
+SET status = 'Active', activated_on = :as_of, activated_at = clock_timestamp()
 WHERE previous_plan_id BETWEEN :first AND :last AND status = 'Pending';
 
 -- name: note_provisioning
@@ -34,3 +33,8 @@ INSERT INTO prepaid.tasks (kind, service_plan_id, assigned_role, opened_on)
 SELECT 'quality_check', service_plan_id, 'customer_success', :as_of
 FROM prepaid.service_plans
 WHERE previous_plan_id BETWEEN :first AND :last AND status = 'Active';
+
+-- name: settle
+DELETE FROM prepaid.unsettled_plans
+WHERE service_plan_id IN (SELECT service_plan_id FROM prepaid.service_plans
+                          WHERE previous_plan_id BETWEEN :first AND :last AND status = 'Active');

@@ -6,8 +6,7 @@ SELECT 'service_plans' AS what, concat_ws(' ', origin, kind, status) AS which, c
            planned_start, anchor_date, opened_on, currency, price, addons, customer_name, email,
            country, tax_exempt, plan_name, tax_class, trim_scale(recurring_amount), activated_on, quantity,
            price_includes_tax, discounts, tax_exempt_reason,
-           retrieved_at IS NULL, invoiced_at IS NULL, activated_at IS NULL, settled_at IS NULL,
-           batch_id))) AS contents
+           retrieved_at IS NULL, invoiced_at IS NULL, activated_at IS NULL))) AS contents
 FROM prepaid.service_plans GROUP BY origin, kind, status
 UNION ALL
 SELECT 'charges', currency, count(*), sum(net + tax),
@@ -49,6 +48,9 @@ UNION ALL
 SELECT 'emails', e.status, count(*), 0,
        sum(hashtext(concat_ws('|', p.subscription_id, template, occasion, recipient)))
 FROM prepaid.emails e JOIN prepaid.service_plans p USING (service_plan_id) GROUP BY e.status
+UNION ALL
+SELECT 'unsettled_plans', CASE WHEN batch_id IS NULL THEN 'free' ELSE 'claimed' END, count(*), 0, 0
+FROM prepaid.unsettled_plans GROUP BY batch_id IS NULL
 UNION ALL
 SELECT 'holds', reason_code, count(*), 0, 0 FROM prepaid.holds GROUP BY reason_code
 ORDER BY what, which;

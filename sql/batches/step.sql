@@ -4,7 +4,7 @@
 -- Ids travel as one text in the form of an array: ten thousand rows would cost the worker more time
 -- than they cost the database.
 SELECT CAST(ARRAY(
-    SELECT service_plan_id FROM prepaid.service_plans
+    SELECT service_plan_id FROM prepaid.unsettled_plans
     WHERE batch_id = :batch_id ORDER BY service_plan_id) AS text);
 
 -- name: renew_lease
@@ -12,36 +12,37 @@ UPDATE prepaid.batches SET leased_until = clock_timestamp() + make_interval(secs
 WHERE batch_id = :batch_id;
 
 -- name: lock_plans
--- A worker that was thought dead finds no rows here: its plans have a new batch_id. The step's
--- statements get the ids, not the batch: the planner knows the length of an array, while of a batch
--- made a moment ago it expects one row.
+-- A worker that was thought dead finds no rows here: its plans have a new batch_id. Both rows are
+-- locked, against people who act on the plan and against other claims, in this order: whoever changes
+-- a plan and takes its claim away does it in the same one. The step's statements get the ids, not the
+-- batch: the planner knows the length of an array, while of a batch made a moment ago it expects one row.
 --
 -- On tables that have grown since they were last analysed the planner also expects nearly no row to
 -- be 'Open' or 'Paid'. It would start from those, and search the array anew for each. So the
 -- statements filter the table itself by the array, or go from the ids to the row they belong to by
 -- LATERAL (… OFFSET 0) and EXISTS (… OFFSET 0), which it cannot turn round: one look-up by key per
 -- plan, however old the statistics are (5,000 invoice lines: 0.2 s instead of 2 s).
-WITH locked AS (
-    SELECT service_plan_id FROM prepaid.service_plans
-    WHERE batch_id = :batch_id AND service_plan_id = ANY (:plans)
-    ORDER BY service_plan_id
-    FOR NO KEY UPDATE
-)
-SELECT count(*) AS number, CAST(coalesce(array_agg(service_plan_id), '{}') AS text) AS plans
-FROM locked;
+SELECT count(*) AS number, CAST(coalesce(array_agg(locked.service_plan_id), '{}') AS text) AS plans
+FROM unnest(CAST(:plans AS bigint[])) asked (service_plan_id)
+CROSS JOIN LATERAL (
+    SELECT p.service_plan_id FROM prepaid.service_plans p
+    WHERE p.service_plan_id = asked.service_plan_id FOR NO KEY UPDATE) plan
+CROSS JOIN LATERAL (
+    SELECT u.service_plan_id FROM prepaid.unsettled_plans u
+    WHERE u.service_plan_id = plan.service_plan_id AND u.batch_id = :batch_id FOR UPDATE) locked;
 
 -- name: leave_held
 WITH held AS MATERIALIZED (
     SELECT DISTINCT service_plan_id FROM prepaid.holds
     WHERE service_plan_id = ANY (:plans) AND released_at IS NULL
 )
-UPDATE prepaid.service_plans p SET batch_id = NULL
-FROM held WHERE p.service_plan_id = held.service_plan_id AND p.batch_id = :batch_id
-RETURNING p.service_plan_id;
+UPDATE prepaid.unsettled_plans u SET batch_id = NULL
+FROM held WHERE u.service_plan_id = held.service_plan_id AND u.batch_id = :batch_id
+RETURNING u.service_plan_id;
 
 -- name: hold_failed_plan
 INSERT INTO prepaid.holds (service_plan_id, reason_code, text)
-SELECT service_plan_id, 'step_failed', :text FROM prepaid.service_plans
+SELECT service_plan_id, 'step_failed', :text FROM prepaid.unsettled_plans
 WHERE service_plan_id = ANY (:plans) AND batch_id = :batch_id
 ON CONFLICT (service_plan_id, reason_code) WHERE released_at IS NULL DO NOTHING;
 

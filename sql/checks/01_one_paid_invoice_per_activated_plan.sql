@@ -10,9 +10,10 @@ HAVING (count(i.*) <> 1 OR count(i.*) FILTER (WHERE i.status = 'Paid') <> 1)
    -- Its payment was taken back and finance has given it up.
    AND NOT (count(i.*) = 0 AND p.status = 'Expired')
    -- Paid again it waits for finance and for its turn, with the hold released.
-   AND NOT (count(i.*) = 1 AND p.settled_at IS NULL AND (
-       EXISTS (SELECT FROM prepaid.holds h WHERE h.service_plan_id = p.service_plan_id
-               AND h.reason_code = 'payment_reversed' AND h.released_at IS NULL)
-       OR EXISTS (SELECT FROM prepaid.transactions t
-                  WHERE t.invoice_id = min(i.invoice_id) AND t.outcome = 'matched')))
+   AND NOT (count(i.*) = 1
+       AND EXISTS (SELECT FROM prepaid.unsettled_plans u WHERE u.service_plan_id = p.service_plan_id)
+       AND (EXISTS (SELECT FROM prepaid.holds h WHERE h.service_plan_id = p.service_plan_id
+                    AND h.reason_code = 'payment_reversed' AND h.released_at IS NULL)
+            OR EXISTS (SELECT FROM prepaid.transactions t
+                       WHERE t.invoice_id = min(i.invoice_id) AND t.outcome = 'matched')))
 ORDER BY p.service_plan_id;

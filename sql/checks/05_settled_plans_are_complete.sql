@@ -8,5 +8,9 @@ CROSS JOIN LATERAL (SELECT count(*) AS n FROM prepaid.emails e
     WHERE e.service_plan_id = p.service_plan_id AND e.template = 'activation_confirmation') e
 CROSS JOIN LATERAL (SELECT count(*) AS n FROM prepaid.tasks k
     WHERE k.service_plan_id = p.service_plan_id AND k.kind = 'quality_check') k
-WHERE p.settled_at IS NOT NULL AND p.status <> 'Cancelled' AND (a.n, e.n, k.n) <> (1, 1, 1)
+WHERE p.status IN ('Active', 'Expired')
+  AND EXISTS (SELECT FROM prepaid.invoices i
+              WHERE i.service_plan_id = p.service_plan_id AND i.status = 'Paid')
+  AND NOT EXISTS (SELECT FROM prepaid.unsettled_plans u WHERE u.service_plan_id = p.service_plan_id)
+  AND (a.n, e.n, k.n) <> (1, 1, 1)
 ORDER BY p.service_plan_id;

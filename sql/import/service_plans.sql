@@ -391,5 +391,4 @@ WHERE h.subscription_id = s.subscription_id AND h.anchor_date <> s.anchor_date;
 -- Only the columns that rows are found by: the snapshots would take most of the time.
 ANALYZE prepaid.service_plans (
     service_plan_id, subscription_id, customer_id, plan_id, previous_plan_id, origin, kind, status,
-    start_date, end_date, planned_start, currency, term_months, term_days, activated_on, invoiced_at,
-    settled_at, batch_id);
+    start_date, end_date, planned_start, currency, term_months, term_days, activated_on, invoiced_at);

@@ -65,5 +65,5 @@ WITH overdue AS MATERIALIZED (
     FROM overdue WHERE email IS NOT NULL ORDER BY invoice_id
     ON CONFLICT (service_plan_id, template, occasion) DO NOTHING
 )
-UPDATE prepaid.service_plans p SET status = 'Cancelled', batch_id = NULL
+UPDATE prepaid.service_plans p SET status = 'Cancelled'
 FROM overdue WHERE p.service_plan_id = overdue.service_plan_id;

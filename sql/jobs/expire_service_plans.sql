@@ -5,8 +5,9 @@ UPDATE prepaid.service_plans SET status = 'Expired'
 WHERE service_plan_id IN (
     SELECT service_plan_id FROM prepaid.service_plans p
     WHERE status = 'Active' AND end_date <= :as_of
-      AND (origin = 'imported' OR settled_at IS NOT NULL OR EXISTS (
-          SELECT FROM prepaid.tasks k
-          WHERE k.service_plan_id = p.service_plan_id AND k.kind = 'quality_check'))
+      AND (NOT EXISTS (SELECT FROM prepaid.unsettled_plans u
+                       WHERE u.service_plan_id = p.service_plan_id)
+           OR EXISTS (SELECT FROM prepaid.tasks k
+                      WHERE k.service_plan_id = p.service_plan_id AND k.kind = 'quality_check'))
     ORDER BY end_date LIMIT :limit
     FOR UPDATE SKIP LOCKED);

@@ -412,9 +412,9 @@ WHERE j.outcome = 'matched' AND n.refund > 0
 
 -- name: leave_batches
 -- A worker that has the plan in hand finds it gone from its batch. The steps finish it again later.
-UPDATE prepaid.service_plans p SET settled_at = NULL, batch_id = NULL
-FROM bereft b
-WHERE p.service_plan_id = b.service_plan_id AND (p.settled_at IS NOT NULL OR p.batch_id IS NOT NULL);
+INSERT INTO prepaid.unsettled_plans AS u (service_plan_id)
+SELECT DISTINCT service_plan_id FROM bereft ORDER BY service_plan_id
+ON CONFLICT (service_plan_id) DO UPDATE SET batch_id = NULL WHERE u.batch_id IS NOT NULL;
 
 -- name: hold_reversed
 INSERT INTO prepaid.holds (service_plan_id, reason_code, text)

@@ -66,6 +66,9 @@ WHERE e.status = 'failed'
 
 -- name: activated_plans_are_in_the_provisioning_log
 SELECT p.service_plan_id FROM prepaid.service_plans p
-WHERE p.origin = 'pipeline' AND p.settled_at IS NOT NULL
+WHERE p.activated_on IS NOT NULL
+  AND EXISTS (SELECT FROM prepaid.invoices i
+              WHERE i.service_plan_id = p.service_plan_id AND i.status = 'Paid')
+  AND NOT EXISTS (SELECT FROM prepaid.unsettled_plans u WHERE u.service_plan_id = p.service_plan_id)
   AND NOT EXISTS (SELECT FROM (SELECT * FROM {batch}) a WHERE a.service_plan_id = p.service_plan_id
                   AND a.event = 'service_provisioned')

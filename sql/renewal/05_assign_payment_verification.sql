@@ -1,5 +1,5 @@
 -- Step 5: a finance officer is asked to verify that the pre-authorised payment has cleared. The
--- plan goes back to Pending and leaves the batch: it now waits for people, and no run waits with it.
+-- plan goes back to Pending: it now waits for people, and no run waits with it.
 
 -- name: assign
 -- Nothing to pay, nothing to verify: an invoice over 0 gets no task.
@@ -14,7 +14,7 @@ ORDER BY i.invoice_id;
 -- name: hand_over
 -- What the term is worth without tax is known now, also where the price contained it.
 UPDATE prepaid.service_plans p
-SET status = 'Pending', invoiced_at = clock_timestamp(), batch_id = NULL,
+SET status = 'Pending', invoiced_at = clock_timestamp(),
     (net_amount, recurring_amount) = (
         SELECT sum(ch.net), sum(ch.recurring_net) FROM prepaid.charges ch
         WHERE ch.service_plan_id = p.service_plan_id)

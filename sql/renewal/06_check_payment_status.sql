@@ -53,24 +53,3 @@ FROM prepaid.invoices i
 WHERE i.service_plan_id = ANY (:plans) AND i.status = 'Open' AND i.payable = 0
   AND NOT EXISTS (SELECT FROM prepaid.audit_log a WHERE a.service_plan_id = i.service_plan_id
                   AND a.event = 'payment_not_required' AND a.entity_id = i.invoice_id OFFSET 0);
-
--- name: note_record
--- The invoice names the last record that paid it.
-WITH records AS MATERIALIZED (
-    SELECT i.invoice_id, t.transaction_id
-    FROM prepaid.invoices i
-    CROSS JOIN LATERAL (
-        SELECT (array_agg(m.transaction_id ORDER BY m.occurred_at DESC NULLS LAST, m.transaction_id DESC))[1]
-                   AS transaction_id
-        FROM prepaid.transactions m
-        WHERE m.invoice_id = i.invoice_id AND m.outcome = 'matched'
-        HAVING bool_and(m.status = 'Success' AND m.currency = i.currency)
-           AND (sum(m.amount) = i.payable
-                OR sum(m.amount) > i.payable AND bool_and(m.assigned_by IS NOT NULL)) OFFSET 0) t
-    WHERE i.service_plan_id = ANY (:plans) AND i.status = 'Open'
-      AND i.transaction_id IS NULL AND i.payable > 0
-      AND NOT EXISTS (SELECT FROM prepaid.holds h WHERE h.service_plan_id = i.service_plan_id
-                      AND h.released_at IS NULL OFFSET 0)
-)
-UPDATE prepaid.invoices i SET transaction_id = r.transaction_id
-FROM records r WHERE i.invoice_id = r.invoice_id;

@@ -1,5 +1,5 @@
--- Step 7: Open -> Paid. A trigger refuses it without the matched record and the approval. What a change
--- has cut off a term that was not paid then is credited now.
+-- Step 7: Open -> Paid, with the last record that paid it. A trigger refuses it without the matched record
+-- and the approval. What a change has cut off a term that was not paid then is credited now.
 
 -- name: lock_approvals
 -- A rejection at this very moment is waited for here, and the next statement sees it: the plan is
@@ -9,13 +9,27 @@ WHERE service_plan_id = ANY (:plans) AND kind = 'payment_verification' AND decis
 ORDER BY task_id FOR SHARE;
 
 -- name: mark_paid
+-- Between step 6 and now the record may have been taken back: only what still fits is paid.
+WITH paid AS MATERIALIZED (
+    SELECT i.invoice_id, t.transaction_id
+    FROM prepaid.invoices i
+    CROSS JOIN LATERAL (
+        SELECT (array_agg(m.transaction_id ORDER BY m.occurred_at DESC NULLS LAST, m.transaction_id DESC))[1]
+                   AS transaction_id,
+               bool_and(m.status = 'Success' AND m.currency = i.currency)
+               AND (sum(m.amount) = i.payable
+                    OR sum(m.amount) > i.payable AND bool_and(m.assigned_by IS NOT NULL)) AS fits
+        FROM prepaid.transactions m
+        WHERE m.invoice_id = i.invoice_id AND m.outcome = 'matched' OFFSET 0) t
+    WHERE i.service_plan_id = ANY (:plans) AND i.status = 'Open'
+      AND (i.payable = 0 OR t.fits AND EXISTS (
+          SELECT FROM prepaid.tasks k
+          WHERE k.invoice_id = i.invoice_id AND k.kind = 'payment_verification'
+            AND k.status <> 'Withdrawn' AND k.decision = 'approved' OFFSET 0))
+)
 UPDATE prepaid.invoices i
-SET status = 'Paid', paid_on = :as_of
-WHERE i.service_plan_id = ANY (:plans) AND i.status = 'Open'
-  AND (i.payable = 0 OR i.transaction_id IS NOT NULL AND EXISTS (
-      SELECT FROM prepaid.tasks k
-      WHERE k.invoice_id = i.invoice_id AND k.kind = 'payment_verification'
-        AND k.status <> 'Withdrawn' AND k.decision = 'approved' OFFSET 0));
+SET status = 'Paid', paid_on = :as_of, transaction_id = paid.transaction_id
+FROM paid WHERE i.invoice_id = paid.invoice_id AND i.status = 'Open';
 
 -- name: credit_cut_terms
 -- A change has cut the term while its payment was taken back, so that no day of it could be credited.

@@ -1,5 +1,5 @@
--- Step 11: customer success confirms that every digital feature is reachable. The plan is settled
--- and leaves the batch.
+-- Step 11: customer success confirms that every digital feature is reachable. The plan is settled:
+-- nothing is left to do for it.
 
 -- name: assign
 INSERT INTO prepaid.tasks (kind, service_plan_id, assigned_role, opened_on)
@@ -13,9 +13,9 @@ ORDER BY p.service_plan_id;
 
 -- name: settle
 -- Expired too: a payment that was taken back may come again when the term is over.
-UPDATE prepaid.service_plans p
-SET settled_at = clock_timestamp(), batch_id = NULL
-WHERE p.service_plan_id = ANY (:plans)
-  AND p.status IN ('Active', 'Expired', 'Cancelled')
-  AND EXISTS (SELECT FROM prepaid.invoices i WHERE i.service_plan_id = p.service_plan_id
+DELETE FROM prepaid.unsettled_plans u
+WHERE u.service_plan_id = ANY (:plans)
+  AND EXISTS (SELECT FROM prepaid.service_plans p WHERE p.service_plan_id = u.service_plan_id
+              AND p.status IN ('Active', 'Expired', 'Cancelled') OFFSET 0)
+  AND EXISTS (SELECT FROM prepaid.invoices i WHERE i.service_plan_id = u.service_plan_id
               AND i.status = 'Paid' OFFSET 0);

@@ -40,7 +40,7 @@ CREATE TABLE prepaid.invoices (
     tax_note text,
     issued_on date NOT NULL,
     paid_on date,
-    -- Step 6 notes the provider's record here; unique, because a record pays one invoice only.
+    -- Step 7 notes the provider's record here; unique, because a record pays one invoice only.
     transaction_id bigint UNIQUE,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     -- What a credit note pays of it (a plan that was changed mid-term); the customer pays the rest.

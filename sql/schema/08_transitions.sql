@@ -36,6 +36,7 @@ CREATE TRIGGER check_plan_transition BEFORE UPDATE ON prepaid.service_plans
 -- to verify any more, and money that has arrived for it goes to finance as a task.
 CREATE FUNCTION prepaid.close_cancelled_plan() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
+    DELETE FROM prepaid.unsettled_plans WHERE service_plan_id = NEW.service_plan_id;
     PERFORM prepaid.void_open_invoice(NEW.service_plan_id);
     UPDATE prepaid.holds
     SET released_at = clock_timestamp(), released_by = prepaid.actor(), note = 'the plan was cancelled'

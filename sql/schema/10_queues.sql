@@ -3,21 +3,23 @@
 
 -- Steps 1-5. Whether the plan is due (lead days before its start) depends on the business date.
 CREATE VIEW prepaid.ready_to_invoice AS
-SELECT p.service_plan_id, p.planned_start, p.term_days, p.batch_id
+SELECT p.service_plan_id, p.planned_start, p.term_days, u.batch_id
 FROM prepaid.service_plans p
+JOIN prepaid.unsettled_plans u USING (service_plan_id)
 WHERE p.invoiced_at IS NULL AND p.status IN ('Pending', 'Processing')
   AND NOT EXISTS (SELECT FROM prepaid.batches b
-                  WHERE b.batch_id = p.batch_id AND b.leased_until > clock_timestamp())
+                  WHERE b.batch_id = u.batch_id AND b.leased_until > clock_timestamp())
   AND NOT EXISTS (SELECT FROM prepaid.holds h
                   WHERE h.service_plan_id = p.service_plan_id AND h.released_at IS NULL);
 
 -- Steps 6-11: invoiced, the record matched and the payment approved (or nothing to pay). A plan whose
 -- payment was taken back after activation comes here again when it is paid again.
 CREATE VIEW prepaid.ready_to_settle AS
-SELECT p.service_plan_id, p.batch_id
-FROM prepaid.service_plans p
+SELECT p.service_plan_id, u.batch_id
+FROM prepaid.unsettled_plans u
+JOIN prepaid.service_plans p USING (service_plan_id)
 JOIN prepaid.invoices i ON i.service_plan_id = p.service_plan_id AND i.status <> 'Void'
-WHERE p.invoiced_at IS NOT NULL AND p.settled_at IS NULL
+WHERE p.invoiced_at IS NOT NULL
   AND p.status IN ('Pending', 'Active', 'Expired', 'Cancelled')
   AND (p.status <> 'Cancelled' OR p.activated_on IS NOT NULL)
   AND (p.status <> 'Cancelled' OR i.status = 'Open')
@@ -35,8 +37,10 @@ WHERE p.invoiced_at IS NOT NULL AND p.settled_at IS NULL
       AND EXISTS (SELECT FROM prepaid.tasks k
                   WHERE k.invoice_id = i.invoice_id AND k.kind = 'payment_verification'
                     AND k.status <> 'Withdrawn' AND k.decision = 'approved')))
+  -- The batch that invoiced it is done with it, whatever its lease.
   AND NOT EXISTS (SELECT FROM prepaid.batches b
-                  WHERE b.batch_id = p.batch_id AND b.leased_until > clock_timestamp())
+                  WHERE b.batch_id = u.batch_id AND b.queue = 'settle_renewals'
+                    AND b.leased_until > clock_timestamp())
   AND NOT EXISTS (SELECT FROM prepaid.holds h
                   WHERE h.service_plan_id = p.service_plan_id AND h.released_at IS NULL);
 
@@ -50,7 +54,7 @@ FROM prepaid.service_plans p
 JOIN prepaid.invoices i ON i.service_plan_id = p.service_plan_id AND i.status = 'Open'
 LEFT JOIN prepaid.service_plans running
     ON running.service_plan_id = p.previous_plan_id AND p.kind = 'change'
-WHERE p.status = 'Pending' AND p.invoiced_at IS NOT NULL AND p.settled_at IS NULL
+WHERE p.status = 'Pending' AND p.invoiced_at IS NOT NULL
   AND i.payable > 0
   AND NOT EXISTS (SELECT FROM prepaid.holds h
                   WHERE h.service_plan_id = p.service_plan_id AND h.released_at IS NULL)

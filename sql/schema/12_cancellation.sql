@@ -26,7 +26,7 @@ BEGIN
     FROM prepaid.service_plans p JOIN prepaid.invoices i USING (service_plan_id)
     WHERE p.service_plan_id = plan AND i.status = 'Paid';
     UPDATE prepaid.service_plans
-    SET status = 'Cancelled', batch_id = NULL,
+    SET status = 'Cancelled',
         may_reopen = opened_on IS NOT NULL AND kind <> 'change'
     WHERE service_plan_id = plan;
     RETURN note_id;
@@ -40,9 +40,9 @@ DECLARE
     note_id bigint := prepaid.issue_credit_note(plan, cut_on, prepaid.today(), 'cancellation', remark);
 BEGIN
     UPDATE prepaid.service_plans
-    SET full_end_date = coalesce(full_end_date, end_date), end_date = cut_on, status = 'Cancelled',
-        batch_id = NULL
+    SET full_end_date = coalesce(full_end_date, end_date), end_date = cut_on, status = 'Cancelled'
     WHERE service_plan_id = plan;
+    DELETE FROM prepaid.unsettled_plans WHERE service_plan_id = plan;
     IF EXISTS (SELECT FROM prepaid.invoices WHERE service_plan_id = plan AND status = 'Open') THEN
         PERFORM prepaid.void_open_invoice(plan);
     END IF;

@@ -71,9 +71,15 @@ BEGIN
     END IF;
     -- An order keeps the price that was agreed; all else is taken anew from the subscription.
     UPDATE prepaid.service_plans
-    SET status = 'Pending', invoiced_at = NULL, retrieved_at = NULL, batch_id = NULL,
+    SET status = 'Pending', invoiced_at = NULL, retrieved_at = NULL,
         price = CASE WHEN opened_on IS NULL THEN price END
     WHERE service_plan_id = p.service_plan_id AND NOT over;
+    -- A worker that has the plan in hand finds it gone from its batch.
+    IF over THEN
+        DELETE FROM prepaid.unsettled_plans WHERE service_plan_id = p.service_plan_id;
+    ELSE
+        UPDATE prepaid.unsettled_plans SET batch_id = NULL WHERE service_plan_id = p.service_plan_id;
+    END IF;
     IF NOT reissue AND NOT over THEN
         INSERT INTO prepaid.holds (service_plan_id, reason_code, text)
         SELECT p.service_plan_id, 'invoice_voided', format(

@@ -169,9 +169,8 @@ PLANTED: list[tuple[str, str, str]] = [
     (
         "06_no_plan_is_stuck",
         "WITH b AS (INSERT INTO prepaid.batches (queue, as_of, leased_until) VALUES"
-        " ('open_renewals', '2026-11-02', '2026-11-02') RETURNING batch_id)"
-        " UPDATE prepaid.service_plans SET batch_id = b.batch_id FROM b"
-        " WHERE service_plan_id = :plan",
+        " ('settle_renewals', '2026-11-02', '2026-11-02') RETURNING batch_id)"
+        " INSERT INTO prepaid.unsettled_plans SELECT :plan, batch_id FROM b",
         "service plan {plan} (Active) belongs to batch",
     ),
     (
@@ -249,8 +248,8 @@ PLANTED: list[tuple[str, str, str]] = [
     ),
     (
         "15_no_plan_is_forgotten",
-        "UPDATE prepaid.service_plans SET status = 'Cancelled', activated_on = NULL,"
-        " settled_at = NULL WHERE service_plan_id = :plan",
+        "UPDATE prepaid.service_plans SET status = 'Cancelled', activated_on = NULL"
+        " WHERE service_plan_id = :plan",
         "pays invoice {invoice} of service plan {plan}, which is cancelled",
     ),
     (
@@ -301,7 +300,8 @@ def test_a_violation_is_found(full: World, check: str, violation: str, said: str
         "SELECT p.service_plan_id, i.invoice_id, i.invoice_number, k.task_id"
         " FROM prepaid.service_plans p JOIN prepaid.invoices i USING (service_plan_id)"
         " JOIN prepaid.tasks k USING (invoice_id) WHERE k.kind = 'payment_verification'"
-        " AND p.settled_at IS NOT NULL AND p.status = 'Active'"
+        " AND p.service_plan_id NOT IN (SELECT service_plan_id FROM prepaid.unsettled_plans)"
+        " AND p.status = 'Active'"
     )
     with full.engine.connect() as connection:
         connection.execute(text("SET LOCAL session_replication_role = replica"))

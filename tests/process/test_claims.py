@@ -18,7 +18,7 @@ def claim_late(world: World, queue: str, claimed: list[int]) -> None:
     sql = queries.statement("batches/claim", queue).clause.text
     wait = f"WITH wait AS MATERIALIZED (SELECT pg_advisory_xact_lock({LOCK})), due AS ("
     sql = sql.replace("WITH due AS (", wait).replace(
-        "FROM prepaid.service_plans p", "FROM wait CROSS JOIN prepaid.service_plans p", 1
+        "FROM prepaid.unsettled_plans u", "FROM wait CROSS JOIN prepaid.unsettled_plans u", 1
     )
     at = {"as_of": context().as_of, "lead_days": 7, "limit": 10, "batch_id": STALE}
     with world.engine.begin() as connection:
@@ -49,4 +49,6 @@ def test_a_claim_that_looked_too_early_takes_nothing(world: World, queue: str) -
             process.run_batch(world.engine, queue, batch_id, context())
     late.join(timeout=30)
     assert claimed == [0]
-    assert world.sql("SELECT count(*) FROM prepaid.service_plans WHERE batch_id = :b", b=STALE) == 0
+    assert (
+        world.sql("SELECT count(*) FROM prepaid.unsettled_plans WHERE batch_id = :b", b=STALE) == 0
+    )

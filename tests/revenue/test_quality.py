@@ -108,7 +108,10 @@ BREAKS_INPUTS = {
         " content) SELECT min(service_plan_id), 'x', 'x', 'x', 'failed', 'x'"
         " FROM prepaid.service_plans",
     "activated_plans_are_in_the_provisioning_log":
-        "UPDATE prepaid.service_plans SET origin = 'pipeline', settled_at = now()",
+        "INSERT INTO prepaid.invoices (invoice_number, service_plan_id, customer_id, currency, net,"
+        " tax, total, status, issued_on, paid_on) SELECT 'X-1', min(service_plan_id),"
+        " min(customer_id), 'USD', 1, 0, 1, 'Paid', '2026-03-01', '2026-03-01'"
+        " FROM prepaid.service_plans",
 }  # fmt: skip
 TERMS = [
     Term(D(2026, 3, 5)), Term(D(2026, 4, 5), kind="renewal"),
