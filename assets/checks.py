@@ -25,9 +25,9 @@ def input_checks(
 ) -> Iterator[dg.AssetCheckResult]:
     """Every rule on the operational tables, as of the business date."""
     settings = database.settings()
-    findings = quality.validate(
-        db.url(settings), INPUTS, run_id=context.run.run_id, as_of=config.day(settings)
-    )
+    run_id, as_of = context.run.run_id, config.day(settings)
+    findings = quality.validate(db.url(settings), INPUTS, run_id=run_id, as_of=as_of)
+    quality.keep(database.engine(), "inputs", findings, run_id=run_id, as_of=as_of)
     for finding in findings:
         if not finding.passed:
             context.log.warning(str(finding))

@@ -52,6 +52,7 @@ def monthly_revenue_report(months: Months) -> dg.AssetsDefinition:
             findings = quality.validate(
                 db.url(settings), MONTHLY_REPORT, run_id=context.run.run_id, as_of=span.as_of
             )
+            quality.keep(engine, "report", findings, run_id=context.run.run_id, as_of=span.as_of)
             yield from check_results(findings)
             if report_failures(context, findings):
                 context.log.error(f"no report is published for {span}: the last good ones stay")

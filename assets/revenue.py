@@ -81,6 +81,7 @@ def monthly_figures(months: Months) -> dg.AssetsDefinition:
             findings = quality.validate(
                 db.url(settings), MONTHLY_FIGURES, run_id=context.run.run_id, as_of=span.as_of
             )
+            quality.keep(engine, "figures", findings, run_id=context.run.run_id, as_of=span.as_of)
             yield from check_results(findings)
             if report_failures(context, findings):
                 context.log.error(f"nothing is published for {span}: the last good figures stay")

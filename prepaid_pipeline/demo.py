@@ -23,6 +23,7 @@ from prepaid_pipeline.settings import Settings
 SAMPLE = Path(__file__).parent / "sample"
 DAYS = tuple(date(2026, 11, day) for day in (1, 3, 6, 9, 12, 16, 20))
 FINANCE, CUSTOMER_SUCCESS = "demo_finance", "demo_customer_success"
+_CLEARED_UP = "cleared up with the customer"
 Say = Callable[[str], None]
 
 
@@ -105,26 +106,27 @@ def _deliver_records(engine: Engine, context: Context) -> None:
 
 def _decide(engine: Engine, context: Context) -> int:
     """Finance rejects two doubtful payments, approves the rest, and clears up an earlier one."""
+    as_of = context.as_of
     for row in _day(engine, "rejected", context):
-        people.release(engine, FINANCE, row.service_plan_id, "cleared up with the customer")
+        people.release(engine, FINANCE, row.service_plan_id, _CLEARED_UP, as_of)
     doubted = [row.task_id for row in _day(engine, "doubted", context)]
     decisions = 0
     if doubted:
         reason = "The account holder's name is not the customer's"
-        decisions += people.decide(engine, FINANCE, doubted, "reject", reason)
+        decisions += people.decide(engine, FINANCE, doubted, "reject", reason, as_of)
     with engine.connect() as connection:
         rows = queries.statement("cli/tasks", "agreeing").execute(connection, {})
         agreeing = [row.task_id for row in rows]
     if agreeing:
-        decisions += people.decide(engine, FINANCE, agreeing, "approve", None)
+        decisions += people.decide(engine, FINANCE, agreeing, "approve", None, as_of)
     checks = list(_day(engine, "quality", context))
     passing = [row.task_id for row in checks if row.passes]
     failing = [row.task_id for row in checks if not row.passes]
     if passing:
-        decisions += people.decide(engine, CUSTOMER_SUCCESS, passing, "approve", None)
+        decisions += people.decide(engine, CUSTOMER_SUCCESS, passing, "approve", None, as_of)
     if failing:
         reason = "The streaming login is refused"
-        decisions += people.decide(engine, CUSTOMER_SUCCESS, failing, "reject", reason)
+        decisions += people.decide(engine, CUSTOMER_SUCCESS, failing, "reject", reason, as_of)
     return decisions
 
 

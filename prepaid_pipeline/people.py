@@ -136,10 +136,18 @@ def let_desk_act(engine: Engine) -> None:
             connection.exec_driver_sql(f"GRANT {quote(name)} TO {DESK}{inherit}")
 
 
-def decide(engine: Engine, person: str, tasks: list[int], word: str, note: str | None) -> int:
+def decide(
+    engine: Engine,
+    person: str,
+    tasks: list[int],
+    word: str,
+    note: str | None,
+    as_of: date | None = None,
+) -> int:
     """Approve or reject tasks under a person's name, all or nothing; how many were recorded.
 
-    For quality tasks approve means passed and reject means failed. Raises NotAllowed in the
+    ``as_of`` is the business date of a replay (default: the day on which it is done). For quality
+    tasks approve means passed and reject means failed. Raises NotAllowed in the
     database's own words.
     """
     with engine.connect() as connection:
@@ -151,7 +159,7 @@ def decide(engine: Engine, person: str, tasks: list[int], word: str, note: str |
     quality = [task for task in tasks if kinds[task].startswith("quality")]
     payments = [task for task in tasks if not kinds[task].startswith("quality")]
     work = [(payments, _PAYMENT_WORDS[word]), (quality, _QUALITY_WORDS[word])]
-    with acting(engine, person) as connection:
+    with acting(engine, person, as_of) as connection:
         for chosen, decision in work:
             if chosen:
                 params = {"tasks": chosen, "decision": decision, "note": note}
@@ -160,9 +168,9 @@ def decide(engine: Engine, person: str, tasks: list[int], word: str, note: str |
     return recorded
 
 
-def release(engine: Engine, person: str, plan: int, note: str) -> int:
+def release(engine: Engine, person: str, plan: int, note: str, as_of: date | None = None) -> int:
     """Release all holds of a plan under a person's name; how many there were."""
-    with acting(engine, person) as connection:
+    with acting(engine, person, as_of) as connection:
         params = {"plan": plan, "note": note}
         released = queries.statement("cli/held", "release").execute(connection, params)
         return int(released.scalar_one())

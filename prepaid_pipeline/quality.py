@@ -3,6 +3,7 @@
 Great Expectations takes seconds to import: it is imported when a validation starts, not before.
 """
 
+import json
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from sqlalchemy import URL
+from sqlalchemy import URL, Engine
 
 from prepaid_pipeline import queries
 from prepaid_pipeline.rules import SESSION_SETTINGS, Rule, Suite
@@ -61,6 +62,30 @@ def validate(database: URL, suites: Sequence[Suite], *, run_id: str, as_of: date
             # It keeps two pools: one for tables, one for metrics.
             source.get_execution_engine().engine.dispose()
             source.get_engine().dispose()
+
+
+def keep(
+    engine: Engine, stage: str, findings: Sequence[Finding], *, run_id: str, as_of: date
+) -> None:
+    """Note what the rules came to, for the reports that are made from what they looked at.
+
+    ``stage`` is inputs, figures or report. The same run again replaces what it noted.
+    """
+    results = [
+        {
+            "asset": finding.asset,
+            "rule": finding.rule.name,
+            "place": place,
+            "is_warning": finding.rule.warning,
+            "passed": finding.passed,
+            "failing": finding.failing,
+        }
+        for place, finding in enumerate(findings)
+    ]
+    params = {"run_id": run_id, "stage": stage, "as_of": as_of, "results": json.dumps(results)}
+    with engine.begin() as connection:
+        for part in ("forget_checks", "keep_checks"):
+            queries.statement("revenue/13_report_parts", part).execute(connection, params)
 
 
 def _with_session(database: URL, session: Mapping[str, str]) -> URL:
@@ -130,7 +155,9 @@ def _finding(suite: Suite, rule: Rule, result: Any) -> Finding:
     if rule.query is not None:
         rows, failing = found["details"]["unexpected_rows"], int(found["observed_value"])
     else:
-        rows, failing = found.get("partial_unexpected_index_list") or [], found["unexpected_count"]
+        # Of a table without rows it counts None.
+        rows = found.get("partial_unexpected_index_list") or []
+        failing = found["unexpected_count"] or 0
     months = sorted({str(row["month"])[:7] for row in rows if row.get("month") is not None})
     sample = [{key: str(value) for key, value in row.items()} for row in rows[:SAMPLE_SIZE]]
     return Finding(suite.asset, rule, bool(result.success), failing, tuple(months), tuple(sample))

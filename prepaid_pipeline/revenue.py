@@ -16,6 +16,7 @@ from prepaid_pipeline.errors import UnknownThing
 _STAGE = "revenue/12_monthly_recurring_revenue"
 _PUBLISH = "revenue/12_publish_monthly_figures"
 _CLEAN = "revenue/12_clean_staging"
+_FINGERPRINT = "revenue/12_fingerprint"
 
 
 @dataclass(frozen=True)
@@ -105,19 +106,24 @@ def stage(engine: Engine, span: Span, run_id: str) -> None:
     isolated = engine.execution_options(isolation_level="REPEATABLE READ")
     with isolated.begin() as connection:
         compute(connection, span, run_id)
+        queries.statement(_FINGERPRINT).execute(connection, _parameters(span, run_id))
 
 
 def compute(connection: Connection, span: Span, run_id: str) -> None:
-    """The same in the caller's transaction, which should see one snapshot all the time."""
-    params = {
+    """The figures in the caller's transaction, which should see one snapshot all the time."""
+    params = _parameters(span, run_id)
+    for part in queries.script(_STAGE):
+        part.execute(connection, params)
+
+
+def _parameters(span: Span, run_id: str) -> dict[str, object]:
+    return {
         "run_id": run_id,
         "first_month": span.first_month,
         "last_month": span.last_month,
         "as_of": span.as_of,
         "until": span.until,
     }
-    for part in queries.script(_STAGE):
-        part.execute(connection, params)
 
 
 def publish(engine: Engine, run_id: str, *, replay: bool = False) -> list[Kept]:

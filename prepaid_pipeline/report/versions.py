@@ -6,29 +6,39 @@ import json
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Connection, Engine
 
 from prepaid_pipeline import queries
 from prepaid_pipeline.errors import UnknownThing
-from prepaid_pipeline.report.changes import describe
+from prepaid_pipeline.report import parts
+from prepaid_pipeline.report.changes import describe, since
 from prepaid_pipeline.report.figures import SQL, collect, same, staged_row
 from prepaid_pipeline.revenue import Span, clean_staging, closes_on
 
 PRELIMINARY = 0
 _PUBLISH = "revenue/13_publish_report"
+_PRELIMINARY_NOTE = "Preliminary: the month is not closed yet."
 
 
 @dataclass(frozen=True)
 class Version:
-    """One version of one month's report, with the figures of each currency."""
+    """One version of one month's report, with the figures of each currency.
+
+    ``document`` has what it says of the month as a whole, by key (report/parts.py), ``fingerprint``
+    is that of the inputs of its figures, which were read at ``computed_at``; null in versions of an
+    older release.
+    """
 
     month: date
     version: int
     cut_off: date
     note: str
     published_at: datetime
+    fingerprint: str | None
+    computed_at: datetime | None
+    document: dict[str, Any] | None
     figures: tuple[dict[str, Any], ...]
 
     @property
@@ -87,13 +97,21 @@ def publish(engine: Engine, span: Span, run_id: str, grace_days: int) -> list[da
         reports = collect(connection, **months)
         standing = {version.month: version for version in load(connection, **months)}
         computed = queries.statement(SQL, "months").execute(connection, months)
-        cut_offs = {row.month: row.as_of for row in computed}
+        rows = {row.month: row for row in computed}
+        documents = parts.collect(connection, **months, as_of=span.as_of, run_id=run_id)
         changed = []
         for month, figures in reports.items():
-            closed = cut_offs[month] >= closes_on(month, grace_days)
-            new = _successor(standing.get(month), month, cut_offs[month], figures, closed=closed)
-            if new is not None:
-                changed.append(new)
+            made = _Made(month, rows[month], figures, documents[month])
+            last = standing.get(month)
+            version = _successor(last, made, closed=made.cut_off >= closes_on(month, grace_days))
+            if version is None:
+                continue
+            note = "First closed version." if version else _PRELIMINARY_NOTE
+            document = {**made.document, "changes": None}
+            if last is not None and last.is_closed:
+                note = f"Changed since version {last.version}: {describe(last.figures, figures)}."
+                document["changes"] = since(connection, month, last, figures, made.cut_off)
+            changed.append(made.row(version, note, document))
         params = {"run_id": run_id, "versions": json.dumps(changed)}
         for part in queries.script(_PUBLISH):
             part.execute(connection, params)
@@ -101,17 +119,45 @@ def publish(engine: Engine, span: Span, run_id: str, grace_days: int) -> list[da
     return [date.fromisoformat(version["month"]) for version in changed]
 
 
-def _successor(
-    last: Version | None, month: date, cut_off: date, figures: list[dict[str, Any]], *, closed: bool
-) -> dict[str, Any] | None:
-    new = {"month": month.isoformat(), "cut_off": cut_off.isoformat()}
+@dataclass(frozen=True)
+class _Made:
+    """A month's report as this run makes it; ``computed`` is its row of revenue.months."""
+
+    month: date
+    computed: Any
+    figures: list[dict[str, Any]]
+    document: dict[str, Any]
+
+    @property
+    def cut_off(self) -> date:
+        return cast(date, self.computed.as_of)
+
+    def row(self, version: int, note: str, document: dict[str, Any]) -> dict[str, Any]:
+        at = self.computed.computed_at
+        return {
+            "month": self.month.isoformat(),
+            "version": version,
+            "cut_off": self.cut_off.isoformat(),
+            "note": note,
+            "fingerprint": self.computed.fingerprint,
+            "computed_at": at and at.isoformat(),
+            "document": document,
+        }
+
+    def is_as_in(self, last: Version) -> bool:
+        """Whether a preliminary version says all this already."""
+        document = {**self.document, "changes": None}
+        return (last.cut_off, last.fingerprint) == (self.cut_off, self.computed.fingerprint) and (
+            list(last.figures), last.document
+        ) == (self.figures, document)  # fmt: skip
+
+
+def _successor(last: Version | None, made: _Made, *, closed: bool) -> int | None:
+    """The number of the version to publish, None if there is nothing new to say."""
     if last is None or not last.is_closed:
         if closed:
-            return {**new, "version": 1, "note": "First closed version."}
-        if last is not None and last.cut_off == cut_off and list(last.figures) == figures:
-            return None
-        return {**new, "version": PRELIMINARY, "note": "Preliminary: the month is not closed yet."}
-    if same(last.figures, figures) or cut_off < last.cut_off:
+            return 1
+        return None if last is not None and made.is_as_in(last) else PRELIMINARY
+    if same(last.figures, made.figures) or made.cut_off < last.cut_off:
         return None
-    note = f"Changed since version {last.version}: {describe(last.figures, figures)}."
-    return {**new, "version": last.version + 1, "note": note}
+    return last.version + 1

@@ -14,10 +14,12 @@ WHERE s.run_id = :run_id AND m.month = s.month AND m.as_of > s.as_of AND NOT :re
 RETURNING m.month, m.as_of, s.as_of AS asked;
 
 -- name: months
-INSERT INTO revenue.months (month, as_of, run_id)
-SELECT month, as_of, run_id FROM revenue.months_staging WHERE run_id = :run_id
+INSERT INTO revenue.months (month, as_of, run_id, fingerprint, computed_at)
+SELECT month, as_of, run_id, fingerprint, staged_at
+FROM revenue.months_staging WHERE run_id = :run_id
 ON CONFLICT (month) DO UPDATE
-    SET as_of = excluded.as_of, run_id = excluded.run_id, published_at = clock_timestamp();
+    SET as_of = excluded.as_of, run_id = excluded.run_id, published_at = clock_timestamp(),
+        fingerprint = excluded.fingerprint, computed_at = excluded.computed_at;
 
 -- name: delete_mrr
 DELETE FROM revenue.mrr

@@ -2,7 +2,7 @@
 -- kept as a version with its own figures: what was reported stays as it was reported.
 
 -- name: months
-SELECT month, as_of FROM revenue.months
+SELECT month, as_of, fingerprint, computed_at FROM revenue.months
 WHERE month BETWEEN CAST(:first_month AS date) AND CAST(:last_month AS date) ORDER BY month;
 
 -- name: currencies
@@ -65,7 +65,7 @@ FROM jsonb_to_recordset(CAST(:reports AS jsonb)) r (
 
 -- name: versions
 -- What stands: the preliminary version (0) or all closed ones, oldest first.
-SELECT v.month, v.version, v.cut_off, v.note, v.published_at
+SELECT v.month, v.version, v.cut_off, v.note, v.published_at, v.fingerprint, v.computed_at, v.document
 FROM revenue.report_versions v
 WHERE v.month BETWEEN CAST(:first_month AS date) AND CAST(:last_month AS date)
 ORDER BY v.month, v.version;

@@ -1,5 +1,6 @@
 -- Publishing of step 13: a preliminary version gives way to its successor; a closed one stays.
--- :versions is a list of {"month", "version", "cut_off", "note"} for the months that changed.
+-- :versions is a list of {"month", "version", "cut_off", "note", "fingerprint", "computed_at",
+-- "document"} for the months that changed.
 
 -- name: drop_preliminary
 DELETE FROM revenue.report_versions
@@ -7,10 +8,12 @@ WHERE version = 0 AND month IN (
     SELECT month FROM jsonb_to_recordset(CAST(:versions AS jsonb)) v (month date));
 
 -- name: versions
-INSERT INTO revenue.report_versions (month, version, cut_off, note, run_id)
-SELECT month, version, cut_off, note, :run_id
-FROM jsonb_to_recordset(CAST(:versions AS jsonb))
-    v (month date, version integer, cut_off date, note text);
+INSERT INTO revenue.report_versions
+    (month, version, cut_off, note, run_id, fingerprint, computed_at, document)
+SELECT month, version, cut_off, note, :run_id, fingerprint, computed_at, document
+FROM jsonb_to_recordset(CAST(:versions AS jsonb)) v (
+    month date, version integer, cut_off date, note text, fingerprint text, computed_at timestamptz,
+    document jsonb);
 
 -- name: reports
 INSERT INTO revenue.monthly_report

@@ -75,6 +75,9 @@ CREATE TABLE prepaid.service_plans (
     -- Cancelled for a reason of the subscription's, not of this term: it was leaving, or a change of
     -- plan came instead. If that is taken back, the renewal may be opened again.
     may_reopen boolean NOT NULL DEFAULT false,
+    -- When we learnt of the term, by which a later version of a report says why it differs. Null for
+    -- terms from before this was noted.
+    created_at timestamptz DEFAULT clock_timestamp(),
 
     -- Cancelled on its very first day, a term is empty: nothing of it was used.
     CHECK (end_date > start_date

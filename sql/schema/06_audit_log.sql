@@ -32,6 +32,8 @@ CREATE INDEX audit_log_of_hands ON prepaid.audit_log (service_plan_id)
 -- Who last changed a customer, a subscription or a discount.
 CREATE INDEX audit_log_of_master_data ON prepaid.audit_log (entity, entity_id, audit_id)
     WHERE service_plan_id IS NULL;
+-- Holds by the day on which they were placed: few of all entries.
+CREATE INDEX audit_log_of_holds ON prepaid.audit_log (as_of, at) WHERE event = 'hold_placed';
 
 -- A person is the role that was set; current_user would be the owner inside SECURITY DEFINER.
 CREATE FUNCTION prepaid.acting_person() RETURNS text LANGUAGE sql STABLE RETURN

@@ -26,7 +26,8 @@ CREATE TABLE prepaid.emails (
     -- was to say was no longer true before it could be sent.
     CHECK (status IN ('pending', 'failed', 'dropped') OR content IS NOT NULL),
     CHECK ((status = 'sent') = (sent_at IS NOT NULL)),
-    CHECK ((service_plan_id IS NULL) = (template = 'overdue_tasks'))
+    CONSTRAINT emails_to_our_people_are_about_no_plan CHECK (
+        (service_plan_id IS NULL) = (template IN ('overdue_tasks', 'monthly_report')))
 );
 CREATE UNIQUE INDEX emails_to_our_people_once ON prepaid.emails (template, occasion, recipient)
     WHERE service_plan_id IS NULL;

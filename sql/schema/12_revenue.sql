@@ -13,14 +13,34 @@ CREATE TABLE revenue.months (
     as_of date NOT NULL,
     run_id text NOT NULL,
     published_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- Of what the figures were made from, and when that was read.
+    fingerprint text,
+    computed_at timestamptz,
     CHECK (as_of >= month)
 );
 CREATE UNLOGGED TABLE revenue.months_staging (
     run_id text NOT NULL,
     month date,
     as_of date,
-    staged_at timestamptz NOT NULL DEFAULT clock_timestamp()
+    staged_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    fingerprint text
 );
+
+-- What the rules of a run came to: those of its input tables, of the figures, of the report.
+CREATE TABLE revenue.check_results (
+    run_id text NOT NULL,
+    stage text NOT NULL CHECK (stage IN ('inputs', 'figures', 'report')),
+    asset text NOT NULL,
+    rule text NOT NULL,
+    place integer NOT NULL,
+    is_warning boolean NOT NULL,
+    passed boolean NOT NULL,
+    failing bigint NOT NULL,
+    as_of date NOT NULL,
+    checked_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (run_id, stage, asset, rule)
+);
+CREATE INDEX check_results_by_time ON revenue.check_results (stage, checked_at);
 
 -- Monthly recurring revenue on the month's last day (the running month: as of its cut-off).
 -- Amounts are not rounded; they are when shown, so that their sums are right.
@@ -163,6 +183,11 @@ CREATE TABLE revenue.report_versions (
     note text NOT NULL,
     run_id text NOT NULL,
     published_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- Null in versions of an older release. document is what the report shows of the month as a whole:
+    -- the course of 13 months, how the process ran, the checks, what changed since the last version.
+    fingerprint text,
+    computed_at timestamptz,
+    document jsonb,
     PRIMARY KEY (month, version)
 );
 

@@ -1,0 +1,159 @@
+-- What the report shows of a month as a whole, beside its figures: the course of the months before, how
+-- the process ran, what the checks came to, and why a closed month has changed.
+
+-- name: course
+-- Thirteen months up to each of the range, as they are published today.
+SELECT m.month, k.currency, c.exponent, coalesce(b.closing_mrr, 0) AS mrr,
+       coalesce(a.new_plans, 0) AS new_plans, coalesce(a.renewals, 0) AS renewals,
+       coalesce(a.new_net, 0) AS new_net, coalesce(a.renewal_net, 0) AS renewal_net
+FROM revenue.months m
+CROSS JOIN (
+    SELECT currency FROM revenue.mrr_bridge
+    WHERE month BETWEEN CAST(:first_month AS date) - interval '12 months' AND CAST(:last_month AS date)
+    UNION
+    SELECT currency FROM revenue.plan_activations
+    WHERE month BETWEEN CAST(:first_month AS date) - interval '12 months' AND CAST(:last_month AS date)
+) k
+JOIN prepaid.currencies c USING (currency)
+LEFT JOIN revenue.mrr_bridge b ON (b.month, b.currency) = (m.month, k.currency)
+LEFT JOIN (
+    SELECT month, currency,
+           sum(plans) FILTER (WHERE kind = 'new')::bigint AS new_plans,
+           sum(plans) FILTER (WHERE kind = 'renewal')::bigint AS renewals,
+           sum(net_amount) FILTER (WHERE kind = 'new') AS new_net,
+           sum(net_amount) FILTER (WHERE kind = 'renewal') AS renewal_net
+    FROM revenue.plan_activations GROUP BY month, currency
+) a ON (a.month, a.currency) = (m.month, k.currency)
+WHERE m.month BETWEEN CAST(:first_month AS date) - interval '12 months' AND CAST(:last_month AS date)
+ORDER BY k.currency, m.month;
+
+-- name: tasks
+-- The tasks that were opened in each month, and what became of them by now. A day is the business day
+-- for which it was done, where that was said (a replay), and hours are counted between those then.
+SELECT date_trunc('month', k.opened_on::timestamp)::date AS month, k.kind, count(*) AS opened,
+       count(*) FILTER (WHERE k.status = 'Done') AS decided,
+       count(*) FILTER (WHERE k.status = 'Withdrawn') AS withdrawn,
+       count(*) FILTER (WHERE EXISTS (
+           SELECT FROM prepaid.sign_offs s
+           WHERE s.task_id = k.task_id AND s.decision IN ('rejected', 'failed'))) AS rejected,
+       count(*) FILTER (WHERE k.status <> 'Withdrawn'
+           AND coalesce(d.decided_on, CAST(:as_of AS date)) > k.due_on) AS late,
+       percentile_cont(0.5) WITHIN GROUP (ORDER BY d.hours) AS median_hours,
+       max(d.hours) AS longest_hours
+FROM prepaid.tasks k
+LEFT JOIN LATERAL (
+    SELECT coalesce(a.as_of, prepaid.business_date(k.decided_at)) AS decided_on,
+           CASE WHEN a.as_of IS NULL
+               THEN extract(epoch FROM k.decided_at - k.opened_at) / 3600
+               ELSE 24 * (a.as_of - k.opened_on) END::double precision AS hours
+    FROM (SELECT 1) one
+    LEFT JOIN LATERAL (
+        SELECT l.as_of FROM prepaid.audit_log l
+        WHERE l.service_plan_id = k.service_plan_id AND l.event = 'task_decided'
+          AND l.entity_id = k.task_id
+        ORDER BY l.audit_id DESC LIMIT 1) a ON true
+    WHERE k.status = 'Done'
+) d ON true
+WHERE k.opened_on >= CAST(:first_month AS date)
+  AND k.opened_on < CAST(:last_month AS date) + interval '1 month'
+  AND k.opened_on <= CAST(:as_of AS date)
+GROUP BY 1, 2
+ORDER BY 1, 2;
+
+-- name: holds
+-- Plans that were held in each month, by reason, and whether they still are.
+SELECT date_trunc('month', placed.day::timestamp)::date AS month, h.reason_code, count(*) AS placed,
+       count(*) FILTER (WHERE h.released_at IS NOT NULL) AS released
+FROM (
+    SELECT entity_id, as_of AS day FROM prepaid.audit_log
+    WHERE event = 'hold_placed' AND as_of >= CAST(:first_month AS date)
+      AND as_of < CAST(:last_month AS date) + interval '1 month'
+    UNION ALL
+    -- A person has no business day: it was the day on which they did it.
+    SELECT entity_id, prepaid.business_date(at) FROM prepaid.audit_log
+    WHERE event = 'hold_placed' AND as_of IS NULL
+      AND at >= CAST(:first_month AS timestamp) AT TIME ZONE 'UTC' - interval '1 day'
+      AND at < CAST(:last_month AS timestamp) AT TIME ZONE 'UTC' + interval '1 month 1 day'
+      AND prepaid.business_date(at) >= CAST(:first_month AS date)
+      AND prepaid.business_date(at) < CAST(:last_month AS date) + interval '1 month'
+) placed
+JOIN prepaid.holds h ON h.hold_id = placed.entity_id
+WHERE placed.day <= CAST(:as_of AS date)
+GROUP BY 1, 2
+ORDER BY 1, 3 DESC, 2;
+
+-- name: checks
+-- The rules of the run that made each month's figures, of the run that makes the report, and the last
+-- ones of the input tables.
+WITH last_inputs AS (
+    SELECT run_id FROM revenue.check_results
+    WHERE stage = 'inputs' AND as_of <= CAST(:as_of AS date)
+    ORDER BY checked_at DESC LIMIT 1
+)
+SELECT m.month, r.stage, r.asset, r.rule, r.is_warning, r.passed, r.failing, r.as_of
+FROM revenue.months m
+JOIN revenue.check_results r
+    ON r.stage = 'inputs' AND r.run_id = (SELECT run_id FROM last_inputs)
+    OR r.stage = 'figures' AND r.run_id = m.run_id
+    OR r.stage = 'report' AND r.run_id = :run_id
+WHERE m.month BETWEEN CAST(:first_month AS date) AND CAST(:last_month AS date)
+ORDER BY m.month, CASE r.stage WHEN 'inputs' THEN 1 WHEN 'figures' THEN 2 ELSE 3 END, r.place;
+
+-- name: keep_checks
+INSERT INTO revenue.check_results
+    (run_id, stage, asset, rule, place, is_warning, passed, failing, as_of)
+SELECT :run_id, :stage, r.asset, r.rule, r.place, r.is_warning, r.passed, r.failing, :as_of
+FROM jsonb_to_recordset(CAST(:results AS jsonb)) r (
+    asset text, rule text, place integer, is_warning boolean, passed boolean, failing bigint)
+ON CONFLICT (run_id, stage, asset, rule) DO UPDATE
+    SET passed = excluded.passed, failing = excluded.failing, is_warning = excluded.is_warning,
+        place = excluded.place, as_of = excluded.as_of, checked_at = clock_timestamp();
+
+-- name: forget_checks
+-- Kept as long as a month has its figures from the run; the stored reports have them anyway.
+DELETE FROM revenue.check_results r
+WHERE r.checked_at < clock_timestamp() - interval '7 days'
+  AND NOT EXISTS (SELECT FROM revenue.months m WHERE m.run_id = r.run_id)
+  AND (r.stage <> 'inputs' OR r.checked_at < (
+      SELECT max(checked_at) FROM revenue.check_results WHERE stage = 'inputs') - interval '1 day');
+
+-- name: causes
+-- What has become known since a version of the month was computed, of all that its figures are made
+-- from: what was imported, activated or cut, and what happened to payments in the month.
+WITH asked AS (
+    SELECT CAST(:month AS date) AS month, (CAST(:month AS date) + interval '1 month')::date AS after,
+           CAST(:since AS timestamptz) AS since, CAST(:as_of AS date) AS as_of
+), terms AS (
+    SELECT p.service_plan_id, p.start_date, p.end_date, p.full_end_date, p.origin, p.created_at,
+           p.activated_at, a.after, a.since
+    FROM asked a JOIN prepaid.service_plans p ON p.start_date < a.after AND p.activated_on <= a.as_of
+)
+SELECT cause, sum(n)::bigint AS times, min(day) AS first_on, max(day) AS last_on
+FROM (
+    SELECT 'terms_imported' AS cause, prepaid.business_date(created_at) AS day, count(*) AS n
+    FROM terms WHERE origin = 'imported' AND created_at > since GROUP BY 2
+    UNION ALL
+    SELECT 'terms_activated', prepaid.business_date(activated_at), count(*)
+    FROM terms WHERE origin = 'pipeline' AND activated_at > since GROUP BY 2
+    UNION ALL
+    SELECT 'terms_cut', prepaid.business_date(l.at), count(DISTINCT t.service_plan_id)
+    FROM terms t JOIN prepaid.audit_log l
+        ON l.service_plan_id = t.service_plan_id AND l.event = 'term_cut' AND l.at > t.since
+    WHERE t.full_end_date IS NOT NULL AND t.end_date < t.after GROUP BY 2
+    UNION ALL
+    SELECT 'payment_records', prepaid.business_date(t.received_at), count(*)
+    FROM asked a JOIN prepaid.transactions t
+        ON t.status IN ('Refunded', 'Chargeback', 'ChargebackReversed', 'Failed')
+        AND t.occurred_at >= a.month::timestamp AT TIME ZONE 'UTC' - interval '1 day'
+        AND t.occurred_at < a.after::timestamp AT TIME ZONE 'UTC' + interval '1 day'
+        AND date_trunc('month', prepaid.business_date(t.occurred_at)::timestamp) = a.month
+        AND t.received_at > a.since
+    GROUP BY 2
+    UNION ALL
+    SELECT 'credit_notes', prepaid.business_date(n.created_at), count(*)
+    FROM asked a JOIN prepaid.credit_notes n
+        ON n.issued_on >= a.month AND n.issued_on < a.after AND n.created_at > a.since
+    GROUP BY 2
+) c
+GROUP BY cause
+ORDER BY min(day), cause;
