@@ -7,7 +7,8 @@
 -- known of a later month (an end that has moved since) leaves an earlier one's fingerprint as it was.
 -- Days and moments are numbers in the hashed text: as text they would follow the session's settings.
 UPDATE revenue.months_staging s
-SET fingerprint = encode(sha256(convert_to(concat_ws(' | ', s.month, f.terms, f.hash,
+SET fingerprint = encode(sha256(convert_to(concat_ws(' | ',
+        to_char(s.month, 'YYYY-MM'), f.terms, f.hash,
         (SELECT string_agg(concat_ws(' ', t.provider, t.provider_ref, t.status,
                     extract(epoch FROM t.occurred_at), t.amount, t.currency, t.invoice_number), ', '
                     ORDER BY t.provider, t.provider_ref, t.status, t.occurred_at, t.amount, t.currency,
