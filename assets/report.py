@@ -13,12 +13,13 @@ from prepaid_pipeline.report import files, versions
 from prepaid_pipeline.report.figures import collect
 from prepaid_pipeline.report.store import INDEX, Store
 from prepaid_pipeline.resources import Database
+from prepaid_pipeline.revenue_jobs import FIGURES
 from prepaid_pipeline.rules import MONTHLY_REPORT
 
 NAME = "monthly_revenue_report"
 _SPEC = dg.AssetSpec(
     NAME,
-    deps=["mrr", "mrr_movements", "plan_activations", "payment_reversals", "credit_notes_issued"],
+    deps=list(FIGURES),
     # Nothing is materialised when a check fails.
     skippable=True,
     group_name="report",

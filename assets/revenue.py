@@ -1,14 +1,12 @@
-"""Step 12: mrr, mrr_movements, plan_activations, payment_reversals and credit_notes_issued, made
-together from one snapshot, so that they always agree. A run takes any range of
-months at once: stage, validate, publish.
+"""Step 12: the monthly figures (mrr and what stands beside it), made together from one snapshot, so
+that they always agree. A run takes any range of months at once: stage, validate, publish.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 import dagster as dg
 
-from assets import figures
+from assets import figures, plots
 from assets.checking import check_results, check_specs, report_failures
 from prepaid_pipeline import database as db
 from prepaid_pipeline import quality, revenue
@@ -22,21 +20,15 @@ OP_NAME = "monthly_figures"
 _DESCRIPTIONS = {
     "mrr": "Monthly recurring revenue on the month's last day, by currency and plan: the net price"
     " of the plans active that day, per month of their term. Not rounded.",
+    "mrr_by_country": "The same by the customer's country, with the customers there.",
     "mrr_movements": "What moved MRR between two month ends, per customer: new, reactivation,"
     " expansion, contraction, churn. Start + movements = end.",
     "plan_activations": "Plans that began in the month, by plan and kind: new, renewal,"
     " reactivation, change.",
+    "activations_by_country": "The same by the customer's country and kind.",
     "payment_reversals": "Payments that were taken back in the month, with tax: refunds,"
     " chargebacks, chargebacks reversed, payments that failed after they had succeeded.",
     "credit_notes_issued": "Credit notes of the month: how many, net, tax and total.",
-}
-# What each asset is plotted by; keys of a month's figures.
-_PLOTTED = {
-    "mrr": ("mrr", "active_plans", "customers"),
-    "mrr_movements": ("change",),
-    "plan_activations": (),
-    "payment_reversals": (),
-    "credit_notes_issued": (),
 }
 
 
@@ -55,15 +47,17 @@ def _spec(name: str, deps: list[str]) -> dg.AssetSpec:
 
 
 def monthly_figures(months: Months) -> dg.AssetsDefinition:
-    """The three assets of step 12 over these months."""
+    """The assets of step 12 over these months."""
 
     @dg.multi_asset(
         name=OP_NAME,
         description="Stages, validates and publishes all figures of the months.",
         specs=[
             _spec("mrr", ["service_plans"]),
+            _spec("mrr_by_country", ["service_plans", "mrr"]),
             _spec("mrr_movements", ["service_plans", "mrr"]),
             _spec("plan_activations", ["service_plans"]),
+            _spec("activations_by_country", ["service_plans", "plan_activations"]),
             _spec("payment_reversals", ["transactions"]),
             _spec("credit_notes_issued", ["invoices"]),
         ],
@@ -94,31 +88,13 @@ def monthly_figures(months: Months) -> dg.AssetsDefinition:
             told[KEPT] = dg.MetadataValue.md("\n".join(str(month) for month in kept))
             context.log.warning(told[KEPT].value)
         context.log.info(f"published {span} as of {span.as_of}")
-        for name, keys in _PLOTTED.items():
+        for name in plots.ASSETS:
             for month, currencies in reports.items():
-                shown = {f"{key} {f['currency']}": f[key] for f in currencies for key in keys}
-                shown |= _also_plotted(name, currencies)
-                context.add_asset_metadata(figures.plotted(shown), name, key_of(month))
+                shown = plots.of_month(name, currencies)
+                context.add_asset_metadata(shown, name, key_of(month))
             yield dg.MaterializeResult(
                 asset_key=name,
                 metadata={"figures": figures.table(reports)} | told,
             )
 
     return monthly_figures
-
-
-def _also_plotted(name: str, currencies: Sequence[Mapping[str, Any]]) -> dict[str, str | int]:
-    """What is not a headline figure of the month: by kind, or inside a table of its own."""
-    if name == "plan_activations":
-        return {
-            f"{kind} {f['currency']}": of_kind["plans"]
-            for f in currencies
-            for kind, of_kind in f["kinds"].items()
-        }
-    part = {
-        "payment_reversals": ("reversals", "amount"),
-        "credit_notes_issued": ("credit_notes", "total"),
-    }.get(name)
-    if part is None:
-        return {}
-    return {f"{part[1]} {f['currency']}": f[part[0]][part[1]] for f in currencies}

@@ -19,12 +19,15 @@ from sqlalchemy import URL, Connection, Engine
 from benchmarks import databases, revenue_worker
 from benchmarks.sides import script
 from prepaid_pipeline import queries
+from prepaid_pipeline.revenue import STAGES
 
 FIRST_MONTH, LAST_MONTH, AS_OF = date(2023, 11, 1), date(2026, 10, 1), date(2026, 10, 31)
 TERMS_PER_CUSTOMER = 10
 ROUNDS = 3
-# Each statement of ours, the plain query beside it, and how many times as long it may take.
-BESIDE = {"stage_mrr": ("running_sum", 3.0), "stage_movements": ("window", 3.0)}
+# All figures together may take this many times as long as the two plain queries: MRR by plan and by
+# country, activations by both, and movements, against one running sum and one window.
+HIGHEST_RATIO = 3.0
+PLAIN = ("running_sum", "window")
 HIGHEST_MEBIBYTES = 500
 _PARAMS = {
     "run_id": "benchmark",
@@ -44,9 +47,15 @@ class Measured:
     worker_seconds: float
     mebibytes: float
 
-    def ratio(self, statement: str) -> float:
-        """How many times as long as the plain query beside it."""
-        return self.seconds[statement] / self.seconds[BESIDE[statement][0]]
+    @property
+    def plain(self) -> float:
+        """Seconds of the plain queries."""
+        return sum(self.seconds[name] for name in PLAIN)
+
+    @property
+    def ours(self) -> float:
+        """Seconds of all statements that stage figures."""
+        return sum(seconds for name, seconds in self.seconds.items() if name not in PLAIN)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,11 +75,10 @@ def limits(measured: Sequence[Measured]) -> list[tuple[bool, str]]:
     """Each limit: whether it holds, and the sentence that says so."""
     found = []
     for size in measured:
-        for statement, (plain, highest) in BESIDE.items():
-            ratio = size.ratio(statement)
-            found.append((ratio <= highest,
-                          f"{size.terms:,} terms: {statement} takes {ratio:.2f} times a plain"
-                          f" {plain.replace('_', ' ')}, at most {highest:.0f}"))  # fmt: skip
+        ratio = size.ours / size.plain
+        found.append((ratio <= HIGHEST_RATIO,
+                      f"{size.terms:,} terms: the figures take {ratio:.2f} times a plain running"
+                      f" sum and window query, at most {HIGHEST_RATIO:.0f}"))  # fmt: skip
         found.append((size.mebibytes <= HIGHEST_MEBIBYTES,
                       f"{size.terms:,} terms: the worker needs {size.mebibytes:.0f} MiB, at most"
                       f" {HIGHEST_MEBIBYTES}"))  # fmt: skip
@@ -104,8 +112,9 @@ def _round(engine: Engine) -> dict[str, float]:
     with engine.connect() as connection:
         for part in script("revenue_plain"):
             seconds[part.name] = _timed(connection, part)
-        for part in queries.script("revenue/12_monthly_recurring_revenue"):
-            seconds[part.name] = _timed(connection, part)
+        for stage in STAGES:
+            for part in queries.script(stage):
+                seconds[part.name] = _timed(connection, part)
         connection.rollback()
     return seconds
 
@@ -131,8 +140,9 @@ def _print_table(measured: Sequence[Measured]) -> None:
     for size in measured:
         print(f"{size.terms:,} terms, 36 months")
         for name, seconds in size.seconds.items():
-            print(f"  {name:20}{seconds:8.2f} s{seconds / size.terms * 1e6:8.2f} s per million")
-        print(f"  {'stage to report':20}{size.worker_seconds:8.2f} s in all, with validation;"
+            print(f"  {name:29}{seconds:8.2f} s{seconds / size.terms * 1e6:8.2f} s per million")
+        print(f"  {'all figures':29}{size.ours:8.2f} s; plain queries {size.plain:.2f} s")
+        print(f"  {'stage to report':29}{size.worker_seconds:8.2f} s in all, with validation;"
               f" peak {size.mebibytes:.0f} MiB")  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """Step 12 without Dagster: stage a range of months, publish what was validated.
 
-What each figure means: ``docs/revenue.md``. How it is computed: ``sql/revenue/12_….sql``.
+What each figure means: ``docs/revenue.md``. How it is computed: ``sql/revenue/12_….sql``; the terms
+are scanned once, by the first of them.
 """
 
 from collections.abc import Iterator
@@ -13,7 +14,8 @@ from sqlalchemy import Connection, Engine
 from prepaid_pipeline import queries
 from prepaid_pipeline.errors import UnknownThing
 
-_STAGE = "revenue/12_monthly_recurring_revenue"
+# In this order: the others read what the first has left in temporary tables.
+STAGES = ("revenue/12_read_terms", "revenue/12_monthly_recurring_revenue")
 _PUBLISH = "revenue/12_publish_monthly_figures"
 _CLEAN = "revenue/12_clean_staging"
 _FINGERPRINT = "revenue/12_fingerprint"
@@ -110,10 +112,13 @@ def stage(engine: Engine, span: Span, run_id: str) -> None:
 
 
 def compute(connection: Connection, span: Span, run_id: str) -> None:
-    """The figures in the caller's transaction, which should see one snapshot all the time."""
+    """The figures in the caller's transaction, once: it should see one snapshot all the time, and
+    what was read of the terms stays in temporary tables until its end.
+    """
     params = _parameters(span, run_id)
-    for part in queries.script(_STAGE):
-        part.execute(connection, params)
+    for script in STAGES:
+        for part in queries.script(script):
+            part.execute(connection, params)
 
 
 def _parameters(span: Span, run_id: str) -> dict[str, object]:

@@ -30,8 +30,12 @@ KEPT = "kept"
 _LATE_DATA = dg.AssetSelection.checks(
     dg.AssetCheckKey(dg.AssetKey("monthly_revenue_report"), LATE_DATA_CHECK)
 )
-_FIGURES = ("mrr", "mrr_movements", "plan_activations", "payment_reversals", "credit_notes_issued")
-_REVENUE = dg.AssetSelection.assets(*_FIGURES, "monthly_revenue_report") - _LATE_DATA
+# The assets of step 12, which the report is made from.
+FIGURES = (
+    "mrr", "mrr_by_country", "mrr_movements", "plan_activations", "activations_by_country",
+    "payment_reversals", "credit_notes_issued",
+)  # fmt: skip
+_REVENUE = dg.AssetSelection.assets(*FIGURES, "monthly_revenue_report") - _LATE_DATA
 _INPUT_CHECKS = dg.AssetSelection.checks_for_assets(*sorted({s.asset for s in INPUTS}))
 
 

@@ -81,6 +81,13 @@ MONTHLY_FIGURES = (
         _at_least("a_plan_with_mrr_has_active_terms", "active_plans", 1),
         _query("staged_figures", "mrr_is_the_terms_counted_one_by_one"),
     )),
+    Suite("mrr_by_country", "revenue", "staged_mrr_by_country", ("month", "currency", "country"), (
+        _query("staged_figures", "one_mrr_row_per_month_currency_and_country"),
+        _at_least("mrr_of_a_country_is_never_negative", "mrr", 0),
+        _query("staged_figures", "a_country_has_no_more_customers_than_plans"),
+        _query("staged_figures", "countries_add_up_to_the_mrr"),
+        _query("staged_figures", "every_customer_is_in_a_country"),
+    )),
     Suite("mrr_movements", "revenue", "staged_mrr_movements", ("month", "currency", "movement"), (
         _query("staged_figures", "one_row_per_month_currency_and_movement"),
         _one_of("movements_are_of_five_kinds", "movement", MOVEMENTS),
@@ -99,6 +106,11 @@ MONTHLY_FIGURES = (
         _present("the_net_amount_is_known", "net_amount"),
         _at_least("the_net_amount_is_never_negative", "net_amount", 0),
         _query("staged_figures", "kinds_add_up_to_all_activations"),
+    )),
+    Suite("activations_by_country", "revenue", "staged_activations_by_country",
+          ("month", "currency", "country", "kind"), (
+        _query("staged_figures", "one_row_per_month_currency_country_and_kind"),
+        _query("staged_figures", "countries_add_up_to_the_activations"),
     )),
     Suite("payment_reversals", "revenue", "staged_payment_reversals",
           ("month", "currency", "kind"), (
@@ -119,6 +131,7 @@ MONTHLY_REPORT = (
         _query("staged_report", "one_report_per_month_and_currency"),
         _query("staged_report", "the_bridge_adds_up_as_shown"),
         _query("staged_report", "plans_add_up_to_the_mrr_as_shown"),
+        _query("staged_report", "countries_add_up_to_the_headline"),
         _query("staged_report", "activations_add_up_to_the_headline"),
         _query("staged_report", "the_report_shows_the_published_mrr"),
         _query("staged_report", "the_report_shows_what_was_taken_back"),

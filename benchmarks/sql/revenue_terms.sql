@@ -16,7 +16,8 @@ FROM generate_series(0, 11) n
 
 -- name: customers
 INSERT INTO prepaid.customers (customer_ref, name, country, currency)
-SELECT 'C' || n, 'Customer ' || n, 'US', (ARRAY['USD', 'EUR', 'USD', 'JPY'])[1 + n % 4]
+SELECT 'C' || n, 'Customer ' || n, (ARRAY['US', 'DE', 'JP', 'AT', 'FR'])[1 + n % 5],
+       (ARRAY['USD', 'EUR', 'USD', 'JPY'])[1 + n % 4]
 FROM generate_series(1, CAST(:customers AS integer)) n
 
 -- name: subscriptions

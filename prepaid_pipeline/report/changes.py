@@ -87,7 +87,7 @@ def describe(before: Sequence[_Figures], after: Sequence[_Figures]) -> str:
         elif currency in known[0] ^ known[1]:
             which = "no longer" if currency in known[0] else "now"
             texts.append(f"{currency}: {which} in the report")
-    return "; ".join(texts) or "the split by plan or movement; all totals are the same"
+    return "; ".join(texts) or "the split by plan, country or movement; all totals are the same"
 
 
 def _headline(figures: _Figures) -> dict[str, str]:

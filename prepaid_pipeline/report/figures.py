@@ -4,7 +4,6 @@
 currency's decimals, counts are integers. ``docs/revenue.md`` says what each means.
 """
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import date
 from decimal import Decimal
@@ -12,13 +11,19 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping
 
-from prepaid_pipeline import queries
-from prepaid_pipeline.report.rounding import parts, rounded
+from prepaid_pipeline.report.rounding import parts, rounded, text
+from prepaid_pipeline.report.sections import countries
+from prepaid_pipeline.report.sections.reading import Months, by_key, read
 from prepaid_pipeline.rules import KINDS, MOVEMENTS, REVERSALS
 
-SQL = "revenue/13_monthly_revenue_report"
-
-_Key = tuple[date, str]
+# Each adds its keys to the figures of every month and currency.
+_SECTIONS = (countries,)
+# Null in versions of releases that did not know them.
+_LATER_KEYS = (
+    "arr",
+    "average_per_customer",
+    *(key for section in _SECTIONS for key in section.KEYS),
+)
 
 
 def collect(
@@ -27,28 +32,30 @@ def collect(
     """The figures of every published month in the range, per currency, largest first. A month
     without any is an empty list; a month that was never computed is missing.
     """
-    params = {"first_month": first_month, "last_month": last_month}
-
-    def rows(part: str) -> Sequence[RowMapping]:
-        return queries.statement(SQL, part).execute(connection, params).mappings().all()
-
-    movements, plans = _by_key(rows("movements")), _by_key(rows("plans"))
-    activations, reversals = _by_key(rows("activations")), _by_key(rows("reversals"))
-    credit_notes = _by_key(rows("credit_notes"))
-    reports: dict[date, list[dict[str, Any]]] = {row["month"]: [] for row in rows("months")}
-    for row in rows("currencies"):
+    months: Months = {"first_month": first_month, "last_month": last_month}
+    movements, plans, activations, reversals, credit_notes = (
+        by_key(read(connection, part, months))
+        for part in ("movements", "plans", "activations", "reversals", "credit_notes")
+    )
+    reports: dict[date, list[dict[str, Any]]] = {
+        row["month"]: [] for row in read(connection, "months", months)
+    }
+    for row in read(connection, "currencies", months):
         key = (row["month"], row["currency"])
         figures = _figures(row, movements[key], plans[key], activations[key])
         figures["reversals"] = _reversals(reversals[key], row["exponent"])
         figures["credit_notes"] = _credit_notes(credit_notes[key], row["exponent"])
         reports[row["month"]].append(figures)
+    for section in _SECTIONS:
+        section.add(connection, months, reports)
     return reports
 
 
 def complete(figures: Mapping[str, Any]) -> dict[str, Any]:
-    """Stored figures with what an older release did not know yet: none of it."""
+    """Stored figures with what an older release did not know yet: none of it, or null."""
     exponent = figures["exponent"]
     return {
+        **dict.fromkeys(_LATER_KEYS),
         "reversals": _reversals((), exponent),
         "credit_notes": _credit_notes((), exponent),
         **figures,
@@ -57,8 +64,13 @@ def complete(figures: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def same(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether two versions tell the same, whatever their plans are called by now."""
-    return [_told(figures) for figures in before] == [_told(figures) for figures in after]
+    """Whether ``after`` tells the same as ``before``, whatever the plans are called by now, and
+    whatever else a newer release has to tell.
+    """
+    return len(before) == len(after) and all(
+        all(told_now[key] == value for key, value in told.items() if value is not None)
+        for told, told_now in zip(map(_told, before), map(_told, after), strict=True)
+    )
 
 
 def _told(figures: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,13 +78,6 @@ def _told(figures: Mapping[str, Any]) -> dict[str, Any]:
     for split in ("plans", "activations"):
         told[split] = [{**row, "name": None} for row in figures[split]]
     return told
-
-
-def _by_key(rows: Sequence[RowMapping]) -> dict[_Key, list[RowMapping]]:
-    groups: dict[_Key, list[RowMapping]] = defaultdict(list)
-    for row in rows:
-        groups[row["month"], row["currency"]].append(row)
-    return groups
 
 
 def _figures(
@@ -86,11 +91,12 @@ def _figures(
     return {
         "currency": row["currency"],
         "exponent": exponent,
-        "opening_mrr": _text(opening),
-        "mrr": _text(closing),
-        "change": _text(closing - opening),
+        "opening_mrr": text(opening),
+        "mrr": text(closing),
+        "change": text(closing - opening),
         "opening_customers": row["opening_customers"],
         "customers": row["closing_customers"],
+        **_averages(row),
         "active_plans": sum(int(p["active_plans"]) for p in plans),
         "kinds": _kinds(activations, exponent),
         "movements": _movements(movements, exponent, closing - opening),
@@ -101,11 +107,18 @@ def _figures(
                 "name": a["name"],
                 "kind": a["kind"],
                 "plans": a["plans"],
-                "net_amount": _text(rounded(a["net_amount"], exponent)),
+                "net_amount": text(rounded(a["net_amount"], exponent)),
             }
             for a in activations
         ],
     }
+
+
+def _averages(row: RowMapping) -> dict[str, str | None]:
+    """ARR is twelve times MRR; both are made from the amount that is not rounded."""
+    mrr, customers, exponent = row["closing_mrr"], row["closing_customers"], row["exponent"]
+    each = text(rounded(mrr / customers, exponent)) if customers else None
+    return {"arr": text(rounded(mrr * 12, exponent)), "average_per_customer": each}
 
 
 def _kinds(activations: Sequence[RowMapping], exponent: int) -> dict[str, dict[str, Any]]:
@@ -115,7 +128,7 @@ def _kinds(activations: Sequence[RowMapping], exponent: int) -> dict[str, dict[s
         net = sum((a["net_amount"] for a in of_kind), Decimal(0))
         kinds[kind] = {
             "plans": sum(a["plans"] for a in of_kind),
-            "net_amount": _text(rounded(net, exponent)),
+            "net_amount": text(rounded(net, exponent)),
         }
     return kinds
 
@@ -130,7 +143,7 @@ def _movements(rows: Sequence[RowMapping], exponent: int, change: Decimal) -> li
         {
             "movement": movement,
             "customers": known[movement]["customers"] if movement in known else 0,
-            "amount": _text(shown.get(movement, zero)),
+            "amount": text(shown.get(movement, zero)),
         }
         for movement in MOVEMENTS
     ]
@@ -143,7 +156,7 @@ def _plans(rows: Sequence[RowMapping], exponent: int, total: Decimal) -> list[di
             "plan_code": row["plan_code"],
             "name": row["name"],
             "active_plans": row["active_plans"],
-            "mrr": _text(amount),
+            "mrr": text(amount),
         }
         for row, amount in zip(rows, amounts, strict=True)
     ]
@@ -156,12 +169,12 @@ def _reversals(rows: Sequence[RowMapping], exponent: int) -> dict[str, Any]:
     total = rounded(sum(exact, zero), exponent)
     return {
         "records": sum(row["records"] for row in rows),
-        "amount": _text(total),
+        "amount": text(total),
         "kinds": [
             {
                 "kind": kind,
                 "records": known[kind]["records"] if kind in known else 0,
-                "amount": _text(amount),
+                "amount": text(amount),
             }
             for kind, amount in zip(REVERSALS, parts(exact, exponent, total), strict=True)
         ],
@@ -171,15 +184,10 @@ def _reversals(rows: Sequence[RowMapping], exponent: int) -> dict[str, Any]:
 def _credit_notes(rows: Sequence[RowMapping], exponent: int) -> dict[str, Any]:
     # At most one row, and its amounts have the currency's decimals already.
     amounts = {
-        key: _text(rounded(sum((row[key] for row in rows), Decimal(0)), exponent))
+        key: text(rounded(sum((row[key] for row in rows), Decimal(0)), exponent))
         for key in ("net", "tax", "total")
     }
     return {"count": sum(row["credit_notes"] for row in rows), **amounts}
-
-
-def _text(amount: Decimal) -> str:
-    # Not 0E-9 and not -0.00: a plain decimal.
-    return f"{amount if amount else abs(amount):f}"
 
 
 def staged_row(month: date, figures: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,3 +27,8 @@ def parts(amounts: Sequence[Decimal], exponent: int, total: Decimal) -> list[Dec
     for i in by_remainder[:missing]:
         floors[i] += unit
     return floors
+
+
+def text(amount: Decimal) -> str:
+    """A plain decimal: not 0E-9 and not -0.00."""
+    return f"{amount if amount else abs(amount):f}"

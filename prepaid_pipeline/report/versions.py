@@ -14,7 +14,8 @@ from prepaid_pipeline import queries
 from prepaid_pipeline.errors import UnknownThing
 from prepaid_pipeline.report import parts
 from prepaid_pipeline.report.changes import describe, since
-from prepaid_pipeline.report.figures import SQL, collect, same, staged_row
+from prepaid_pipeline.report.figures import collect, same, staged_row
+from prepaid_pipeline.report.sections.reading import SQL
 from prepaid_pipeline.revenue import Span, clean_staging, closes_on
 
 PRELIMINARY = 0

@@ -27,6 +27,25 @@ WITH closed AS (
     ) f GROUP BY month, currency, plan_code, kind, plans, net_amount HAVING sum(side) <> 0
     UNION
     SELECT month FROM (
+        SELECT month, currency, country, active_plans, customers, mrr, 1 AS side
+        FROM revenue.mrr_by_country
+        UNION ALL
+        SELECT month, currency, country, active_plans, customers, mrr, -1
+        FROM revenue.staged_mrr_by_country
+        -- A month of an older release is not split by country yet.
+        WHERE month IN (SELECT month FROM revenue.mrr_by_country)
+    ) f GROUP BY month, currency, country, active_plans, customers, mrr HAVING sum(side) <> 0
+    UNION
+    SELECT month FROM (
+        SELECT month, currency, country, kind, plans, net_amount, 1 AS side
+        FROM revenue.activations_by_country
+        UNION ALL
+        SELECT month, currency, country, kind, plans, net_amount, -1
+        FROM revenue.staged_activations_by_country
+        WHERE month IN (SELECT month FROM revenue.activations_by_country)
+    ) f GROUP BY month, currency, country, kind, plans, net_amount HAVING sum(side) <> 0
+    UNION
+    SELECT month FROM (
         SELECT month, currency, kind, records, amount, 1 AS side FROM revenue.payment_reversals
         UNION ALL
         SELECT month, currency, kind, records, amount, -1 FROM revenue.staged_payment_reversals

@@ -33,3 +33,56 @@ CREATE TABLE revenue.check_results (
 );
 CREATE INDEX check_results_by_time ON revenue.check_results (stage, checked_at);
 GRANT SELECT ON revenue.check_results TO finance, leadership, engineering;
+
+-- Figures by country.
+
+-- The same revenue by the country of the customer, as it was when the term was invoiced or imported;
+-- '' where the term does not say. customers: those with revenue there; one who has terms of two
+-- countries is in both.
+CREATE TABLE revenue.mrr_by_country (
+    month date NOT NULL REFERENCES revenue.months,
+    currency text NOT NULL REFERENCES prepaid.currencies,
+    country text NOT NULL CHECK (country ~ '^([A-Z]{2})?$'),
+    active_plans bigint NOT NULL CHECK (active_plans > 0),
+    customers bigint NOT NULL CHECK (customers BETWEEN 0 AND active_plans),
+    mrr numeric NOT NULL CHECK (mrr >= 0),
+    PRIMARY KEY (month, currency, country)
+);
+
+CREATE UNLOGGED TABLE revenue.mrr_by_country_staging (
+    run_id text NOT NULL,
+    month date,
+    currency text,
+    country text,
+    active_plans bigint,
+    customers bigint,
+    mrr numeric
+);
+
+CREATE TABLE revenue.activations_by_country (
+    month date NOT NULL REFERENCES revenue.months,
+    currency text NOT NULL REFERENCES prepaid.currencies,
+    country text NOT NULL CHECK (country ~ '^([A-Z]{2})?$'),
+    kind text NOT NULL CHECK (kind IN ('new', 'renewal', 'reactivation', 'change')),
+    plans bigint NOT NULL CHECK (plans > 0),
+    net_amount numeric NOT NULL CHECK (net_amount >= 0),
+    PRIMARY KEY (month, currency, country, kind)
+);
+
+CREATE UNLOGGED TABLE revenue.activations_by_country_staging (
+    run_id text NOT NULL,
+    month date,
+    currency text,
+    country text,
+    kind text,
+    plans bigint,
+    net_amount numeric
+);
+
+CREATE VIEW revenue.staged_mrr_by_country AS
+    SELECT * FROM revenue.mrr_by_country_staging WHERE run_id = prepaid.run_id();
+
+CREATE VIEW revenue.staged_activations_by_country AS
+    SELECT * FROM revenue.activations_by_country_staging WHERE run_id = prepaid.run_id();
+
+GRANT SELECT ON ALL TABLES IN SCHEMA revenue TO finance, leadership, engineering;

@@ -21,6 +21,37 @@ FULL JOIN revenue.staged_control c ON c.month = f.month AND c.currency = f.curre
 WHERE coalesce(f.mrr, 0) <> coalesce(c.mrr, 0)
    OR coalesce(f.active_plans, 0) <> coalesce(c.active_plans, 0)
 
+-- name: one_mrr_row_per_month_currency_and_country
+SELECT month, currency, country, count(*) AS times
+FROM {batch} GROUP BY month, currency, country HAVING count(*) > 1
+
+-- name: a_country_has_no_more_customers_than_plans
+SELECT month, currency, country, customers, active_plans FROM {batch}
+WHERE (customers BETWEEN 0 AND active_plans) IS NOT TRUE
+
+-- name: countries_add_up_to_the_mrr
+SELECT coalesce(c.month, f.month) AS month, coalesce(c.currency, f.currency) AS currency,
+       c.mrr AS of_countries, f.mrr, c.active_plans AS plans_of_countries, f.active_plans
+FROM (
+    SELECT month, currency, sum(mrr) AS mrr, sum(active_plans) AS active_plans
+    FROM {batch} GROUP BY month, currency
+) c
+FULL JOIN (
+    SELECT month, currency, sum(mrr) AS mrr, sum(active_plans) AS active_plans
+    FROM revenue.staged_mrr GROUP BY month, currency
+) f ON f.month = c.month AND f.currency = c.currency
+WHERE coalesce(c.mrr, 0) <> coalesce(f.mrr, 0)
+   OR coalesce(c.active_plans, 0) <> coalesce(f.active_plans, 0)
+
+-- name: every_customer_is_in_a_country
+-- One with terms of two countries is in both.
+SELECT b.month, b.currency, b.closing_customers, c.customers AS of_countries
+FROM revenue.staged_mrr_bridge b
+LEFT JOIN (
+    SELECT month, currency, sum(customers) AS customers FROM {batch} GROUP BY month, currency
+) c ON c.month = b.month AND c.currency = b.currency
+WHERE b.closing_customers > coalesce(c.customers, 0)
+
 -- name: one_row_per_month_currency_and_movement
 SELECT month, currency, movement, count(*) AS times
 FROM {batch} GROUP BY month, currency, movement HAVING count(*) > 1
@@ -72,6 +103,25 @@ SELECT coalesce(c.month, (SELECT max(month) FROM revenue.staged_months)) AS mont
 FROM (SELECT currency, sum(plans) AS plans FROM {batch} GROUP BY currency) a
 FULL JOIN revenue.staged_control c USING (currency)
 WHERE coalesce(a.plans, 0) <> coalesce(c.activations, 0)
+
+-- name: one_row_per_month_currency_country_and_kind
+SELECT month, currency, country, kind, count(*) AS times
+FROM {batch} GROUP BY month, currency, country, kind HAVING count(*) > 1
+
+-- name: countries_add_up_to_the_activations
+SELECT coalesce(c.month, a.month) AS month, coalesce(c.currency, a.currency) AS currency,
+       coalesce(c.kind, a.kind) AS kind, c.plans AS plans_of_countries, a.plans,
+       c.net_amount AS net_of_countries, a.net_amount
+FROM (
+    SELECT month, currency, kind, sum(plans) AS plans, sum(net_amount) AS net_amount
+    FROM {batch} GROUP BY month, currency, kind
+) c
+FULL JOIN (
+    SELECT month, currency, kind, sum(plans) AS plans, sum(net_amount) AS net_amount
+    FROM revenue.staged_plan_activations GROUP BY month, currency, kind
+) a ON a.month = c.month AND a.currency = c.currency AND a.kind = c.kind
+WHERE coalesce(c.plans, 0) <> coalesce(a.plans, 0)
+   OR coalesce(c.net_amount, 0) <> coalesce(a.net_amount, 0)
 
 -- name: one_row_per_month_currency_and_kind_of_reversal
 SELECT month, currency, kind, count(*) AS times

@@ -25,6 +25,22 @@ FROM (
 ) r
 WHERE mrr <> of_plans OR active_plans <> counted
 
+-- name: countries_add_up_to_the_headline
+-- A month that an older release computed has no countries: null.
+SELECT month, currency, mrr, active_plans, of_countries, counted, began
+FROM (
+    SELECT r.*, c.of_countries, c.counted, c.began
+    FROM (SELECT * FROM {batch}) r CROSS JOIN LATERAL (
+        SELECT coalesce(sum((c ->> 'mrr')::numeric), 0) AS of_countries,
+               coalesce(sum((c ->> 'active_plans')::bigint), 0) AS counted,
+               coalesce(sum((SELECT sum((k.value ->> 'plans')::bigint)
+                             FROM jsonb_each(c -> 'kinds') k)), 0) AS began
+        FROM jsonb_array_elements(r.figures -> 'countries') c) c
+    WHERE jsonb_typeof(r.figures -> 'countries') = 'array'
+) r
+WHERE mrr <> of_countries OR active_plans <> counted
+   OR new_plans + renewals + reactivations + changes <> began
+
 -- name: activations_add_up_to_the_headline
 SELECT month, currency, new_plans, renewals, reactivations, changes, of_plans
 FROM (

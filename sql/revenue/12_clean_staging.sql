@@ -11,6 +11,9 @@ WHERE staged_at < clock_timestamp() - interval '7 days';
 -- name: mrr
 DELETE FROM revenue.mrr_staging WHERE run_id IN (SELECT run_id FROM staging_to_clean);
 
+-- name: mrr_by_country
+DELETE FROM revenue.mrr_by_country_staging WHERE run_id IN (SELECT run_id FROM staging_to_clean);
+
 -- name: movements
 DELETE FROM revenue.mrr_movements_staging WHERE run_id IN (SELECT run_id FROM staging_to_clean);
 
@@ -19,6 +22,10 @@ DELETE FROM revenue.mrr_bridge_staging WHERE run_id IN (SELECT run_id FROM stagi
 
 -- name: activations
 DELETE FROM revenue.plan_activations_staging WHERE run_id IN (SELECT run_id FROM staging_to_clean);
+
+-- name: activations_by_country
+DELETE FROM revenue.activations_by_country_staging
+WHERE run_id IN (SELECT run_id FROM staging_to_clean);
 
 -- name: reversals
 DELETE FROM revenue.payment_reversals_staging

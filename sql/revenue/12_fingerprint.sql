@@ -40,10 +40,10 @@ FROM (
         FROM (
             SELECT start_date, end_date, ('x' || left(md5(concat_ws(' ', customer_id, plan_id, kind,
                        start_date - date '2000-01-01', activated_on - date '2000-01-01',
-                       currency, monthly_amount, net_amount)), 16))::bit(64)::bigint::numeric AS hash
-            FROM prepaid.service_plans
-            WHERE activated_on <= CAST(:as_of AS date)
-              AND start_date < CAST(:last_month AS date) + interval '1 month'
+                       currency, country, monthly_amount, net_amount)), 16))::bit(64)::bigint::numeric
+                       AS hash
+            FROM pg_temp.terms_read
+            WHERE start_date < CAST(:last_month AS date) + interval '1 month'
         ) t
         CROSS JOIN LATERAL (VALUES
             (start_date, 1, hash), (end_date, 0, hash * (end_date - date '2000-01-01'))

@@ -1,50 +1,32 @@
 -- Step 12: a month's recurring revenue, what moved it, and the plans that began, for a whole range
--- of months at once. A term adds its monthly amount when it starts and takes it back when it ends,
--- so the revenue of a month is a running sum over starts and ends: one scan of the terms whatever
--- the number of months, and no row per term and month.
--- A term brings revenue from start_date to the day before end_date, once it is activated; a start or
--- an end after :until (the range's last day, or the cut-off if that is earlier) is not looked at yet.
--- A term that was cut short has the day of the cut as its end_date; with no day left (start_date =
--- end_date) what it adds and takes back are on one day.
-
--- name: stage_months
-INSERT INTO revenue.months_staging (run_id, month, as_of)
-SELECT :run_id, m::date, CAST(:as_of AS date)
-FROM generate_series(
-    CAST(:first_month AS timestamp), CAST(:last_month AS timestamp), interval '1 month') m;
+-- of months at once, from the terms that 12_read_terms.sql has read. A term adds its monthly amount
+-- when it starts and takes it back when it ends, so the revenue of a month is a running sum over
+-- starts and ends: no row per term and month.
 
 -- name: stage_mrr
 INSERT INTO revenue.mrr_staging (run_id, month, currency, plan_code, active_plans, mrr)
-WITH terms AS (
-    -- Terms of a plan that start and end on the same days are one row from here on.
-    SELECT currency, plan_id, start_date, end_date,
-           count(*) AS plans, sum(monthly_amount) AS amount
-    FROM prepaid.service_plans
-    WHERE activated_on <= CAST(:as_of AS date) AND start_date <= CAST(:until AS date)
-    GROUP BY currency, plan_id, start_date, end_date
+WITH months AS (
+    SELECT month, row_number() OVER (ORDER BY month) AS place
+    FROM revenue.months_staging WHERE run_id = :run_id
 ),
 -- Everything before the range is its opening balance.
 per_month AS (
-    SELECT t.currency, t.plan_id, sum(e.plans) AS plans, sum(e.amount) AS amount,
-           greatest(date_trunc('month', e.day::timestamp)::date, CAST(:first_month AS date)) AS month
-    FROM terms t
+    SELECT currency, plan_id, greatest(e.place, 1) AS place,
+           sum(e.plans) AS plans, sum(e.amount) AS amount
+    FROM pg_temp.terms_grouped
     CROSS JOIN LATERAL (VALUES
-        (t.start_date, t.plans, t.amount), (t.end_date, -t.plans, -t.amount)
-    ) e (day, plans, amount)
-    WHERE e.day <= CAST(:until AS date)
-    GROUP BY t.currency, t.plan_id,
-             greatest(date_trunc('month', e.day::timestamp)::date, CAST(:first_month AS date))
+        (starts_in, plans, monthly_amount), (ends_in, -plans, -monthly_amount)
+    ) e (place, plans, amount)
+    GROUP BY currency, plan_id, greatest(e.place, 1)
 ),
 -- Months in which nothing starts or ends carry the balance on.
 running AS (
     SELECT m.month, k.currency, k.plan_id,
            sum(coalesce(d.plans, 0)) OVER w AS active_plans,
            sum(coalesce(d.amount, 0)) OVER w AS mrr
-    FROM revenue.months_staging m
+    FROM months m
     CROSS JOIN (SELECT DISTINCT currency, plan_id FROM per_month) k
-    LEFT JOIN per_month d
-        ON d.month = m.month AND d.currency = k.currency AND d.plan_id = k.plan_id
-    WHERE m.run_id = :run_id
+    LEFT JOIN per_month d USING (place, currency, plan_id)
     WINDOW w AS (PARTITION BY k.currency, k.plan_id ORDER BY m.month)
 )
 SELECT :run_id, r.month, r.currency, pl.plan_code, r.active_plans, r.mrr
@@ -52,47 +34,56 @@ FROM running r
 JOIN prepaid.plans pl USING (plan_id)
 WHERE r.active_plans <> 0 OR r.mrr <> 0;
 
+-- name: stage_mrr_by_country
+INSERT INTO revenue.mrr_by_country_staging
+    (run_id, month, currency, country, active_plans, customers, mrr)
+WITH months AS (
+    SELECT month, row_number() OVER (ORDER BY month) AS place
+    FROM revenue.months_staging WHERE run_id = :run_id
+),
+per_month AS (
+    SELECT currency, country, place, sum(plans) AS plans, sum(amount) AS amount,
+           sum(customers) AS customers
+    FROM (
+        SELECT currency, country, greatest(e.place, 1) AS place, e.plans, e.amount, 0 AS customers
+        FROM pg_temp.terms_grouped
+        CROSS JOIN LATERAL (VALUES
+            (starts_in, plans, monthly_amount), (ends_in, -plans, -monthly_amount)
+        ) e (place, plans, amount)
+        UNION ALL
+        -- Who has revenue there for the first time in a while, and who has none any more.
+        SELECT c.currency, c.country, coalesce(m.place, 1), 0, 0, sum(came.customers)
+        FROM pg_temp.changes_by_country c
+        CROSS JOIN LATERAL (SELECT (c.mrr = c.amount)::integer - (c.mrr = 0)::integer) came (customers)
+        LEFT JOIN months m USING (month)
+        GROUP BY c.currency, c.country, coalesce(m.place, 1)
+    ) e
+    GROUP BY currency, country, place
+),
+running AS (
+    SELECT m.month, k.currency, k.country,
+           sum(coalesce(d.plans, 0)) OVER w AS active_plans,
+           sum(coalesce(d.customers, 0)) OVER w AS customers,
+           sum(coalesce(d.amount, 0)) OVER w AS mrr
+    FROM months m
+    CROSS JOIN (SELECT DISTINCT currency, country FROM per_month) k
+    LEFT JOIN per_month d USING (place, currency, country)
+    WINDOW w AS (PARTITION BY k.currency, k.country ORDER BY m.month)
+)
+SELECT :run_id, month, currency, country, active_plans, customers, mrr
+FROM running
+WHERE active_plans <> 0 OR customers <> 0 OR mrr <> 0;
+
 -- name: stage_movements
-WITH terms AS (
-    -- A term that starts when the one before it ends, at the same monthly amount, moves nothing:
-    -- most terms are renewals, so most starts and ends need not be looked at again.
-    SELECT customer_id, currency, start_date, end_date, monthly_amount,
-           (lag(end_date) OVER w = start_date AND lag(monthly_amount) OVER w = monthly_amount)
-               IS NOT TRUE AS start_counts,
-           (lead(start_date) OVER w = end_date AND lead(monthly_amount) OVER w = monthly_amount)
-               IS NOT TRUE AS end_counts
-    FROM prepaid.service_plans
-    WHERE activated_on <= CAST(:as_of AS date) AND start_date <= CAST(:until AS date)
-    WINDOW w AS (PARTITION BY customer_id, currency ORDER BY start_date)
-),
-deltas AS (
-    SELECT t.customer_id, t.currency, date_trunc('month', e.day::timestamp)::date AS month,
-           sum(e.amount) AS amount
-    FROM terms t
-    CROSS JOIN LATERAL (VALUES
-        (t.start_date, t.monthly_amount, t.start_counts),
-        (t.end_date, -t.monthly_amount, t.end_counts)
-    ) e (day, amount, counts)
-    WHERE (t.start_counts OR t.end_counts) AND e.counts AND e.day <= CAST(:until AS date)
-    GROUP BY t.customer_id, t.currency, date_trunc('month', e.day::timestamp)::date
-    -- What is left begins with the customer's very first revenue: a first row is "new", no other is.
-    HAVING sum(e.amount) <> 0
-),
-balances AS (
-    SELECT currency, month, amount,
-           sum(amount) OVER w AS closing, row_number() OVER w = 1 AS is_first
-    FROM deltas
-    WINDOW w AS (PARTITION BY customer_id, currency ORDER BY month)
-),
-moved AS (
+WITH moved AS (
     SELECT month, currency,
-           CASE WHEN is_first THEN 'new'
-                WHEN closing = amount THEN 'reactivation'
-                WHEN closing = 0 THEN 'churn'
+           CASE WHEN month = cohort THEN 'new'
+                WHEN mrr = amount THEN 'reactivation'
+                WHEN mrr = 0 THEN 'churn'
                 WHEN amount > 0 THEN 'expansion'
                 ELSE 'contraction' END AS movement,
            count(*) AS customers, sum(amount) AS amount
-    FROM balances
+    FROM pg_temp.customer_changes
     GROUP BY 1, 2, 3
 ),
 staged AS (
@@ -134,26 +125,37 @@ FROM bridge
 WHERE closing_mrr <> 0 OR closing_mrr <> amount;
 
 -- name: stage_activations
--- Unlike revenue, a plan that was paid in advance counts in the month in which it starts, also after
--- :until. One that was cancelled before that never began.
 INSERT INTO revenue.plan_activations_staging
     (run_id, month, currency, plan_code, kind, plans, net_amount)
-SELECT :run_id, date_trunc('month', d.day::timestamp)::date, d.currency, pl.plan_code, d.kind,
-       sum(d.plans), sum(d.net_amount)
-FROM (
-    SELECT greatest(start_date, activated_on) AS day, currency, plan_id, kind,
-           count(*) AS plans, sum(net_amount) AS net_amount
-    FROM prepaid.service_plans
-    WHERE activated_on <= CAST(:as_of AS date)
-      -- The later of the two lies in the range: said of each column, for which there are statistics.
-      AND (start_date >= CAST(:first_month AS date) OR activated_on >= CAST(:first_month AS date))
-      AND start_date < CAST(:last_month AS date) + interval '1 month'
-      AND activated_on < CAST(:last_month AS date) + interval '1 month'
-      AND (end_date > start_date OR activated_on >= start_date)
-    GROUP BY greatest(start_date, activated_on), currency, plan_id, kind
-) d
+WITH months AS (
+    SELECT month, row_number() OVER (ORDER BY month) AS place
+    FROM revenue.months_staging WHERE run_id = :run_id
+    -- What is paid in advance begins in the last month, also after :until.
+    UNION ALL SELECT CAST(:last_month AS date), count(*) + 1
+    FROM revenue.months_staging WHERE run_id = :run_id
+)
+SELECT :run_id, m.month, g.currency, pl.plan_code, g.kind, sum(g.begun), sum(g.net_amount)
+FROM pg_temp.terms_grouped g
+JOIN months m ON m.place = g.begins_in
 JOIN prepaid.plans pl USING (plan_id)
-GROUP BY date_trunc('month', d.day::timestamp)::date, d.currency, pl.plan_code, d.kind;
+WHERE g.begun > 0
+GROUP BY m.month, g.currency, pl.plan_code, g.kind;
+
+-- name: stage_activations_by_country
+INSERT INTO revenue.activations_by_country_staging
+    (run_id, month, currency, country, kind, plans, net_amount)
+WITH months AS (
+    SELECT month, row_number() OVER (ORDER BY month) AS place
+    FROM revenue.months_staging WHERE run_id = :run_id
+    -- What is paid in advance begins in the last month, also after :until.
+    UNION ALL SELECT CAST(:last_month AS date), count(*) + 1
+    FROM revenue.months_staging WHERE run_id = :run_id
+)
+SELECT :run_id, m.month, g.currency, g.country, g.kind, sum(g.begun), sum(g.net_amount)
+FROM pg_temp.terms_grouped g
+JOIN months m ON m.place = g.begins_in
+WHERE g.begun > 0
+GROUP BY m.month, g.currency, g.country, g.kind;
 
 -- name: stage_reversals
 -- A function of the set of records: each event once, whatever was delivered twice or out of order.
@@ -223,15 +225,9 @@ WHERE issued_on >= CAST(:first_month AS date) AND issued_on <= CAST(:as_of AS da
 GROUP BY 2, 3;
 
 -- name: stage_control
+-- The terms counted one by one as they were read: what the running sums must agree with.
 INSERT INTO revenue.control_staging (run_id, month, currency, active_plans, mrr, activations)
-SELECT :run_id, CAST(:last_month AS date), currency,
-       count(*) FILTER (WHERE active.is_active),
-       coalesce(sum(monthly_amount) FILTER (WHERE active.is_active), 0),
-       count(*) FILTER (WHERE greatest(start_date, activated_on) >= CAST(:first_month AS date)
-           AND greatest(start_date, activated_on) < CAST(:last_month AS date) + interval '1 month'
-           AND NOT (start_date = end_date AND activated_on < start_date))
-FROM prepaid.service_plans
-CROSS JOIN LATERAL (SELECT start_date <= CAST(:until AS date) AND end_date > CAST(:until AS date))
-    active (is_active)
-WHERE activated_on <= CAST(:as_of AS date)
+SELECT :run_id, CAST(:last_month AS date), currency, sum(counted_plans),
+       coalesce(sum(counted_mrr), 0), sum(counted_activations)
+FROM pg_temp.terms_grouped
 GROUP BY currency;

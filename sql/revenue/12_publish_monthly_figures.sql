@@ -32,6 +32,17 @@ FROM revenue.mrr_staging
 WHERE run_id = :run_id
   AND month IN (SELECT month FROM revenue.months_staging WHERE run_id = :run_id);
 
+-- name: delete_mrr_by_country
+DELETE FROM revenue.mrr_by_country
+WHERE month IN (SELECT month FROM revenue.months_staging WHERE run_id = :run_id);
+
+-- name: insert_mrr_by_country
+INSERT INTO revenue.mrr_by_country (month, currency, country, active_plans, customers, mrr)
+SELECT month, currency, country, active_plans, customers, mrr
+FROM revenue.mrr_by_country_staging
+WHERE run_id = :run_id
+  AND month IN (SELECT month FROM revenue.months_staging WHERE run_id = :run_id);
+
 -- name: delete_movements
 DELETE FROM revenue.mrr_movements
 WHERE month IN (SELECT month FROM revenue.months_staging WHERE run_id = :run_id);
@@ -63,6 +74,17 @@ WHERE month IN (SELECT month FROM revenue.months_staging WHERE run_id = :run_id)
 INSERT INTO revenue.plan_activations (month, currency, plan_code, kind, plans, net_amount)
 SELECT month, currency, plan_code, kind, plans, net_amount
 FROM revenue.plan_activations_staging
+WHERE run_id = :run_id
+  AND month IN (SELECT month FROM revenue.months_staging WHERE run_id = :run_id);
+
+-- name: delete_activations_by_country
+DELETE FROM revenue.activations_by_country
+WHERE month IN (SELECT month FROM revenue.months_staging WHERE run_id = :run_id);
+
+-- name: insert_activations_by_country
+INSERT INTO revenue.activations_by_country (month, currency, country, kind, plans, net_amount)
+SELECT month, currency, country, kind, plans, net_amount
+FROM revenue.activations_by_country_staging
 WHERE run_id = :run_id
   AND month IN (SELECT month FROM revenue.months_staging WHERE run_id = :run_id);
 

@@ -39,6 +39,14 @@ FROM revenue.plan_activations a JOIN prepaid.plans p USING (plan_code)
 WHERE a.month BETWEEN CAST(:first_month AS date) AND CAST(:last_month AS date)
 ORDER BY a.plan_code, a.kind;
 
+-- name: countries
+SELECT month, currency, country, active_plans, customers, mrr FROM revenue.mrr_by_country
+WHERE month BETWEEN CAST(:first_month AS date) AND CAST(:last_month AS date);
+
+-- name: activations_by_country
+SELECT month, currency, country, kind, plans, net_amount FROM revenue.activations_by_country
+WHERE month BETWEEN CAST(:first_month AS date) AND CAST(:last_month AS date);
+
 -- name: reversals
 SELECT month, currency, kind, records, amount FROM revenue.payment_reversals
 WHERE month BETWEEN CAST(:first_month AS date) AND CAST(:last_month AS date);

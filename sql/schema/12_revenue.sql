@@ -61,6 +61,28 @@ CREATE UNLOGGED TABLE revenue.mrr_staging (
     mrr numeric
 );
 
+-- The same revenue by the country of the customer, as it was when the term was invoiced or imported;
+-- '' where the term does not say. customers: those with revenue there; one who has terms of two
+-- countries is in both.
+CREATE TABLE revenue.mrr_by_country (
+    month date NOT NULL REFERENCES revenue.months,
+    currency text NOT NULL REFERENCES prepaid.currencies,
+    country text NOT NULL CHECK (country ~ '^([A-Z]{2})?$'),
+    active_plans bigint NOT NULL CHECK (active_plans > 0),
+    customers bigint NOT NULL CHECK (customers BETWEEN 0 AND active_plans),
+    mrr numeric NOT NULL CHECK (mrr >= 0),
+    PRIMARY KEY (month, currency, country)
+);
+CREATE UNLOGGED TABLE revenue.mrr_by_country_staging (
+    run_id text NOT NULL,
+    month date,
+    currency text,
+    country text,
+    active_plans bigint,
+    customers bigint,
+    mrr numeric
+);
+
 -- What changed between two month ends, per customer and currency, added up.
 CREATE TABLE revenue.mrr_movements (
     month date NOT NULL REFERENCES revenue.months,
@@ -118,6 +140,25 @@ CREATE UNLOGGED TABLE revenue.plan_activations_staging (
     month date,
     currency text,
     plan_code text,
+    kind text,
+    plans bigint,
+    net_amount numeric
+);
+
+CREATE TABLE revenue.activations_by_country (
+    month date NOT NULL REFERENCES revenue.months,
+    currency text NOT NULL REFERENCES prepaid.currencies,
+    country text NOT NULL CHECK (country ~ '^([A-Z]{2})?$'),
+    kind text NOT NULL CHECK (kind IN ('new', 'renewal', 'reactivation', 'change')),
+    plans bigint NOT NULL CHECK (plans > 0),
+    net_amount numeric NOT NULL CHECK (net_amount >= 0),
+    PRIMARY KEY (month, currency, country, kind)
+);
+CREATE UNLOGGED TABLE revenue.activations_by_country_staging (
+    run_id text NOT NULL,
+    month date,
+    currency text,
+    country text,
     kind text,
     plans bigint,
     net_amount numeric
@@ -240,12 +281,16 @@ CREATE VIEW revenue.staged_months AS
     SELECT * FROM revenue.months_staging WHERE run_id = prepaid.run_id();
 CREATE VIEW revenue.staged_mrr AS
     SELECT * FROM revenue.mrr_staging WHERE run_id = prepaid.run_id();
+CREATE VIEW revenue.staged_mrr_by_country AS
+    SELECT * FROM revenue.mrr_by_country_staging WHERE run_id = prepaid.run_id();
 CREATE VIEW revenue.staged_mrr_movements AS
     SELECT * FROM revenue.mrr_movements_staging WHERE run_id = prepaid.run_id();
 CREATE VIEW revenue.staged_mrr_bridge AS
     SELECT * FROM revenue.mrr_bridge_staging WHERE run_id = prepaid.run_id();
 CREATE VIEW revenue.staged_plan_activations AS
     SELECT * FROM revenue.plan_activations_staging WHERE run_id = prepaid.run_id();
+CREATE VIEW revenue.staged_activations_by_country AS
+    SELECT * FROM revenue.activations_by_country_staging WHERE run_id = prepaid.run_id();
 CREATE VIEW revenue.staged_payment_reversals AS
     SELECT * FROM revenue.payment_reversals_staging WHERE run_id = prepaid.run_id();
 CREATE VIEW revenue.staged_credit_notes_issued AS

@@ -17,7 +17,8 @@ from prepaid_pipeline.revenue import Kept, Span, last_day
 
 RUN = "run-of-a-test"
 _CLEAR = (
-    "revenue.mrr", "revenue.mrr_movements", "revenue.mrr_bridge", "revenue.plan_activations",
+    "revenue.mrr", "revenue.mrr_by_country", "revenue.mrr_movements", "revenue.mrr_bridge",
+    "revenue.plan_activations", "revenue.activations_by_country",
     "revenue.payment_reversals", "revenue.credit_notes_issued", "revenue.months",
     "prepaid.service_plans", "prepaid.subscriptions", "prepaid.customers",
 )  # fmt: skip
@@ -26,7 +27,8 @@ WITH given AS (
     SELECT * FROM jsonb_to_recordset(CAST(:terms AS jsonb)) t (
         number integer, customer integer, start_date date, months integer, days integer,
         end_date date, price numeric, one_time numeric, currency text, kind text, status text,
-        origin text, activated_on date, full_end_date date)
+        origin text, activated_on date, full_end_date date,
+        country text)
 ), customers AS (
     INSERT INTO prepaid.customers (customer_ref, name, country, currency)
     SELECT DISTINCT ON (customer) 'C' || customer, 'Customer', 'US', currency FROM given
@@ -48,10 +50,10 @@ WITH given AS (
 )
 INSERT INTO prepaid.service_plans (subscription_id, customer_id, plan_id, origin, kind, status,
     start_date, end_date, planned_start, anchor_date, term_months, term_days, currency, price,
-    net_amount, recurring_amount, activated_on, full_end_date)
+    net_amount, recurring_amount, activated_on, full_end_date, country)
 SELECT s.subscription_id, s.customer_id, s.plan_id, g.origin, g.kind, g.status, g.start_date,
        g.end_date, g.start_date, g.start_date, g.months, g.days, g.currency, g.price,
-       g.price + g.one_time, g.price, g.activated_on, g.full_end_date
+       g.price + g.one_time, g.price, g.activated_on, g.full_end_date, g.country
 FROM given g JOIN subscriptions s
     ON s.subscription_ref LIKE 'S' || g.number || '-' || g.start_date || '-' || g.customer || '%'
     AND s.customer_id = (SELECT customer_id FROM customers WHERE customer_ref = 'C' || g.customer)
@@ -75,6 +77,7 @@ class Term:
     status: str = "Active"
     one_time: str = "0"
     activated_on: date | None = None
+    country: str | None = "US"
 
     @property
     def full_end(self) -> date:

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import Engine
 
 from prepaid_pipeline.cli.main import main
+from prepaid_pipeline.revenue_jobs import FIGURES
 from prepaid_pipeline.settings import Settings
 from tests.revenue.history import Term, insert, rows
 
@@ -46,7 +47,8 @@ def test_backfill_is_one_recorded_run_and_prints_what_matters(
         ("SUCCESS", "materialise_mrr")
     ]
     events = "SELECT count(*) FROM dagster.event_logs WHERE dagster_event_type = :type"
-    assert rows(engine, events, type="ASSET_MATERIALIZATION") == [(18,)]
+    assets = len(FIGURES) + 1
+    assert rows(engine, events, type="ASSET_MATERIALIZATION") == [(3 * assets,)]
 
     code, out, _ = prepaid("backfill", "2026-03", "2026-03", "--as-of", "2026-05-08", "--json")
     told = json.loads(out)

@@ -24,8 +24,8 @@ from tests.revenue.history import Term, insert, mrr, rows
 
 D = date
 REVENUE_ASSETS = {
-    "mrr", "mrr_movements", "plan_activations", "payment_reversals", "credit_notes_issued",
-    "monthly_revenue_report",
+    "mrr", "mrr_by_country", "mrr_movements", "plan_activations", "activations_by_country",
+    "payment_reversals", "credit_notes_issued", "monthly_revenue_report",
 }  # fmt: skip
 TERMS = [Term(D(2026, 3, 5)), Term(D(2026, 4, 5), kind="renewal"), Term(D(2026, 4, 9), customer=2)]
 SPRING, AS_OF = (D(2026, 3, 1), D(2026, 5, 1)), D(2026, 5, 20)
@@ -90,6 +90,12 @@ def test_a_materialisation_shows_its_figures_and_the_report(
     assert shown["mrr", "2026-03"]["mrr USD"].value == 10.0
     assert shown["mrr", "2026-05"]["mrr USD"].value == 0.0
     assert shown["plan_activations", "2026-04"]["renewal USD"].value == 1.0
+    assert shown["mrr", "2026-04"]["arr USD"].value == 240.0
+    assert shown["mrr", "2026-04"]["average_per_customer USD"].value == 10.0
+    assert "average_per_customer USD" not in shown["mrr", "2026-05"], "there is no customer"
+    assert shown["mrr_by_country", "2026-04"]["mrr US USD"].value == 20.0
+    assert shown["mrr_movements", "2026-05"]["churn USD"].value == -20.0
+    assert shown["activations_by_country", "2026-04"]["new US USD"].value == 1.0
     table = shown["mrr", "2026-04"]["figures"].value
     assert "| 2026-04 | USD | 20.00 | 10.00 | 2 | 1 | 1 | 0 | 0 | 0.00 | 0.00 |" in table
     assert "| 2026-05 | USD | 0.00 | -20.00 | 0 | 0 | 0 | 0 | 0 | 0.00 | 0.00 |" in table

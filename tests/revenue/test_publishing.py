@@ -13,10 +13,10 @@ from tests.revenue.history import Term, insert, mrr, publish, rows
 
 D = date
 TABLES = (
-    "mrr", "mrr_movements", "mrr_bridge", "plan_activations", "payment_reversals",
-    "credit_notes_issued",
+    "mrr", "mrr_by_country", "mrr_movements", "mrr_bridge", "plan_activations",
+    "activations_by_country", "payment_reversals", "credit_notes_issued",
 )  # fmt: skip
-FROM_TERMS = TABLES[:4]
+FROM_TERMS = TABLES[:6]
 HISTORY = [
     Term(D(2025, 1 + n % 12, 1 + n % 28), f"{10 + n}.50", (1, 3, 12)[n % 3], customer=n % 7)
     for n in range(40)

@@ -27,6 +27,13 @@ BREAKS_FIGURES = {
     "a_plan_with_mrr_has_active_terms": "UPDATE revenue.mrr_staging SET active_plans = 0",
     "mrr_is_the_terms_counted_one_by_one":
         "UPDATE revenue.mrr_staging SET mrr = mrr + 0.01 WHERE month = '2026-05-01'",
+    "one_mrr_row_per_month_currency_and_country":
+        "INSERT INTO revenue.mrr_by_country_staging SELECT * FROM revenue.mrr_by_country_staging",
+    "mrr_of_a_country_is_never_negative": "UPDATE revenue.mrr_by_country_staging SET mrr = -1",
+    "a_country_has_no_more_customers_than_plans":
+        "UPDATE revenue.mrr_by_country_staging SET customers = active_plans + 1",
+    "countries_add_up_to_the_mrr": "UPDATE revenue.mrr_by_country_staging SET mrr = mrr + 0.01",
+    "every_customer_is_in_a_country": "UPDATE revenue.mrr_by_country_staging SET customers = 0",
     "one_row_per_month_currency_and_movement":
         "INSERT INTO revenue.mrr_movements_staging SELECT * FROM revenue.mrr_movements_staging",
     "movements_are_of_five_kinds": "UPDATE revenue.mrr_movements_staging SET movement = 'odd'",
@@ -48,6 +55,11 @@ BREAKS_FIGURES = {
         "UPDATE revenue.plan_activations_staging SET net_amount = -1",
     "kinds_add_up_to_all_activations":
         "DELETE FROM revenue.plan_activations_staging WHERE month = '2026-03-01'",
+    "one_row_per_month_currency_country_and_kind":
+        "INSERT INTO revenue.activations_by_country_staging"
+        " SELECT * FROM revenue.activations_by_country_staging",
+    "countries_add_up_to_the_activations":
+        "UPDATE revenue.activations_by_country_staging SET net_amount = net_amount + 0.01",
     "one_row_per_month_currency_and_kind_of_reversal":
         "INSERT INTO revenue.payment_reversals_staging"
         " SELECT * FROM revenue.payment_reversals_staging",
@@ -69,6 +81,9 @@ BREAKS_REPORT = {
         "UPDATE revenue.monthly_report_staging SET opening_mrr = opening_mrr + 0.01",
     "plans_add_up_to_the_mrr_as_shown":
         "UPDATE revenue.monthly_report_staging SET active_plans = active_plans + 1",
+    "countries_add_up_to_the_headline":
+        "UPDATE revenue.monthly_report_staging SET figures ="
+        " jsonb_set(figures, '{countries,0,mrr}', '\"9999.00\"')",
     "activations_add_up_to_the_headline":
         "UPDATE revenue.monthly_report_staging SET renewals = renewals + 1",
     "the_report_shows_the_published_mrr":
