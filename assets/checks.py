@@ -8,8 +8,10 @@ from assets.checking import check_results, check_specs
 from assets.figures import BusinessDay
 from prepaid_pipeline import database as db
 from prepaid_pipeline import late, quality
+from prepaid_pipeline.partitions import key_of
 from prepaid_pipeline.resources import Database
-from prepaid_pipeline.revenue_jobs import LATE_DATA_CHECK, LATE_DATA_OP
+from prepaid_pipeline.revenue import Span
+from prepaid_pipeline.revenue_jobs import CHANGED_RANGES, LATE_DATA_CHECK, LATE_DATA_OP
 from prepaid_pipeline.rules import INPUTS
 
 OP_NAME = "input_checks"
@@ -49,15 +51,29 @@ def input_checks(
 def late_data(
     context: dg.AssetCheckExecutionContext, config: BusinessDay, database: Database
 ) -> Iterator[dg.AssetCheckResult]:
-    """Warns and names the months; publishes nothing."""
-    changed = late.changed_months(database.engine(), config.day(database.settings()))
-    for sentence in changed:
-        context.log.warning(sentence)
+    """Warns, names the months and marks each of them in the asset's timeline; publishes nothing."""
+    settings = database.settings()
+    changed = late.changed_months(database.engine(), config.day(settings))
+    for months in changed:
+        context.log.warning(months.sentence)
+        for month in Span(months.first_month, months.last_month, months.last_month).months():
+            observed = dg.AssetObservation(
+                "monthly_revenue_report",
+                partition=key_of(month),
+                description=months.sentence,
+                metadata={"changed": months.sentence},
+            )
+            context.op_execution_context.log_event(observed)
     yield dg.AssetCheckResult(
         passed=not changed,
         asset_key="monthly_revenue_report",
         check_name=LATE_DATA_CHECK,
         severity=dg.AssetCheckSeverity.WARN,
-        description="; ".join(changed) or "no closed month has changed",
-        metadata={"changed": dg.MetadataValue.md("\n".join(f"- {s}" for s in changed))},
+        description="; ".join(map(str, changed)) or "no closed month has changed",
+        metadata={
+            "changed": dg.MetadataValue.md("\n".join(f"- {months}" for months in changed)),
+            CHANGED_RANGES: dg.MetadataValue.json(
+                [[key_of(months.first_month), key_of(months.last_month)] for months in changed]
+            ),
+        },
     )

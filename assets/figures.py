@@ -1,16 +1,20 @@
 """What a materialisation shows of its months: a table, and numbers that Dagster can plot."""
 
 from collections.abc import Mapping, Sequence
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import dagster as dg
 
 from prepaid_pipeline.partitions import month_of
 from prepaid_pipeline.revenue import Span
-from prepaid_pipeline.rules import KINDS
+from prepaid_pipeline.rules import FIGURES_HOURS, KINDS
 from prepaid_pipeline.settings import Settings
 
+# The running month is made anew every hour.
+FRESH = dg.FreshnessPolicy.time_window(
+    fail_window=timedelta(hours=FIGURES_HOURS), warn_window=timedelta(hours=FIGURES_HOURS - 1)
+)
 _COLUMNS = (
     "month", "currency", "MRR", "change", "active plans", "new", "renewals", "reactivations",
     "plan changes", "taken back", "credit notes",

@@ -23,6 +23,7 @@ _SPEC = dg.AssetSpec(
     # Nothing is materialised when a check fails.
     skippable=True,
     group_name="report",
+    freshness_policy=figures.FRESH,
     owners=["team:leadership", "team:finance"],
     kinds={"html", "json"},
     description="New plans against renewals, MRR and what moved it. Preliminary until the month is"

@@ -39,6 +39,7 @@ def _spec(name: str, deps: list[str]) -> dg.AssetSpec:
         # Nothing is materialised when a check fails.
         skippable=True,
         group_name="revenue",
+        freshness_policy=figures.FRESH,
         owners=["team:finance"],
         kinds={"postgres", "sql"},
         description=_DESCRIPTIONS[name],

@@ -1,6 +1,6 @@
 """The invariants of ``prepaid check``: one SQL file each in ``sql/checks``, one row per violation.
 
-The comment on top of a file is the rule in words; its query returns one column ``finding``.
+The comment on top of a file is the rule in words; the first column of its query is ``finding``.
 """
 
 from dataclasses import dataclass

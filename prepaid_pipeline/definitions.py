@@ -8,16 +8,26 @@ from assets import catalogue
 from prepaid_pipeline import partitions
 from prepaid_pipeline.jobs import JOBS
 from prepaid_pipeline.resources import Database
-from prepaid_pipeline.revenue_jobs import revenue_jobs, revenue_schedules
+from prepaid_pipeline.revenue_jobs import REVENUE_JOBS, revenue_schedules
 from prepaid_pipeline.schedules import daily_schedules
 from prepaid_pipeline.settings import load
+from sensors.changed_months import changed_months
+from sensors.late_figures import late_figures
 from sensors.outbox import outbox
 from sensors.payment_records import payment_records
 from sensors.purchases import purchases
 from sensors.run_failures import run_failures
 from sensors.sign_offs import sign_offs
 
-SENSORS = (purchases, payment_records, sign_offs, outbox, run_failures)
+SENSORS = (
+    purchases,
+    payment_records,
+    sign_offs,
+    outbox,
+    run_failures,
+    late_figures,
+    changed_months,
+)
 
 
 def build_defs(**overrides: Any) -> dg.Definitions:
@@ -27,7 +37,7 @@ def build_defs(**overrides: Any) -> dg.Definitions:
     return dg.Definitions(
         assets=catalogue.assets(months),
         asset_checks=catalogue.ASSET_CHECKS,
-        jobs=[*JOBS, *revenue_jobs()],
+        jobs=[*JOBS, *REVENUE_JOBS],
         schedules=[*daily_schedules(settings), *revenue_schedules(settings)],
         sensors=SENSORS,
         resources={"database": Database(), **overrides},

@@ -5,6 +5,7 @@ published. So nothing is overlooked (an older term turns the "new" customer of a
 one who came back) and nothing is named that changes no figure. It costs what a backfill's SQL does.
 """
 
+from dataclasses import dataclass
 from datetime import date
 from uuid import uuid4
 
@@ -15,6 +16,18 @@ from prepaid_pipeline.revenue import Span, compute
 
 _CHECK = "checks/16_closed_months_show_todays_truth"
 _RUN = text("SELECT set_config('prepaid.run_id', :run_id, true)")
+
+
+@dataclass(frozen=True)
+class Changed:
+    """Closed months in a row (their first days) whose figures have changed, and what to do."""
+
+    first_month: date
+    last_month: date
+    sentence: str
+
+    def __str__(self) -> str:
+        return self.sentence
 
 
 def recompute(connection: Connection, as_of: date) -> None:
@@ -30,9 +43,9 @@ def recompute(connection: Connection, as_of: date) -> None:
         compute(connection, Span(months.first, months.last, as_of), run_id)
 
 
-def changed_months(engine: Engine, as_of: date) -> list[str]:
-    """Sentences that name the closed months whose figures have changed, and what to do."""
+def changed_months(engine: Engine, as_of: date) -> list[Changed]:
+    """The closed months whose figures have changed, earliest first."""
     with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
         recompute(connection, as_of)
         found = queries.statement(_CHECK).execute(connection, {"as_of": as_of})
-        return list(found.scalars())
+        return [Changed(row.first_month, row.last_month, row.finding) for row in found]

@@ -8,6 +8,7 @@ from datetime import date, timedelta
 from typing import Any
 
 import dagster as dg
+from sqlalchemy import Engine
 
 from prepaid_pipeline import queries
 from prepaid_pipeline.jobs import QUEUE_TAG
@@ -24,6 +25,8 @@ RANGE_END_TAG = "dagster/asset_partition_range_end"
 REVENUE_OPS = ("monthly_figures", "monthly_revenue_report")
 CHECK_OP = "input_checks"
 LATE_DATA_OP, LATE_DATA_CHECK = "late_data", "closed_months_show_todays_truth"
+# Metadata of that check: the first and last months of each range that has changed, as keys.
+CHANGED_RANGES = "changed ranges"
 # Metadata of the figures: the months that keep figures as of a later date, a sentence a line.
 KEPT = "kept"
 
@@ -39,18 +42,6 @@ _REVENUE = dg.AssetSelection.assets(*FIGURES, "monthly_revenue_report") - _LATE_
 _INPUT_CHECKS = dg.AssetSelection.checks_for_assets(*sorted({s.asset for s in INPUTS}))
 
 
-def revenue_jobs() -> Sequence[Any]:
-    """The jobs ``materialise_mrr``, ``close_month`` and ``notice_late_data``."""
-    return [
-        _job("materialise_mrr", _REVENUE,
-             "MRR, movements, activations and the report of the months that are still open."),
-        _job("close_month", _REVENUE | _INPUT_CHECKS,
-             "Checks the inputs, and closes months: their reports become versions that stay."),
-        _job("notice_late_data", _LATE_DATA,
-             "Computes the closed months once more and names those that a backfill would change."),
-    ]  # fmt: skip
-
-
 def _job(name: str, selection: dg.AssetSelection, description: str) -> Any:
     return dg.define_asset_job(
         name,
@@ -60,6 +51,24 @@ def _job(name: str, selection: dg.AssetSelection, description: str) -> Any:
         # One queue for all: two at once would only wait for each other in the database.
         tags={QUEUE_TAG: "revenue"},
     )
+
+
+materialise_mrr = _job(
+    "materialise_mrr",
+    _REVENUE,
+    "MRR, movements, activations and the report of the months that are still open.",
+)
+close_month = _job(
+    "close_month",
+    _REVENUE | _INPUT_CHECKS,
+    "Checks the inputs, and closes months: their reports become versions that stay.",
+)
+notice_late_data = _job(
+    "notice_late_data",
+    _LATE_DATA,
+    "Computes the closed months once more and names those that a backfill would change.",
+)
+REVENUE_JOBS: Sequence[Any] = (materialise_mrr, close_month, notice_late_data)
 
 
 def run_config(
@@ -112,7 +121,7 @@ def revenue_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         context: dg.ScheduleEvaluationContext, database: Database
     ) -> list[dg.RunRequest] | dg.SkipReason:
         as_of = _business_date(context, settings)
-        due = _due_months(database, settings, as_of)
+        due = due_months(database.engine(), settings, as_of)
         if not due:
             return dg.SkipReason("every month that is over is closed")
         config = run_config(as_of, (*REVENUE_OPS, CHECK_OP))
@@ -143,11 +152,12 @@ def _business_date(context: dg.ScheduleEvaluationContext, settings: Settings) ->
     return context.scheduled_execution_time.astimezone(settings.timezone).date()
 
 
-def _due_months(database: Database, settings: Settings, as_of: date) -> list[date]:
+def due_months(engine: Engine, settings: Settings, as_of: date) -> list[date]:
+    """The months whose days of grace are over on ``as_of`` and that have no closed version yet."""
     last = (first_open_month(as_of, settings.grace_days) - timedelta(days=1)).replace(day=1)
     params = {"first_month": settings.first_month, "last_month": last}
     due = queries.statement("revenue/13_monthly_revenue_report", "due_months")
-    with database.engine().connect() as connection:
+    with engine.connect() as connection:
         return list(due.execute(connection, params).scalars())
 
 

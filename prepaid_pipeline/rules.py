@@ -12,12 +12,17 @@ from typing import Any
 RECORD_DAYS = 3
 WAITING_DAYS = 7
 TASK_DAYS = 14
+HOLD_DAYS = 14
+# The running month is computed every hour; a month is closed in the night after its days of grace.
+FIGURES_HOURS = 3
+CLOSE_DAYS = 1
 CUSTOMERS_WITH_EMAIL = 0.98
 # What the queries read with current_setting().
 SESSION_SETTINGS = {
     "prepaid.record_days": str(RECORD_DAYS),
     "prepaid.waiting_days": str(WAITING_DAYS),
     "prepaid.task_days": str(TASK_DAYS),
+    "prepaid.hold_days": str(HOLD_DAYS),
 }
 
 KINDS = ("new", "renewal", "reactivation", "change")
@@ -142,12 +147,27 @@ INPUTS = (
     Suite("customers", "prepaid", "customers", ("customer_id",), (
         _present("customers_can_be_reached_by_email", "email", CUSTOMERS_WITH_EMAIL, warning=True),
     )),
+    Suite("plans", "prepaid", "plans", ("plan_code",), (
+        _query("inputs", "plans_that_renew_have_a_price", warning=True),
+    )),
+    Suite("tax_rates", "prepaid", "tax_rates", ("country", "tax_class"), (
+        _query("inputs", "countries_of_customers_have_a_tax_rate", warning=True),
+    )),
+    Suite("subscriptions", "prepaid", "subscriptions", ("subscription_id",), (
+        _query("inputs", "agreed_prices_have_the_decimals_of_their_currency"),
+    )),
     Suite("service_plans", "prepaid", "service_plans", ("service_plan_id",), (
         _query("inputs", "plans_belong_to_the_customer_of_their_subscription"),
         _query("inputs", "plans_are_in_the_currency_of_their_customer"),
         _query("inputs", "amounts_have_the_decimals_of_their_currency"),
         _query("inputs", "activated_plans_are_paid_or_held"),
         _query("inputs", "terms_are_as_long_as_their_plan_says", warning=True),
+    )),
+    Suite("holds", "prepaid", "holds", ("hold_id",), (
+        _query("inputs", "held_plans_are_released_in_time", warning=True),
+    )),
+    Suite("charges", "prepaid", "charges", ("service_plan_id", "line_number"), (
+        _query("inputs", "charges_are_what_was_invoiced"),
     )),
     Suite("invoices", "prepaid", "invoices", ("invoice_number",), (
         _query("inputs", "invoices_are_the_sum_of_their_lines"),
@@ -158,6 +178,9 @@ INPUTS = (
     )),
     Suite("tasks", "prepaid", "tasks", ("task_id",), (
         _query("inputs", "tasks_are_decided_in_time", warning=True),
+    )),
+    Suite("sign_offs", "prepaid", "sign_offs", ("sign_off_id",), (
+        _query("inputs", "what_is_approved_was_signed"),
     )),
     Suite("emails", "prepaid", "emails", ("email_id",), (
         _query("inputs", "confirmations_are_delivered", warning=True),

@@ -66,7 +66,8 @@ WITH closed AS (
 SELECT format('%s changed since version %s: prepaid backfill %s %s',
               to_char(min(month), 'YYYY-MM')
                   || CASE WHEN count(*) > 1 THEN ' to ' || to_char(max(month), 'YYYY-MM') ELSE '' END,
-              version, to_char(min(month), 'YYYY-MM'), to_char(max(month), 'YYYY-MM')) AS finding
+              version, to_char(min(month), 'YYYY-MM'), to_char(max(month), 'YYYY-MM')) AS finding,
+       min(month) AS first_month, max(month) AS last_month
 FROM changed
 GROUP BY version, island
 ORDER BY min(month);

@@ -72,3 +72,52 @@ WHERE p.activated_on IS NOT NULL
   AND NOT EXISTS (SELECT FROM prepaid.unsettled_plans u WHERE u.service_plan_id = p.service_plan_id)
   AND NOT EXISTS (SELECT FROM (SELECT * FROM {batch}) a WHERE a.service_plan_id = p.service_plan_id
                   AND a.event = 'service_provisioned')
+
+-- name: plans_that_renew_have_a_price
+-- In the customer's currency, on the business date; where a price was agreed none is needed.
+SELECT DISTINCT l.plan_code, c.currency
+FROM (SELECT * FROM {batch}) l
+JOIN prepaid.subscriptions s USING (plan_id)
+JOIN prepaid.customers c USING (customer_id)
+WHERE s.auto_renew AND s.cancelled_on IS NULL AND s.price IS NULL
+  AND NOT EXISTS (SELECT FROM prepaid.plan_price_periods t
+                  WHERE t.plan_id = l.plan_id AND t.currency = c.currency AND t.price IS NOT NULL
+                    AND t.valid_from <= prepaid.as_of() AND t.valid_until > prepaid.as_of())
+
+-- name: countries_of_customers_have_a_tax_rate
+-- A plan of theirs would be held. Who is exempt needs none.
+SELECT DISTINCT c.country, l.tax_class
+FROM prepaid.subscriptions s
+JOIN prepaid.customers c USING (customer_id)
+JOIN prepaid.plans l USING (plan_id)
+WHERE s.auto_renew AND s.cancelled_on IS NULL AND NOT c.tax_exempt
+  AND NOT EXISTS (SELECT FROM (SELECT * FROM {batch}) r
+                  WHERE r.country = c.country AND r.tax_class = l.tax_class
+                    AND r.valid_from <= prepaid.as_of())
+
+-- name: agreed_prices_have_the_decimals_of_their_currency
+SELECT s.subscription_id, k.currency, s.price
+FROM (SELECT * FROM {batch}) s
+JOIN prepaid.customers c USING (customer_id)
+JOIN prepaid.currencies k USING (currency)
+WHERE s.price <> round(s.price, k.exponent)
+
+-- name: held_plans_are_released_in_time
+SELECT h.hold_id, h.service_plan_id, h.reason_code, h.held_at FROM (SELECT * FROM {batch}) h
+WHERE h.released_at IS NULL
+  AND h.held_at < prepaid.as_of() - current_setting('prepaid.hold_days')::integer
+
+-- name: charges_are_what_was_invoiced
+SELECT i.invoice_number, i.net, ch.net AS net_of_charges, i.tax, ch.tax AS tax_of_charges
+FROM prepaid.invoices i
+LEFT JOIN (
+    SELECT service_plan_id, sum(net) AS net, sum(tax) AS tax FROM (SELECT * FROM {batch}) lines GROUP BY 1
+) ch USING (service_plan_id)
+WHERE i.status <> 'Void' AND (i.net, i.tax) IS DISTINCT FROM (ch.net, ch.tax)
+
+-- name: what_is_approved_was_signed
+-- The decision on a task is that of its last sign-off.
+SELECT k.task_id, k.kind, k.decision FROM prepaid.tasks k
+WHERE k.decision IS NOT NULL
+  AND k.decision IS DISTINCT FROM (SELECT s.decision FROM (SELECT * FROM {batch}) s
+                                   WHERE s.task_id = k.task_id ORDER BY s.sign_off_id DESC LIMIT 1)

@@ -151,7 +151,8 @@ def test_close_month_checks_the_inputs_and_closes(
     assert result.success
     failed = {e.check_name: e for e in result.get_asset_check_evaluations() if not e.passed}
     assert set(failed) == {
-        "customers_can_be_reached_by_email", "terms_are_as_long_as_their_plan_says"
+        "customers_can_be_reached_by_email", "terms_are_as_long_as_their_plan_says",
+        "plans_that_renew_have_a_price", "countries_of_customers_have_a_tax_rate",
     }  # fmt: skip
     assert all(e.severity == dg.AssetCheckSeverity.WARN for e in failed.values())
     assert rows(engine, "SELECT month, version FROM revenue.report_versions") == [

@@ -7,6 +7,7 @@ from sqlalchemy import Engine
 
 from prepaid_pipeline.rules import (
     CUSTOMERS_WITH_EMAIL,
+    HOLD_DAYS,
     INPUTS,
     KINDS,
     MONTHLY_FIGURES,
@@ -35,6 +36,7 @@ def test_limits_are_the_codes() -> None:
     words = re.sub(r"\s+", " ", TEXT)
     assert f"no more than {round((1 - CUSTOMERS_WITH_EMAIL) * 100)} %" in words
     assert f"outcome within {RECORD_DAYS} days, a task its decision within {TASK_DAYS}" in words
+    assert f"a held plan is released within {HOLD_DAYS}" in words
     assert f"has waited for more than {WAITING_DAYS} days" in words
 
 

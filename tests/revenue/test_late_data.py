@@ -10,7 +10,12 @@ from sqlalchemy import Engine
 from prepaid_pipeline import checks, late
 from prepaid_pipeline.report import versions
 from prepaid_pipeline.revenue import Span
-from prepaid_pipeline.revenue_jobs import LATE_DATA_OP, run_config
+from prepaid_pipeline.revenue_jobs import (
+    LATE_DATA_OP,
+    RANGE_END_TAG,
+    RANGE_START_TAG,
+    run_config,
+)
 from tests.revenue.history import RUN, Term, insert, publish, rows
 from tests.revenue.test_publishing import HISTORY, published, staged
 from tests.revenue.test_reversals import BACK, PAID, invoice, land, record
@@ -28,6 +33,10 @@ def close(engine: Engine, first: str, last: str, as_of: date = CLOSED) -> None:
     versions.publish(engine, span, RUN, 7)
 
 
+def changed(engine: Engine, as_of: date) -> list[str]:
+    return [str(months) for months in late.changed_months(engine, as_of)]
+
+
 @pytest.fixture
 def closed(engine: Engine) -> Engine:
     """January to April 2026 are closed, May is preliminary."""
@@ -39,15 +48,15 @@ def closed(engine: Engine) -> Engine:
 
 
 def test_nothing_has_changed(closed: Engine) -> None:
-    assert late.changed_months(closed, LATER) == []
+    assert changed(closed, LATER) == []
 
 
 def test_without_closed_months_there_is_nothing_to_look_at(engine: Engine) -> None:
     insert(engine, HISTORY)
-    assert late.changed_months(engine, LATER) == []
+    assert changed(engine, LATER) == []
     close(engine, "2026-05", "2026-05")
     insert(engine, [Term(D(2026, 5, 5), customer=9)])
-    assert late.changed_months(engine, LATER) == [], "the month is preliminary"
+    assert changed(engine, LATER) == [], "the month is preliminary"
 
 
 def spoil_terms(engine: Engine) -> None:
@@ -78,16 +87,16 @@ def test_late_data_is_named_until_a_backfill(
     invoice(engine)  # a term of customer 1 from 2026-02-01 on
     insert(engine, [Term(D(2026, 2, 9), customer=2)])
     close(engine, "2026-01", "2026-04")
-    assert late.changed_months(engine, LATER) == []
+    assert changed(engine, LATER) == []
     before = published(engine)
     change(engine)
-    assert late.changed_months(engine, LATER) == expected
+    assert changed(engine, LATER) == expected
     assert published(engine) == before
     assert staged(engine) == 0
     found = {result.name: result.findings for result in checks.run(engine, context(LATER))}
     assert found[NAME] == expected
     close(engine, "2026-01", "2026-04", LATER)
-    assert late.changed_months(engine, LATER) == []
+    assert changed(engine, LATER) == []
 
 
 def test_months_apart_and_versions_apart_are_told_apart(closed: Engine) -> None:
@@ -95,7 +104,7 @@ def test_months_apart_and_versions_apart_are_told_apart(closed: Engine) -> None:
     close(closed, "2026-03", "2026-03", LATER)
     with closed.begin() as connection:
         connection.exec_driver_sql("DELETE FROM prepaid.service_plans")
-    assert late.changed_months(closed, LATER) == [
+    assert changed(closed, LATER) == [
         "2026-01 to 2026-02 changed since version 1: prepaid backfill 2026-01 2026-02",
         "2026-03 changed since version 2: prepaid backfill 2026-03 2026-03",
         "2026-04 changed since version 1: prepaid backfill 2026-04 2026-04",
@@ -104,35 +113,66 @@ def test_months_apart_and_versions_apart_are_told_apart(closed: Engine) -> None:
 
 def test_a_look_at_an_earlier_day_asks_for_nothing(closed: Engine) -> None:
     insert(closed, [Term(D(2026, 3, 2), customer=3)])
-    assert late.changed_months(closed, D(2026, 5, 7)) == []
+    assert changed(closed, D(2026, 5, 7)) == []
 
 
 def test_what_changes_no_figure_is_not_named(closed: Engine) -> None:
     with closed.begin() as connection:
         connection.exec_driver_sql("UPDATE prepaid.plans SET name = 'Another name'")
         connection.exec_driver_sql("UPDATE prepaid.service_plans SET status = 'Expired'")
-    assert late.changed_months(closed, LATER) == []
+    assert changed(closed, LATER) == []
 
 
-def test_the_daily_job_warns(
+def look(definitions: dg.Definitions, instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
+    return definitions.resolve_job_def("notice_late_data").execute_in_process(
+        run_config=run_config(LATER, (LATE_DATA_OP,)), instance=instance
+    )
+
+
+def test_the_daily_job_warns_and_marks_the_months(
     definitions: dg.Definitions, instance: dg.DagsterInstance, closed: Engine
 ) -> None:
-    insert(closed, [Term(D(2026, 4, 2), customer=3)])
-
-    def look() -> dg.AssetCheckEvaluation:
-        result = definitions.resolve_job_def("notice_late_data").execute_in_process(
-            run_config=run_config(LATER, (LATE_DATA_OP,)), instance=instance
-        )
-        assert result.success
-        (evaluation,) = result.get_asset_check_evaluations()
-        return evaluation
-
-    found = look()
-    assert not found.passed
-    assert found.severity == dg.AssetCheckSeverity.WARN
-    assert found.description == (
-        "2026-04 changed since version 1: prepaid backfill 2026-04 2026-04"
-    )
+    insert(closed, [Term(D(2026, 3, 2), months=2, customer=3)])
+    found = look(definitions, instance)
+    assert found.success
+    (evaluation,) = found.get_asset_check_evaluations()
+    assert not evaluation.passed
+    assert evaluation.severity == dg.AssetCheckSeverity.WARN
+    sentence = "2026-03 to 2026-04 changed since version 1: prepaid backfill 2026-03 2026-04"
+    assert evaluation.description == sentence
+    marked = [
+        (e.event_specific_data.asset_observation.partition,
+         e.event_specific_data.asset_observation.description)
+        for e in found.all_events if e.event_type == dg.DagsterEventType.ASSET_OBSERVATION
+    ]  # fmt: skip
+    assert marked == [("2026-03", sentence), ("2026-04", sentence)]
     assert rows(closed, "SELECT max(version) FROM revenue.report_versions") == [(1,)]
-    close(closed, "2026-04", "2026-04", LATER)
-    assert look().passed
+    close(closed, "2026-03", "2026-04", LATER)
+    (evaluation,) = look(definitions, instance).get_asset_check_evaluations()
+    assert evaluation.passed
+
+
+def test_switched_on_the_sensor_has_them_made_anew(
+    definitions: dg.Definitions, instance: dg.DagsterInstance, closed: Engine
+) -> None:
+    """Ranges apart are runs of their own; a look that finds nothing asks for nothing."""
+    location = definitions.get_repository_def()
+    sensor = location.get_sensor_def("changed_months")
+    assert sensor.default_status == dg.DefaultSensorStatus.STOPPED
+
+    def asked() -> list[tuple[str | None, dict[str, str]]]:
+        found = look(definitions, instance)
+        with dg.build_run_status_sensor_context(
+            sensor_name="changed_months", dagster_instance=instance,
+            dagster_run=found.dagster_run, resources=location.get_top_level_resources(),
+            dagster_event=found.get_run_success_event(),
+        ) as context:  # fmt: skip
+            answers = list(sensor(context))
+        return [
+            (a.run_key, dict(a.tags)) for a in answers if isinstance(a, dg.RunRequest)
+        ]  # fmt: skip
+
+    assert asked() == []
+    insert(closed, [Term(D(2026, 1, 7), customer=3), Term(D(2026, 4, 7), customer=4)])
+    ranges = [(tags[RANGE_START_TAG], tags[RANGE_END_TAG]) for _, tags in asked()]
+    assert ranges == [("2026-01", "2026-02"), ("2026-04", "2026-04")]

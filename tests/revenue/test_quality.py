@@ -118,6 +118,22 @@ BREAKS_INPUTS = {
         " SELECT 'quality_check', min(service_plan_id), 'customer_success', '2026-03-01',"
         " '2026-03-04'"
         " FROM prepaid.service_plans",
+    "plans_that_renew_have_a_price": "UPDATE prepaid.subscriptions SET price = NULL",
+    "countries_of_customers_have_a_tax_rate": "DELETE FROM prepaid.tax_rates",
+    "agreed_prices_have_the_decimals_of_their_currency":
+        "UPDATE prepaid.subscriptions SET price = 9.999",
+    "held_plans_are_released_in_time":
+        "INSERT INTO prepaid.holds (service_plan_id, reason_code, text, held_at)"
+        " SELECT min(service_plan_id), 'x', 'x', '2026-03-01' FROM prepaid.service_plans",
+    "charges_are_what_was_invoiced":
+        "INSERT INTO prepaid.invoices (invoice_number, service_plan_id, customer_id, currency, net,"
+        " tax, total, status, issued_on) SELECT 'X-1', min(service_plan_id), min(customer_id),"
+        " 'USD', 1, 0, 1, 'Open', '2026-03-01' FROM prepaid.service_plans",
+    "what_is_approved_was_signed":
+        "INSERT INTO prepaid.tasks (kind, service_plan_id, assigned_role, opened_on, due_on, status,"
+        " decision, decided_at, decided_by) SELECT 'quality_check', min(service_plan_id),"
+        " 'customer_success', '2026-03-01', '2026-03-04', 'Done', 'passed', now(), 'x'"
+        " FROM prepaid.service_plans",
     "confirmations_are_delivered":
         "INSERT INTO prepaid.emails (service_plan_id, template, occasion, recipient, status,"
         " content) SELECT min(service_plan_id), 'x', 'x', 'x', 'failed', 'x'"
@@ -142,6 +158,11 @@ def good(module_world: World) -> Engine:
     if not module_world.rows("SELECT FROM prepaid.service_plans"):
         insert(engine, TERMS)
         module_world.sql("UPDATE prepaid.customers SET email = 'someone@example.com'")
+        module_world.sql("UPDATE prepaid.subscriptions SET price = 10")
+        module_world.sql(
+            "INSERT INTO prepaid.tax_rates (country, tax_class, rate, valid_from)"
+            " SELECT DISTINCT country, 'standard', 0.1, DATE '2020-01-01' FROM prepaid.customers"
+        )
         back = [f"2026-{month:02}-05T10:00:00Z" for month in (3, 4, 5)]
         land(engine, [record("Success", PAID), *(record("Refunded", at, "9.00") for at in back)])
         module_world.sql("UPDATE prepaid.transactions SET invoice_id = 1")
