@@ -1,88 +1,20 @@
 """`prepaid up` for real: it answers, a second one is refused, and nothing of it is left behind."""
 
-import os
-import shutil
 import signal
-import subprocess
-import sys
-import tempfile
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.email.conftest import free_port
-
-PREPAID = Path(sys.executable).with_name("prepaid")
-_START_SECONDS, _STOP_SECONDS = 90.0, 20.0
-
-
-@dataclass
-class Up:
-    """A running `prepaid up` with its embedded server."""
-
-    process: subprocess.Popen[str]
-    output: Path
-    home: Path
-    port: int
-    environ: dict[str, str]
-
-    def command(self, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [PREPAID, *arguments],
-            env={**self.environ, **changes}, capture_output=True, text=True, timeout=60,
-            check=False,
-        )  # fmt: skip
-
-    def family(self) -> list[psutil.Process]:
-        """Its processes and the database server."""
-        server = int((self.home / "postgres" / "postmaster.pid").read_text().split()[0])
-        return [*psutil.Process(self.process.pid).children(recursive=True), psutil.Process(server)]
-
-
-def _left(family: list[psutil.Process]) -> list[psutil.Process]:
-    """Those that still run; one that only waits for its parent to take note does not."""
-    return [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
-
-
-def _wait(ready: Callable[[], bool], seconds: float) -> float:
-    started = time.monotonic()
-    while not ready():
-        assert time.monotonic() - started < seconds
-        time.sleep(0.1)
-    return time.monotonic() - started
+from tests.service.running import STOP_SECONDS, Up, left, started, wait
 
 
 @pytest.fixture
 def up(tmp_path: Path) -> Iterator[Up]:
-    # Not in pytest's own directory: tests/conftest.py says why.
-    root = Path(tempfile.mkdtemp(prefix="prepaid-up-"))
-    port, home, output = free_port(), root / "home", tmp_path / "output"
-    environ = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("PREPAID_")},
-        "PREPAID_HOME": str(home), "PREPAID_PORT": str(port), "PYTHONUNBUFFERED": "1",
-        "PREPAID_DESK_PORT": str(free_port()),
-    }  # fmt: skip
-    with output.open("w") as file:
-        process = subprocess.Popen(
-            [PREPAID, "up"],
-            env=environ, stdout=file, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-        )  # fmt: skip
-    running = Up(process, output, home, port, environ)
-    try:
-        _wait(lambda: "Stop with Ctrl-C" in output.read_text() or process.poll() is not None,
-              _START_SECONDS)  # fmt: skip
-        assert process.poll() is None, output.read_text()
+    with started(tmp_path / "output") as running:
         yield running
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(_STOP_SECONDS)
-        running.command("down")
-        shutil.rmtree(root)
 
 
 def test_up(up: Up) -> None:
@@ -115,8 +47,8 @@ def test_up(up: Up) -> None:
     ):
         assert part in commands
     up.process.send_signal(signal.SIGINT)
-    assert up.process.wait(_STOP_SECONDS) == 0
-    assert _left(family) == []
+    assert up.process.wait(STOP_SECONDS) == 0
+    assert left(family) == []
     assert up.output.read_text().endswith("Stopping …\nStopped.\n")
 
 
@@ -125,8 +57,8 @@ def test_one_that_dies_takes_all_with_it(up: Up) -> None:
     family = up.family()
     (daemon,) = (process for process in family if "dagster._daemon" in process.cmdline())
     daemon.kill()
-    assert up.process.wait(_STOP_SECONDS) == 1
-    assert _left(family) == []
+    assert up.process.wait(STOP_SECONDS) == 1
+    assert left(family) == []
     assert "The daemon has ended by itself (killed by SIGKILL)" in up.output.read_text()
 
 
@@ -137,9 +69,9 @@ def test_when_it_is_killed_itself_only_the_database_stays(up: Up) -> None:
     assert len(processes) >= 3
     up.process.kill()
     up.process.wait()
-    _wait(lambda: not _left(processes), _STOP_SECONDS)
+    wait(lambda: not left(processes), STOP_SECONDS)
     assert up.command("down").stdout == "Stopped.\n"
-    assert _left(family) == []
+    assert left(family) == []
 
 
 @pytest.mark.long
