@@ -1,4 +1,4 @@
-"""Figures that are late -> an alert: the running month was not computed, an ended one not closed."""
+"""Figures that are late -> an alert: the running month not computed, an ended one not closed."""
 
 import json
 from datetime import UTC, date, datetime, timedelta
@@ -32,8 +32,8 @@ def late_figures(context: dg.SensorEvaluationContext, database: Database) -> dg.
             settings,
             subject="Monthly figures are late",
             body="".join(f"{sentence}\n" for sentence in news)
-            + "\nWhat is published stays as it is. In Dagster: are the schedules running, and does a"
-            " run of materialise_mrr or close_month fail or wait?\n",
+            + "\nWhat is published stays as it is. In Dagster: are the schedules running, and does"
+            " a run of materialise_mrr or close_month fail or wait?\n",
         )
     # What is in time again may be late again.
     context.update_cursor(json.dumps(late))

@@ -130,8 +130,8 @@ BREAKS_INPUTS = {
         " tax, total, status, issued_on) SELECT 'X-1', min(service_plan_id), min(customer_id),"
         " 'USD', 1, 0, 1, 'Open', '2026-03-01' FROM prepaid.service_plans",
     "what_is_approved_was_signed":
-        "INSERT INTO prepaid.tasks (kind, service_plan_id, assigned_role, opened_on, due_on, status,"
-        " decision, decided_at, decided_by) SELECT 'quality_check', min(service_plan_id),"
+        "INSERT INTO prepaid.tasks (kind, service_plan_id, assigned_role, opened_on, due_on,"
+        " status, decision, decided_at, decided_by) SELECT 'quality_check', min(service_plan_id),"
         " 'customer_success', '2026-03-01', '2026-03-04', 'Done', 'passed', now(), 'x'"
         " FROM prepaid.service_plans",
     "confirmations_are_delivered":
