@@ -25,11 +25,17 @@ BEGIN
 END $$;
 
 -- name: rights
+-- Who is not in the role desk may not even ask what there is in the schema.
 SELECT session_user::text AS name, r.rolsuper AS is_superuser,
        pg_has_role(session_user, 'desk', 'USAGE') AS is_desk,
-       has_function_privilege(session_user, 'prepaid.decide_tasks(bigint[],text,text)', 'EXECUTE')
-       OR has_function_privilege(session_user, 'prepaid.decide_as_seen(bigint[],bigint[],text,text,boolean)', 'EXECUTE')
-       OR has_function_privilege(session_user, 'prepaid.release_holds(bigint,text)', 'EXECUTE') AS may_decide,
-       has_table_privilege(session_user, 'prepaid.tasks', 'INSERT, UPDATE, DELETE')
-       OR has_table_privilege(session_user, 'prepaid.sign_offs', 'INSERT, UPDATE, DELETE') AS may_write
+       CASE WHEN pg_has_role(session_user, 'desk', 'USAGE') THEN
+           has_function_privilege(session_user, 'prepaid.decide_tasks(bigint[],text,text)', 'EXECUTE')
+           OR has_function_privilege(
+               session_user, 'prepaid.decide_as_seen(bigint[],bigint[],text,text,boolean)', 'EXECUTE')
+           OR has_function_privilege(session_user, 'prepaid.release_holds(bigint,text)', 'EXECUTE')
+       END AS may_decide,
+       CASE WHEN pg_has_role(session_user, 'desk', 'USAGE') THEN
+           has_table_privilege(session_user, 'prepaid.tasks', 'INSERT, UPDATE, DELETE')
+           OR has_table_privilege(session_user, 'prepaid.sign_offs', 'INSERT, UPDATE, DELETE')
+       END AS may_write
 FROM pg_roles r WHERE r.rolname = session_user;

@@ -10,6 +10,9 @@ SELECT * FROM prepaid.plan_summaries WHERE service_plan_id = :plan;
 -- name: events
 SELECT at, event, actor, what FROM prepaid.plan_events WHERE service_plan_id = :plan ORDER BY at, place, id;
 
+-- name: address
+SELECT prepaid.set_customer_email(:plan, :address);
+
 -- name: void
 SELECT prepaid.void_invoice(:invoice_number, :reissue, :note);
 

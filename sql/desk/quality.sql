@@ -19,5 +19,11 @@ FROM prepaid.quality_checks v WHERE v.task_id = :task;
 -- name: features
 SELECT feature, quantity FROM prepaid.quality_features WHERE task_id = :task ORDER BY place;
 
+-- name: to_pass
+SELECT v.task_id, v.kind, v.customer_name, v.features,
+       coalesce((SELECT max(d.sign_off_id) FROM prepaid.decisions d WHERE d.task_id = v.task_id), 0) AS seen
+FROM prepaid.quality_checks v
+WHERE v.status = 'Open' AND v.task_id = ANY (CAST(:tasks AS bigint[])) ORDER BY v.task_id;
+
 -- name: next
 SELECT min(task_id) FROM prepaid.tasks WHERE kind LIKE 'quality%' AND status = 'Open' AND task_id > :task;

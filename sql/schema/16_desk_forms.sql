@@ -44,6 +44,22 @@ BEGIN
     RETURN prepaid.decide_tasks(task_ids, new_decision, new_note);
 END $$;
 
+-- Gives the customer of a plan an address, for the person who is acting, of customer success: what
+-- a plan that is held for want of one needs. Plans whose details were taken before keep theirs.
+CREATE FUNCTION prepaid.set_customer_email(plan bigint, address text)
+RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_temp AS $$
+BEGIN
+    PERFORM prepaid.person_in(ARRAY['customer_success'], 'change a customer''s address', address);
+    IF address !~ '^[^[:space:][:cntrl:]@]+@[^[:space:][:cntrl:]@]+$' THEN
+        RAISE EXCEPTION '% is not an e-mail address', address;
+    END IF;
+    UPDATE prepaid.customers c SET email = address
+    FROM prepaid.service_plans p WHERE p.service_plan_id = plan AND c.customer_id = p.customer_id;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'there is no service plan %', plan;
+    END IF;
+END $$;
+
 -- The features of a quality check one by one, so that a person can say which of them failed.
 CREATE VIEW prepaid.quality_features AS
 SELECT k.task_id, 0 AS place, p.plan_name AS feature, p.quantity::bigint AS quantity

@@ -57,6 +57,8 @@ GRANT EXECUTE ON FUNCTION prepaid.desk_account, prepaid.desk_person, prepaid.des
 GRANT EXECUTE ON FUNCTION prepaid.reassign_tasks TO finance, customer_success;
 REVOKE EXECUTE ON FUNCTION prepaid.decide_as_seen FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION prepaid.decide_as_seen TO finance, customer_success;
+REVOKE EXECUTE ON FUNCTION prepaid.set_customer_email FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION prepaid.set_customer_email TO customer_success;
 GRANT SELECT ON prepaid.quality_features TO customer_success;
 GRANT SELECT ON prepaid.colleagues TO finance, customer_success;
 
