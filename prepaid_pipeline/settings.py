@@ -13,6 +13,7 @@ from prepaid_pipeline.sign_off_settings import (
     TASK_DAYS,
     SignOffSettings,
     approval_limits,
+    desk_url,
     team_leads,
 )
 
@@ -88,6 +89,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
             task_days=_whole_number(env, "PREPAID_TASK_DAYS", TASK_DAYS, 0, _LONGEST),
             escalate_days=_whole_number(env, "PREPAID_ESCALATE_DAYS", ESCALATE_DAYS, 1, _LONGEST),
             leads=team_leads(env, "PREPAID_TEAM_LEADS"),
+            desk_url=desk_url(env, "PREPAID_DESK_URL"),
         ),
     )
 

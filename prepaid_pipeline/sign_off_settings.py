@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from urllib.parse import urlsplit
 
 from prepaid_pipeline.errors import SettingError
 
@@ -15,13 +16,15 @@ class SignOffSettings:
     """``second_approval_above``: currency (ISO 4217) -> amount above which two people approve.
 
     ``task_days`` are calendar days from a task's opening to its due date, ``escalate_days`` from
-    there to the mail to the lead. ``leads``: team -> its lead's address.
+    there to the mail to the lead. ``leads``: team -> its lead's address. ``desk_url`` is what
+    people type to get to the sign-off pages, without a slash at the end; None unless it was given.
     """
 
     second_approval_above: Mapping[str, Decimal]
     task_days: int
     escalate_days: int
     leads: Mapping[str, str]
+    desk_url: str | None
 
 
 def approval_limits(env: Mapping[str, str], name: str) -> dict[str, Decimal]:
@@ -57,6 +60,18 @@ def team_leads(env: Mapping[str, str], name: str) -> dict[str, str]:
             )
         leads[team] = address
     return leads
+
+
+def desk_url(env: Mapping[str, str], name: str) -> str | None:
+    """Read an address such as https://desk.example.com. Raises SettingError, which names it."""
+    if not (text := env.get(name)):
+        return None
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/"):
+        raise SettingError(
+            f"{name}={text!r}: expected an address without a path, such as https://desk.example.com"
+        )
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _parts(text: str | None) -> list[str]:

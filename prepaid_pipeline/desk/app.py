@@ -19,8 +19,11 @@ from prepaid_pipeline.desk import rendering
 from prepaid_pipeline.desk.configuration import DeskSettings
 from prepaid_pipeline.desk.guards import FormTokens, OnlyTls, SecureHeaders
 from prepaid_pipeline.desk.pages import (
+    account,
     approvals,
+    history,
     overview,
+    passing,
     payments,
     plans,
     quality,
@@ -28,7 +31,7 @@ from prepaid_pipeline.desk.pages import (
     reviews,
     signing_in,
 )
-from prepaid_pipeline.desk.routing import ANYBODY, action, handle_missing, page
+from prepaid_pipeline.desk.routing import ANYBODY, action, handle_fault, handle_missing, page
 from prepaid_pipeline.desk.sessions import Sessions
 from prepaid_pipeline.desk.visits import Desk
 from prepaid_pipeline.errors import SettingError
@@ -53,7 +56,7 @@ def build(engine: Engine, settings: Settings, desk: DeskSettings) -> Starlette:
             Middleware(TrustedHostMiddleware, allowed_hosts=_hosts(desk), www_redirect=False),
             Middleware(RequestBodyLimitMiddleware, max_body_size=_LARGEST_FORM),
         ],
-        exception_handlers={404: handle_missing, 405: handle_missing},
+        exception_handlers={404: handle_missing, 405: handle_missing, 500: handle_fault},
     )
     app.state.desk = Desk(
         engine=engine,
@@ -89,17 +92,24 @@ def _routes() -> list[BaseRoute]:
         page("/refunds/{task:int}", reviews.refund, *_MONEY),
         action("/refunds/{task:int}/close", reviews.close, "finance"),
         page("/quality", quality.checks, *_FEATURES),
+        page("/quality/confirm", passing.confirm, "customer_success"),
+        action("/quality/pass", passing.passed, "customer_success"),
+        page("/quality/pass", passing.to_list, *_FEATURES),
         page("/quality/{task:int}", quality.check, *_FEATURES),
         action("/quality/{task:int}/decide", quality.decide, "customer_success"),
         page("/held", plans.held, *_DECIDERS),
         page("/plans", plans.find, *_DECIDERS),
         page("/plans/{plan:int}", plans.plan, *_DECIDERS),
         action("/plans/{plan:int}/release", plans.release, *_DECIDERS),
+        action("/plans/{plan:int}/address", plans.address, "customer_success"),
         action("/plans/{plan:int}/void", plans.void, "finance"),
         action("/plans/{plan:int}/cancel", plans.cancel, "finance"),
-        page("/history", reports.history, *_DECIDERS),
+        page("/history", history.history, *_DECIDERS),
+        page("/account", account.account, *ANYBODY),
         page("/reports", reports.reports, *ANYBODY),
-        page("/reports/{month:str}", reports.report, *ANYBODY),
+        page("/reports/index.html", reports.index, *ANYBODY),
+        page("/reports/{month:str}", reports.latest, *ANYBODY),
+        page("/reports/{month:str}/{file:str}", reports.report, *ANYBODY),
         Route("/health", _health, methods=["GET"]),
         Mount("/static", StaticFiles(directory=rendering.STATIC)),
     ]

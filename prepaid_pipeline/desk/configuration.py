@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from prepaid_pipeline.errors import SettingError
+from prepaid_pipeline.sign_off_settings import desk_url
 
 LOOPBACK = "127.0.0.1"
 SECRET_LENGTH = 32
@@ -54,6 +55,10 @@ class DeskSettings:
         """Whether people reach it over TLS: cookies are then for TLS only."""
         return self.url.startswith("https://")
 
+    def cookie(self, name: str) -> str:
+        """A cookie's name; the prefix makes browsers insist on TLS and on this very host."""
+        return f"__Host-{name}" if self.is_https else name
+
 
 def load(environ: Mapping[str, str] | None = None) -> DeskSettings:
     """Read the desk's settings from ``environ`` (default: the process's own).
@@ -71,7 +76,7 @@ def load(environ: Mapping[str, str] | None = None) -> DeskSettings:
     desk = DeskSettings(
         host=host,
         port=port,
-        url=_url(env) or f"{scheme}://{host}:{port}",
+        url=desk_url(env, "PREPAID_DESK_URL") or f"{scheme}://{host}:{port}",
         database_url=env.get("PREPAID_DESK_DATABASE_URL") or None,
         tls_certificate=certificate,
         tls_key=key,
@@ -101,7 +106,7 @@ def _require_safe(desk: DeskSettings, env: Mapping[str, str]) -> None:
             f"{where}: set PREPAID_DESK_SECRET to a random text of {SECRET_LENGTH} characters or"
             " more (openssl rand -hex 32)"
         )
-    if not _url(env) or not desk.is_https:
+    if not desk_url(env, "PREPAID_DESK_URL") or not desk.is_https:
         raise SettingError(
             f"{where}: set PREPAID_DESK_URL to its address, such as https://desk.example.com"
         )
@@ -145,18 +150,6 @@ def _file(env: Mapping[str, str], name: str) -> Path | None:
             return path
     except OSError as error:
         raise SettingError(f"{name}={text!r} cannot be read: {error.strerror}") from error
-
-
-def _url(env: Mapping[str, str]) -> str | None:
-    if not (text := env.get("PREPAID_DESK_URL")):
-        return None
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/"):
-        raise SettingError(
-            f"PREPAID_DESK_URL={text!r}: expected an address without a path, such as"
-            " https://desk.example.com"
-        )
-    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _proxies(env: Mapping[str, str]) -> tuple[str, ...]:

@@ -19,7 +19,8 @@ POLICY = (
 # A report is one file with its styles and drawings in it; it still may not run or load anything.
 REPORT_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none';"
-    " form-action 'none'; frame-ancestors 'none'; sandbox allow-popups allow-top-navigation"
+    " form-action 'none'; frame-ancestors 'none';"
+    " sandbox allow-popups allow-top-navigation allow-downloads"
 )
 
 

@@ -49,7 +49,14 @@ def _made(settings: Settings) -> URL:
     if settings.database_url is not None:
         # Roles belong to the server: another installation's desk on it keeps its password.
         mark = sha256((pipeline.database or "").encode()).hexdigest()[:8]
-        name, password = f"{_NAME}_{mark}", _kept_password(settings.home / "desk_password")
+        name, path = f"{_NAME}_{mark}", settings.home / "desk_password"
+        try:
+            password = _kept_password(path)
+        except OSError as error:
+            raise SettingError(
+                f"The password of the sign-off desk's login cannot be kept in {path}:"
+                f" {error.strerror}. Set PREPAID_HOME to a directory that this user may write to."
+            ) from error
     engine = database.engine_for(pipeline)
     try:
         with engine.begin() as connection:

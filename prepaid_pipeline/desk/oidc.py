@@ -45,7 +45,8 @@ def routes(desk: DeskSettings, provider: Oidc, secret: str) -> list[BaseRoute]:
         try:
             answer: Response = await client.authorize_redirect(request, f"{desk.url}/oidc/callback")
         except (httpx2.HTTPError, AuthlibBaseError):
-            return _refused(request, "The sign-in provider does not answer. Try again later.")
+            text = "The sign-in provider does not answer. Try again later."
+            return _refused(request, text, 502)
         return answer
 
     async def callback(request: Request) -> Response:
@@ -98,6 +99,6 @@ def _name(desk: Desk, provider: Oidc, claims: dict[str, Any]) -> str | None:
     return desk.sessions.person_of(value) if claims.get("email_verified") is True else None
 
 
-def _refused(request: Request, text: str) -> Response:
+def _refused(request: Request, text: str, status: int = 403) -> Response:
     visit = Visit(request.app.state.desk, request, FormData(), None)
-    return trouble(visit, 403, "Not signed in", text)
+    return trouble(visit, status, "Not signed in", text)

@@ -10,8 +10,9 @@ from prepaid_pipeline.errors import NotAllowed
 
 SHORTEST, LONGEST = 12, 256
 _HASHER = PasswordHasher()
-# Each check takes 64 MiB: more of them at once would let sign-in attempts use up the memory.
-_AT_ONCE = BoundedSemaphore(4)
+# Each check takes 64 MiB and a processor for 50 ms: more of them at once would let sign-in attempts
+# use up the memory, and more that wait the threads that all requests share.
+_AT_ONCE, _IN_LINE = BoundedSemaphore(4), BoundedSemaphore(16)
 
 
 def hashed(password: str) -> str:
@@ -22,12 +23,19 @@ def hashed(password: str) -> str:
 
 
 def fits(password: str, stored: str | None) -> bool:
-    """Whether the password is the one stored; takes as long where there is none."""
-    with _AT_ONCE:
-        try:
+    """Whether the password is the one stored; takes as long where there is none.
+
+    Raises NotAllowed when too many sign-ins are being checked already.
+    """
+    if not _IN_LINE.acquire(blocking=False):
+        raise NotAllowed("too many people are signing in at this moment: try again in a minute")
+    try:
+        with _AT_ONCE:
             return _HASHER.verify(stored or _nobodys(), password) and stored is not None
-        except (VerificationError, InvalidHashError):
-            return False
+    except (VerificationError, InvalidHashError):
+        return False
+    finally:
+        _IN_LINE.release()
 
 
 @cache

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from urllib.parse import quote
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
@@ -14,13 +14,12 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from prepaid_pipeline.desk.guards import FIELD, comes_from_elsewhere
+from prepaid_pipeline.desk.sessions import Person
 from prepaid_pipeline.desk.visits import Desk, Visit
 from prepaid_pipeline.errors import NotAllowed, UnknownThing
 
 Handler = Callable[[Visit], Response]
 ANYBODY = ("finance", "customer_success", "leadership", "engineering")
-# A visitor who has not signed in gets a random name, so that the sign-in form is theirs alone.
-VISITOR_COOKIE = "desk_visitor"
 # A file is never sent; a form has few fields, but the list of what is approved may be long.
 _FIELDS, _FIELD_SIZE = 100, 256 * 1024
 
@@ -56,7 +55,7 @@ def _answer(request: Request, form: FormData, handler: Handler, teams: tuple[str
     except UnknownThing as error:
         return trouble(visit, 404, "Not found", str(error))
     except DBAPIError as error:
-        if not error.connection_invalidated:
+        if not (error.connection_invalidated or isinstance(error, OperationalError)):
             raise
         text = (
             "The database does not answer at the moment. What you sent last may or may not have"
@@ -69,9 +68,11 @@ def _of_visitor(visit: Visit, handler: Handler, teams: tuple[str, ...]) -> Respo
     request, person = visit.request, visit.signed_in
     if person is None and teams:
         return _to_sign_in(visit)
-    visitor = request.cookies.get(VISITOR_COOKIE) or secrets.token_urlsafe(16)
+    # A visitor who has not signed in gets a random name, so that the sign-in form is theirs alone.
+    cookie = visit.desk.desk.cookie("desk_visitor")
+    visitor = request.cookies.get(cookie) or secrets.token_urlsafe(16)
     visit.binding = person.token_hash.hex() if person else visitor
-    if person is not None and teams and not set(teams) & set(person.teams):
+    if person is not None and not _allowed(person, teams):
         return trouble(
             visit, 403, "Not for your team",
             f"This page is for {_names(teams)}; you are in {_names(person.teams)}.",
@@ -87,12 +88,16 @@ def _of_visitor(visit: Visit, handler: Handler, teams: tuple[str, ...]) -> Respo
             )
             return trouble(visit, 403, "Please do it again", text, again=request.url.path)
     response = handler(visit)
-    if person is None and VISITOR_COOKIE not in request.cookies:
+    if person is None and cookie not in request.cookies:
         response.set_cookie(
-            VISITOR_COOKIE, visitor, path="/", secure=visit.desk.desk.is_https,
+            cookie, visitor, path="/", secure=visit.desk.desk.is_https,
             httponly=True, samesite="lax",
         )  # fmt: skip
     return response
+
+
+def _allowed(person: Person, teams: tuple[str, ...]) -> bool:
+    return not teams or bool(set(teams) & set(person.teams))
 
 
 def _to_sign_in(visit: Visit) -> Response:
@@ -117,6 +122,16 @@ def handle_missing(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 404
     visit = Visit(request.app.state.desk, request, FormData(), None)
     return trouble(visit, status, "Not found", "There is no page at this address.")
+
+
+def handle_fault(request: Request, error: Exception) -> Response:  # noqa: ARG001
+    """The page for an error of ours; the log has it."""
+    text = (
+        "This is a fault of the desk, not yours. What you sent was not recorded. Your administrator"
+        " finds the cause in the desk's log."
+    )
+    visit = Visit(request.app.state.desk, request, FormData(), None)
+    return trouble(visit, 500, "That did not work", text)
 
 
 def trouble(visit: Visit, status: int, title: str, text: str, again: str | None = None) -> Response:

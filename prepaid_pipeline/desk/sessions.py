@@ -33,8 +33,8 @@ class Sessions:
 
     @property
     def cookie(self) -> str:
-        """The cookie's name; the prefix makes browsers insist on TLS and on this very host."""
-        return "__Host-desk" if self.settings.is_https else "desk"
+        """The name of the cookie that holds the token."""
+        return self.settings.cookie("desk")
 
     def check_password(self, name: str, password: str) -> bool:
         """Whether that person may sign in with that password; counts the failures."""

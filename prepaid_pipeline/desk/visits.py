@@ -23,7 +23,7 @@ from prepaid_pipeline.errors import UnknownThing
 from prepaid_pipeline.people import refusal
 from prepaid_pipeline.settings import Settings
 
-MESSAGE_COOKIE = "desk_message"
+_MESSAGE_COOKIE = "desk_message"
 _NO_MESSAGE = {"text": "", "kind": "info", "note": ""}
 _MESSAGE_SECONDS = 60
 # A cookie has 4 KB; a note that was refused comes back in it.
@@ -108,8 +108,10 @@ class Visit:
         }
         text = self.desk.templates.get_template(template).render(context)
         response = HTMLResponse(text, status_code=status)
-        if MESSAGE_COOKIE in self.request.cookies:
-            response.delete_cookie(MESSAGE_COOKIE, path="/")
+        if self._cookie in self.request.cookies:
+            response.delete_cookie(
+                self._cookie, path="/", secure=self.desk.desk.is_https, httponly=True
+            )
         return response
 
     def go(self, path: str, text: str, kind: str = "done", note: str = "") -> Response:
@@ -120,7 +122,7 @@ class Visit:
         response = RedirectResponse(path, status_code=303)
         message = {"text": text[:1000], "kind": kind, "note": note[:_NOTE_LENGTH]}
         response.set_cookie(
-            MESSAGE_COOKIE,
+            self._cookie,
             self.desk.messages.dumps(message),
             max_age=_MESSAGE_SECONDS,
             path="/",
@@ -130,8 +132,12 @@ class Visit:
         )
         return response
 
+    @property
+    def _cookie(self) -> str:
+        return self.desk.desk.cookie(_MESSAGE_COOKIE)
+
     def _left_message(self) -> dict[str, str]:
-        raw = self.request.cookies.get(MESSAGE_COOKIE)
+        raw = self.request.cookies.get(self._cookie)
         if raw:
             try:
                 loaded = self.desk.messages.loads(raw, max_age=_MESSAGE_SECONDS)

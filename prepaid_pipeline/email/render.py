@@ -42,7 +42,7 @@ def write(details: Mapping[str, Any], settings: Settings) -> Message:
     message_id = (
         f"<{details['email_id']}.{int(ordered.timestamp() * 1_000_000):x}.prepaid@{sender.domain}>"
     )
-    name, values = details["template"], _values(details)
+    name, values = details["template"], _values(details, settings)
     message = EmailMessage(policy=policy.SMTP)
     message["From"] = sender
     message["To"] = recipient_address(details["recipient"], details["customer_name"])
@@ -113,9 +113,9 @@ def times(name: str, quantity: int) -> str:
     return name if quantity == 1 else f"{quantity} × {name}"
 
 
-def _values(details: Mapping[str, Any]) -> dict[str, Any]:
+def _values(details: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
     if details["template"] == "overdue_tasks":
-        return _overdue(details)
+        return _overdue(details) | {"desk": settings.sign_offs.desk_url}
     # Terms are [start, end): the last day that is paid for is the one before the end.
     return {**details, "last_day": details["end_date"] - timedelta(days=1)}
 

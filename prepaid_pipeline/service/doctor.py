@@ -13,6 +13,8 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
 from prepaid_pipeline import database, migrations, queries
+from prepaid_pipeline.desk import configuration
+from prepaid_pipeline.desk.login import own_login
 from prepaid_pipeline.email.transport import SmtpTransport, parse_smtp_url, sender_address
 from prepaid_pipeline.errors import DatabaseNotReady, PrepaidError, SettingError
 from prepaid_pipeline.report.store import Store
@@ -40,6 +42,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield _finding("home", lambda: _writable(settings.home, "PREPAID_HOME"))
     yield _finding("reports", lambda: _reports(settings))
     yield _finding("mail", lambda: _mail(settings))
+    yield _finding("sign-off desk", _desk)
     try:
         engine = database.engine(settings)
         reachable = _finding("database", lambda: _version(engine))
@@ -52,6 +55,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
             for name, check in _DATABASE_CHECKS.items():
                 yield _finding(name, lambda check=check: check(engine))  # type: ignore[misc]
             yield _finding("time zone", lambda: _timezone(engine, settings))
+            yield _finding("sign-off desk's login", lambda: _desk_login(settings, engine))
             yield _finding("dagster storage", lambda: _dagster_storage(settings))
             yield _finding("code location", lambda: _code_location(settings))
             yield _finding("up", lambda: holder(engine) or "not running")
@@ -95,6 +99,26 @@ def _mail(settings: Settings) -> str:
     finally:
         transport.close()
     return f"{server.scheme} {server.address} as {sender}"
+
+
+def _desk() -> str:
+    desk = configuration.load()
+    if desk.port is None:
+        return "off (PREPAID_DESK_PORT)"
+    return f"{desk.url}, {'for others too' if desk.is_public else 'for this machine only'}"
+
+
+def _desk_login(settings: Settings, engine: Engine) -> str:
+    try:
+        desk = configuration.load()
+        migrations.require_current(engine)
+    except (DatabaseNotReady, SettingError):
+        return "not looked at"
+    if desk.port is None:
+        return "not needed"
+    if desk.database_url is None:
+        return "made at the desk's start"
+    return f"{own_login(settings, desk).username} may take people's roles, and nothing else"
 
 
 def _version(engine: Engine) -> str:

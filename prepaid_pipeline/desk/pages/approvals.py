@@ -6,23 +6,22 @@ from typing import Any
 
 from starlette.responses import RedirectResponse, Response
 
+from prepaid_pipeline.desk.pages.choices import MOST, chosen, seen_tasks
 from prepaid_pipeline.desk.pages.lists import Filter
 from prepaid_pipeline.desk.pages.payments import SHOWS, record, sentence
 from prepaid_pipeline.desk.visits import Visit, rows
 from prepaid_pipeline.errors import NotAllowed
 
-# The list of tasks goes through the page: 5,000 are about 60 KB of it.
-MOST = 5000
 _SHOWN = 25
 
 
 def confirm(visit: Visit) -> Response:
     """Count and total per currency of what is about to be approved. Changes nothing."""
     asked = Filter.of(visit, SHOWS)
-    chosen = _chosen(visit)
-    if chosen == []:
+    picked = None if visit.asked("all") else chosen(visit)
+    if picked == []:
         return visit.go(asked.href("/payments"), "Choose at least one payment first.", "info")
-    params = {**asked.params(visit), "tasks": chosen, "rows": MOST + 1}
+    params = {**asked.params(visit), "tasks": picked, "rows": MOST + 1}
     with visit.acting() as connection:
         found = rows(connection, "payments", "to_approve", params)
     if not found:
@@ -39,7 +38,7 @@ def confirm(visit: Visit) -> Response:
         shown=tasks[:_SHOWN],
         totals=_totals(tasks),
         first=sum(task.is_first for task in tasks),
-        left_out=len(chosen) - len(tasks) if chosen is not None else 0,
+        left_out=len(picked) - len(tasks) if picked is not None else 0,
         more=len(found) > MOST,
         pairs=",".join(f"{task.task_id}:{task.seen}" for task in tasks),
     )
@@ -48,7 +47,7 @@ def confirm(visit: Visit) -> Response:
 def approve(visit: Visit) -> Response:
     """Approve what the confirmation page showed: all of it, or nothing."""
     try:
-        tasks, seen = _pairs(visit.typed("tasks"))
+        tasks, seen = seen_tasks(visit.typed("tasks"))
         recorded = record(visit, tasks, seen, "approved", visit.typed("note") or None, True)
     except NotAllowed as error:
         return visit.go("/payments", f"{sentence(error)}. Look at the list again.", "refused")
@@ -61,25 +60,6 @@ def approve(visit: Visit) -> Response:
 def to_list(visit: Visit) -> Response:  # noqa: ARG001
     """The form's address, reloaded or bookmarked: back to the list."""
     return RedirectResponse("/payments", 303)
-
-
-def _chosen(visit: Visit) -> list[int] | None:
-    """The tasks whose boxes were ticked; None for all that agree."""
-    if visit.asked("all"):
-        return None
-    texts = visit.request.query_params.getlist("task")
-    return [int(text) for text in texts if text.isascii() and text.isdigit() and len(text) < 19]
-
-
-def _pairs(text: str) -> tuple[list[int], list[int]]:
-    try:
-        pairs = [tuple(int(part) for part in pair.split(":")) for pair in text.split(",")]
-        tasks, seen = zip(*pairs, strict=True)
-    except ValueError:
-        raise NotAllowed("the form was not complete: nothing was recorded") from None
-    if len(tasks) > MOST:
-        raise NotAllowed(f"at most {MOST:,} payments are approved at once: nothing was recorded")
-    return list(tasks), list(seen)
 
 
 def _totals(tasks: list[Any]) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ _PLACES = {
     "quality_check": "/quality",
     "quality_follow_up": "/quality?show=follow_up",
 }
+_TASK = {kind: place.partition("?")[0] for kind, place in _PLACES.items()}
 _OF_TEAM = {
     "finance": ("payment_verification", "payment_review", "payment_refund"),
     "customer_success": ("quality_check", "quality_follow_up"),
@@ -29,13 +30,16 @@ def overview(visit: Visit) -> Response:
     teams = visit.person.teams
     if set(teams) == {"leadership"}:
         return RedirectResponse("/reports", 303)
+    of_all = "engineering" in teams
+    kinds = [kind for team, kinds in _OF_TEAM.items() for kind in kinds if of_all or team in teams]
     with visit.acting() as connection:
         waiting = {row.kind: row for row in rows(connection, "overview", "waiting", {})}
         (held,) = rows(connection, "overview", "held", {})
         times = rows(connection, "overview", "times", {"today": visit.today})
-    of_all = "engineering" in teams
-    kinds = [kind for team, kinds in _OF_TEAM.items() for kind in kinds if of_all or team in teams]
+        oldest = rows(connection, "overview", "oldest", {"kinds": kinds})
     cards = [
         {"title": _TITLES[kind], "href": _PLACES[kind], "row": waiting.get(kind)} for kind in kinds
     ]
-    return visit.page("overview.html", cards=cards, held=held, times=times)
+    return visit.page(
+        "overview.html", cards=cards, held=held, times=times, oldest=oldest, places=_TASK
+    )

@@ -49,7 +49,8 @@ def decide(visit: Visit) -> Response:
     decision = visit.typed("decision")
     note = note_with_evidence(visit.typed("note"), visit.typed("evidence"))
     try:
-        recorded = record(visit, [task_id], [seen(visit)], decision, note)
+        still = decision == "approved" and visit.typed("agreed") == "yes"
+        recorded = record(visit, [task_id], [seen(visit)], decision, note, still)
     except NotAllowed as error:
         return visit.go(here, f"{sentence(error)}.", "refused", visit.typed("note"))
     with visit.acting() as connection:

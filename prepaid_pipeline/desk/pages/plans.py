@@ -6,6 +6,7 @@ from prepaid_pipeline import queries
 from prepaid_pipeline.desk.pages.lists import Filter, cut
 from prepaid_pipeline.desk.pages.payments import sentence
 from prepaid_pipeline.desk.visits import Visit, one, rows
+from prepaid_pipeline.email.render import recipient_address
 from prepaid_pipeline.errors import NotAllowed
 
 
@@ -37,12 +38,15 @@ def plan(visit: Visit) -> Response:
     teams = visit.person.teams
     with visit.acting() as connection:
         found = one(connection, "plans", "one", params, f"service plan {plan_id}")
+        holds = rows(connection, "held", "of_plan", params)
         return visit.page(
             "plan.html",
             plan=found,
             events=rows(connection, "plans", "events", params),
-            holds=rows(connection, "held", "of_plan", params),
+            holds=holds,
             may_release=bool({"finance", "customer_success", "engineering"} & set(teams)),
+            may_give_address="customer_success" in teams
+            and any(hold.reason_code == "no_email" for hold in holds),
             may_void="finance" in teams and found.invoice_status == "Open",
             may_cancel="finance" in teams
             and found.status in ("Pending", "Processing", "Active")
@@ -57,6 +61,24 @@ def release(visit: Visit) -> Response:
     return _done(
         visit, plan_id, "held", "release", params, "The plan is released and goes on where it was."
     )
+
+
+def address(visit: Visit) -> Response:
+    """Give the customer the address that the plan is held for, and release the plan."""
+    plan_id = visit.number("plan")
+    typed = visit.typed("address")
+    try:
+        wanted = recipient_address(typed, None).addr_spec
+    except ValueError as error:
+        return visit.go(f"/plans/{plan_id}", f"{sentence(error)}.", "refused", typed)
+    params = {"plan": plan_id, "address": wanted, "note": "the customer's address was entered"}
+    try:
+        with visit.acting() as connection:
+            queries.statement("desk/plans", "address").execute(connection, params)
+            queries.statement("desk/held", "release").execute(connection, params)
+    except NotAllowed as error:
+        return visit.go(f"/plans/{plan_id}", f"{sentence(error)}.", "refused", typed)
+    return visit.go(f"/plans/{plan_id}", "The address is saved, and the plan goes on.")
 
 
 def void(visit: Visit) -> Response:

@@ -1,67 +1,88 @@
-"""The monthly reports, and the history of decisions."""
+"""The monthly reports, as they were published."""
 
+import re
 from datetime import date
 from itertools import groupby
 
-from starlette.responses import FileResponse, Response
+from starlette.responses import FileResponse, RedirectResponse, Response
 
-from prepaid_pipeline.desk.guards import REPORT_POLICY
-from prepaid_pipeline.desk.pages.lists import Filter, cut
+from prepaid_pipeline.desk.guards import POLICY, REPORT_POLICY
 from prepaid_pipeline.desk.visits import Visit, rows
 from prepaid_pipeline.errors import UnknownThing
 from prepaid_pipeline.report.store import Store
 from prepaid_pipeline.settings import parse_month
 
-_DECISIONS = ("approved", "rejected", "passed", "failed")
+# What may be beside a report; a browser shows the first, and saves the others.
+_TYPES = {
+    "html": "text/html",
+    "json": "application/json",
+    "csv": "text/csv",
+    "pdf": "application/pdf",
+    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+}
+_FILE = re.compile(r"report(?:-v(?P<version>[1-9][0-9]{0,8}))?\.(?P<kind>[a-z]+)")
 
 
 def reports(visit: Visit) -> Response:
-    """All published months, latest first, each with its versions."""
+    """All published months, latest first, each with its versions and the files of the latest."""
     with visit.acting() as connection:
         found = rows(connection, "reports", "months", {})
-    months = [(month, list(of)) for month, of in groupby(found, key=lambda row: row.month)]
+    store = Store.of(visit.desk.settings)
+    months = [
+        {
+            "month": month,
+            "versions": list(of),
+            "kinds": [kind for kind in _TYPES if store.path(month, kind).is_file()],
+        }
+        for month, of in groupby(found, key=lambda row: row.month)
+    ]
     return visit.page("reports.html", months=months)
 
 
+def latest(visit: Visit) -> Response:
+    """A month's address leads to its file: the links in a report are from file to file."""
+    month = _month(visit)
+    return RedirectResponse(f"/reports/{month:%Y-%m}/report.html", 303)
+
+
+def index(visit: Visit) -> Response:  # noqa: ARG001
+    """Where a report says that all months are."""
+    return RedirectResponse("/reports", 303)
+
+
 def report(visit: Visit) -> Response:
-    """One report as it was published: the latest version, or the one that is asked for.
+    """One file of one month, the latest version's or an earlier one's.
 
     The rows that this person may read decide which; a file that lies about is not found.
     """
-    month = _month(str(visit.request.path_params["month"]))
-    version = visit.asked("version")
+    month = _month(visit)
+    name = str(visit.request.path_params["file"])
+    asked = _FILE.fullmatch(name)
     with visit.acting() as connection:
-        found = [
+        versions = [
             row.version for row in rows(connection, "reports", "months", {}) if row.month == month
         ]
-    if not found or (version and version not in {str(number) for number in found if number > 0}):
-        raise UnknownThing(
-            f"There is no published report of {month:%Y-%m}{version and ' version '}{version}."
-        )
-    path = Store.of(visit.desk.settings).path(month, "html", int(version) if version else None)
+    version = int(asked["version"]) if asked and asked["version"] else None
+    unknown = version is not None and version not in versions
+    if not asked or asked["kind"] not in _TYPES or not versions or unknown:
+        raise UnknownThing(f"There is no published report of {month:%Y-%m} called {name}.")
+    path = Store.of(visit.desk.settings).path(month, asked["kind"], version)
     if not path.is_file():
         raise UnknownThing(
             f"The report of {month:%Y-%m} is published, but its file is missing. 'prepaid report"
             f" {month:%Y-%m}' writes it again."
         )
+    is_page = asked["kind"] == "html"
     return FileResponse(
-        path, media_type="text/html", headers={"Content-Security-Policy": REPORT_POLICY}
+        path,
+        media_type=_TYPES[asked["kind"]],
+        filename=None if is_page else f"{month:%Y-%m}-{name}",
+        headers={"Content-Security-Policy": REPORT_POLICY if is_page else POLICY},
     )
 
 
-def history(visit: Visit) -> Response:
-    """Every decision, latest first."""
-    asked = Filter.of(visit, _DECISIONS)
-    params = {
-        **asked.params(visit), "decision": asked.show or None, "before": asked.after or None
-    }  # fmt: skip
-    with visit.acting() as connection:
-        found = rows(connection, "decisions", "list", params)
-    shown, after = cut(found, "sign_off_id")
-    return visit.page("history.html", asked=asked, decisions=shown, after=after)
-
-
-def _month(text: str) -> date:
+def _month(visit: Visit) -> date:
+    text = str(visit.request.path_params["month"])
     try:
         return parse_month(text)
     except ValueError:
