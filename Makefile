@@ -56,3 +56,4 @@ bench: install
 	$(RUN)/python -m benchmarks.renewals
 	$(RUN)/python -m benchmarks.revenue
 	$(RUN)/python -m benchmarks.loading
+	$(RUN)/python -m benchmarks.desk

@@ -12,14 +12,14 @@ from pathlib import Path
 import axe_playwright_python
 import pytest
 import uvicorn
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, Response, sync_playwright
 from starlette.applications import Starlette
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 _IMAGES = Path(__file__).parents[2] / "docs" / "images"
 # Made anew with DESK_PICTURES=1 in the environment: each run would give other dates.
 _PICTURES = os.environ.get("DESK_PICTURES") == "1"
-WIDTHS = {"wide": 1280, "narrow": 390}
+WIDTHS, HEIGHTS = {"wide": 1280, "narrow": 390}, {"wide": 800, "narrow": 844}
 _AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
 _RULES = {
     "runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]},
@@ -52,10 +52,12 @@ class Seen:
 
     def __init__(self, page: Page, home: str) -> None:
         self.page, self.home = page, home
+        self.width = "wide"
         self.elsewhere: list[str] = []
         self.complaints: list[str] = []
         self.sizes: dict[str, int] = {}
         page.on("request", lambda request: self._note(request.url))
+        page.on("response", self._measure)
         page.on("console", lambda said: self.complaints.append(said.text))
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
 
@@ -63,10 +65,20 @@ class Seen:
         if not url.startswith((self.home, "data:")):
             self.elsewhere.append(url)
 
+    def _measure(self, answer: Response) -> None:
+        size = int(answer.headers.get("content-length", 0))
+        self.sizes[answer.url] = max(size, self.sizes.get(answer.url, 0))
+        # What the console of a browser says of a faulty answer is not always said.
+        if answer.status >= 400:
+            self.complaints.append(f"{answer.status} {answer.url}")
+
     def open(self, path: str) -> None:
-        answer = self.page.goto(self.home + path)
-        assert answer is not None
-        self.sizes[path] = len(answer.body())
+        self.page.goto(self.home + path)
+
+    def on_a(self, width: str) -> None:
+        """Go on in a window as wide as that."""
+        self.width = width
+        self.page.set_viewport_size({"width": WIDTHS[width], "height": HEIGHTS[width]})
 
     def keys(self, *names: str) -> None:
         for name in names:
@@ -102,15 +114,16 @@ class Seen:
 
     def check(self, name: str, *pictures: str) -> None:
         """No finding and nothing to scroll sideways, wide and narrow; pictures for the docs."""
+        before = self.width
         for width_name, width in WIDTHS.items():
-            self.page.set_viewport_size({"width": width, "height": 844 if width < 600 else 800})
+            self.on_a(width_name)
             assert self.findings() == [], (name, width_name)
             wide = self.page.evaluate("document.documentElement.scrollWidth")
             assert wide <= width, (name, width, wide)
             if _PICTURES and width_name in pictures:
                 file = f"desk_{name.replace(' ', '_')}_{width_name}.png"
                 self.page.screenshot(path=_IMAGES / file)
-        self.page.set_viewport_size({"width": WIDTHS["wide"], "height": 800})
+        self.on_a(before)
 
 
 @contextmanager

@@ -6,17 +6,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import pytest
+from argon2 import PasswordHasher
 from httpx2 import Response
 from sqlalchemy import URL, Engine
 from starlette.testclient import TestClient
 
 from prepaid_pipeline import database, people
-from prepaid_pipeline.desk import passwords
 from prepaid_pipeline.desk.app import build
 from prepaid_pipeline.desk.configuration import DeskSettings, load
 from prepaid_pipeline.desk.login import own_login
 from prepaid_pipeline.settings import Settings
-from tests.world import World
+from tests.world import TODAY, World
 
 PASSWORD = "correct horse battery"
 SAME_SITE = {"sec-fetch-site": "same-origin"}
@@ -32,8 +32,8 @@ class Browser:
     last: Response | None = None
     headers: dict[str, str] = field(default_factory=lambda: dict(SAME_SITE))
 
-    def get(self, path: str) -> Response:
-        self.last = self.client.get(path)
+    def get(self, path: str, **query: str) -> Response:
+        self.last = self.client.get(path, params=query or None)
         return self.last
 
     def post(self, path: str, token: str | None = None, **fields: object) -> Response:
@@ -60,7 +60,13 @@ def form_token(page: Response) -> str:
 
 @pytest.fixture(scope="session")
 def password_hash() -> str:
-    return passwords.hashed(PASSWORD)
+    """Cheap to check: how dear a check is stands in the hash itself."""
+    return PasswordHasher(time_cost=1, memory_cost=1024, parallelism=1).hash(PASSWORD)
+
+
+@pytest.fixture(autouse=True)
+def _business_date(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Settings, "today", lambda _: TODAY)
 
 
 @pytest.fixture
@@ -95,20 +101,30 @@ def new_person(world: World, password_hash: str) -> Callable[..., str]:
 
 
 @pytest.fixture
-def browser(
+def make_browsers(
     desk_engine: Engine, settings: Settings, desk_settings: DeskSettings,
     new_person: Callable[..., str],
-) -> Callable[..., Browser]:  # fmt: skip
+) -> Callable[[], Callable[..., Browser]]:  # fmt: skip
+    """Builds the desk when it is called; then as ``browser``."""
+
+    def make_browsers() -> Callable[..., Browser]:
+        app = build(desk_engine, settings, desk_settings)
+
+        def browser(team: str | None = None, name: str | None = None) -> Browser:
+            opened = Browser(TestClient(app, base_url="http://127.0.0.1:3001"))
+            if team is not None or name is not None:
+                person = name or new_person(team)
+                answer = opened.sign_in(person)
+                assert answer.status_code == 200, answer.text
+                assert person in answer.text
+            return opened
+
+        return browser
+
+    return make_browsers
+
+
+@pytest.fixture
+def browser(make_browsers: Callable[[], Callable[..., Browser]]) -> Callable[..., Browser]:
     """A browser; with a team, one in which a new person of it has signed in."""
-    app = build(desk_engine, settings, desk_settings)
-
-    def browser(team: str | None = None, name: str | None = None) -> Browser:
-        opened = Browser(TestClient(app, base_url="http://127.0.0.1:3001"))
-        if team is not None or name is not None:
-            person = name or new_person(team)
-            answer = opened.sign_in(person)
-            assert answer.status_code == 200, answer.text
-            assert person in answer.text
-        return opened
-
-    return browser
+    return make_browsers()

@@ -124,6 +124,21 @@ def test_what_the_mail_says(world: World, plan: int, rules: Settings, person: Pe
             assert "5 November 2026" in said
             assert f"task {decided}," not in said
             assert f"<td>{decided}," not in said
+            assert "sign-off desk" not in said
+
+
+def test_the_mail_leads_to_the_desk(
+    world: World, plan: int, rules: Settings, person: Person
+) -> None:
+    somebody(world, person, "finance", "ann@example.com")
+    overdue.remind_overdue(world.engine, rules, after(1))
+    url = "https://desk.example.com"
+    public = replace(rules, sign_offs=replace(rules.sign_offs, desk_url=url))
+    assert send_emails(world.engine, public, as_of=TODAY).sent == 1
+    (path,) = rules.mail_directory.glob("*.eml")
+    mail = email.message_from_bytes(path.read_bytes(), policy=policy.default)
+    assert f"Decide them at {url}/" in mail.get_body(("plain",)).get_content()
+    assert f'<a href="{url}/">' in mail.get_body(("html",)).get_content()
 
 
 def test_a_mail_of_which_nothing_is_left_is_dropped(

@@ -30,11 +30,13 @@ class Up:
     port: int
     environ: dict[str, str]
 
-    def command(self, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
+    def command(
+        self, *arguments: str, typed: str | None = None, **changes: str
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [PREPAID, *arguments],
             env={**self.environ, **changes}, capture_output=True, text=True, timeout=300,
-            check=False,
+            input=typed, check=False,
         )  # fmt: skip
 
     def family(self) -> list[psutil.Process]:
