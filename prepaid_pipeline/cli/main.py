@@ -32,6 +32,7 @@ COMMANDS = {
     "check": "inspect",
     "backfill": "revenue",
     "report": "revenue",
+    "drill": "drill",
 }
 
 

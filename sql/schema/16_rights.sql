@@ -62,6 +62,11 @@ GRANT EXECUTE ON FUNCTION prepaid.set_customer_email TO customer_success;
 GRANT SELECT ON prepaid.quality_features TO customer_success;
 GRANT SELECT ON prepaid.colleagues TO finance, customer_success;
 
+REVOKE EXECUTE ON FUNCTION revenue.plans_behind_mrr, revenue.plans_behind_activations,
+    revenue.plans_behind_movements, revenue.plans_behind_credit_notes FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION revenue.plans_behind_mrr, revenue.plans_behind_activations,
+    revenue.plans_behind_movements, revenue.plans_behind_credit_notes TO finance, leadership, engineering;
+
 -- The owner does not need these rights, and would have to give them back to itself to change what was
 -- signed or logged. (Triggers refuse it even then.)
 REVOKE UPDATE, DELETE, TRUNCATE ON prepaid.sign_offs, prepaid.audit_log FROM CURRENT_USER;

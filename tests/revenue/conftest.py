@@ -1,13 +1,18 @@
 """The real definitions on a test's own database."""
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 
 import dagster as dg
 import pytest
 from sqlalchemy import URL
 
+from prepaid_pipeline.cli.main import main
 from prepaid_pipeline.definitions import build_defs
 from prepaid_pipeline.settings import Settings
+
+# A command's exit code, and what it wrote to both streams.
+Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
@@ -31,3 +36,20 @@ def definitions(installation: Settings) -> dg.Definitions:
 def instance() -> Iterator[dg.DagsterInstance]:
     with dg.DagsterInstance.ephemeral() as ephemeral:
         yield ephemeral
+
+
+@pytest.fixture
+def prepaid(
+    installation: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Run:
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["prepaid", *arguments])
+        try:
+            main()
+            code = 0
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run

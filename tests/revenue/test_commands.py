@@ -1,37 +1,17 @@
 """``prepaid backfill`` and ``prepaid report``."""
 
 import json
-import sys
-from collections.abc import Callable
 from datetime import date
 
 import pytest
 from sqlalchemy import Engine
 
-from prepaid_pipeline.cli.main import main
 from prepaid_pipeline.revenue_jobs import FIGURES
 from prepaid_pipeline.settings import Settings
+from tests.revenue.conftest import Run
 from tests.revenue.history import Term, insert, rows
 
 D = date
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def prepaid(
-    installation: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Run:
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["prepaid", *arguments])
-        try:
-            main()
-            code = 0
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
 
 
 def test_backfill_is_one_recorded_run_and_prints_what_matters(
