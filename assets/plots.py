@@ -46,6 +46,24 @@ def _credit_notes(f: _Figures) -> _Numbers:
     return {"total": f["credit_notes"]["total"]}
 
 
+def _renewals(f: _Figures) -> _Numbers:
+    renewals = f["renewals"] or {}
+    return {name: renewals.get(key) for name, key in (("renewal rate", "rate"), ("due", "due"))}
+
+
+def _retention(f: _Figures) -> _Numbers:
+    return {
+        f"{name} retention, {of['window_months']} months": of[f"{name}_retention"]
+        for of in f["retention"] or ()
+        for name in ("customer", "gross", "net")
+    }
+
+
+def _deferred(f: _Figures) -> _Numbers:
+    deferred = f["deferred"] or {}
+    return {key: deferred.get(key) for key in ("billed", "recognised", "refunded", "closing")}
+
+
 _PLOTS: dict[str, Callable[[_Figures], _Numbers]] = {
     "mrr": _mrr,
     "mrr_by_country": _countries,
@@ -54,6 +72,9 @@ _PLOTS: dict[str, Callable[[_Figures], _Numbers]] = {
     "activations_by_country": _new_by_country,
     "payment_reversals": _reversals,
     "credit_notes_issued": _credit_notes,
+    "renewal_outcomes": _renewals,
+    "retention": _retention,
+    "deferred_revenue": _deferred,
 }
 ASSETS = tuple(_PLOTS)
 

@@ -29,6 +29,13 @@ _DESCRIPTIONS = {
     "payment_reversals": "Payments that were taken back in the month, with tax: refunds,"
     " chargebacks, chargebacks reversed, payments that failed after they had succeeded.",
     "credit_notes_issued": "Credit notes of the month: how many, net, tax and total.",
+    "renewal_outcomes": "Terms that ended in the month, by currency, plan and country, and what"
+    " became of them: renewed on time or in grace, reactivated, cancelled, waiting, lapsed.",
+    "retention": "The customers with MRR a month and a year ago: how many of them, and how much of"
+    " their MRR, there still is; and the same for cohorts by the month of the first MRR"
+    " (revenue.cohorts).",
+    "deferred_revenue": "What is owed for prepaid terms: opening + billed - recognised - refunded ="
+    " closing, reconciled to invoices and cash (revenue.reconciliation). Without tax.",
 }
 
 
@@ -61,6 +68,9 @@ def monthly_figures(months: Months) -> dg.AssetsDefinition:
             _spec("activations_by_country", ["service_plans", "plan_activations"]),
             _spec("payment_reversals", ["transactions"]),
             _spec("credit_notes_issued", ["invoices"]),
+            _spec("renewal_outcomes", ["service_plans"]),
+            _spec("retention", ["mrr_movements"]),
+            _spec("deferred_revenue", ["service_plans", "invoices", "transactions"]),
         ],
         check_specs=check_specs(MONTHLY_FIGURES, blocking=True),
         partitions_def=months,

@@ -20,6 +20,7 @@ def write_settings(engine: Engine, settings: Settings) -> None:
     limits = rules.second_approval_above
     asked = {
         "task_days": rules.task_days,
+        "grace_days": settings.grace_days,
         "currencies": list(limits),
         "amounts": list(limits.values()),
     }
@@ -27,6 +28,6 @@ def write_settings(engine: Engine, settings: Settings) -> None:
         unknown = queries.statement(_SQL, "unknown_currencies").execute(connection, asked).scalar()
         if unknown is not None:
             raise SettingError(f"PREPAID_SECOND_APPROVAL_ABOVE: there is no currency {unknown}.")
-        for part in ("write_task_days", "forget_limits", "write_limits"):
+        for part in ("write_task_days", "write_grace_days", "forget_limits", "write_limits"):
             queries.statement(_SQL, part).execute(connection, asked)
     people.let_desk_act(engine)

@@ -14,9 +14,17 @@ from sqlalchemy import Connection, Engine
 from prepaid_pipeline import queries
 from prepaid_pipeline.errors import UnknownThing
 
-# In this order: the others read what the first has left in temporary tables.
-STAGES = ("revenue/12_read_terms", "revenue/12_monthly_recurring_revenue")
+# In this order: the others read what earlier ones have staged or left in temporary tables.
+STAGES = (
+    "revenue/12_read_terms",
+    "revenue/12_monthly_recurring_revenue",
+    "revenue/12_renewal_outcomes",
+    "revenue/12_retention",
+    "revenue/12_deferred_revenue",
+    "revenue/12_reconciliation",
+)
 _PUBLISH = "revenue/12_publish_monthly_figures"
+_REPLACE = "revenue/12_publish_retention"
 _CLEAN = "revenue/12_clean_staging"
 _FINGERPRINT = "revenue/12_fingerprint"
 
@@ -147,6 +155,8 @@ def publish(engine: Engine, run_id: str, *, replay: bool = False) -> list[Kept]:
             if part.name == "keep_later":
                 months = [Kept(row.month, row.as_of, row.asked) for row in result]
                 kept = sorted(months, key=lambda month: month.month)
+        for part in queries.script(_REPLACE):
+            part.execute(connection, params)
         clean_staging(connection, run_id)
     return kept
 

@@ -129,6 +129,36 @@ MONTHLY_FIGURES = (
         _query("staged_figures", "one_row_of_credit_notes_per_month_and_currency"),
         _query("staged_figures", "credit_notes_are_net_and_tax"),
     )),
+    Suite("renewal_outcomes", "revenue", "staged_renewal_outcomes",
+          ("month", "currency", "plan_code", "country"), (
+        _query("staged_retention", "one_row_of_renewals_per_month_currency_plan_and_country"),
+        _query("staged_retention", "outcomes_add_up_to_the_terms_due"),
+        _query("staged_retention", "terms_due_are_those_that_ended_one_by_one"),
+        _query("staged_retention", "nothing_waits_once_the_days_of_grace_are_over"),
+    )),
+    Suite("retention", "revenue", "staged_retention", ("month", "currency", "window_months"), (
+        _query("staged_retention", "one_row_of_retention_per_month_currency_and_window"),
+        _query("staged_retention", "no_more_is_kept_than_there_was"),
+        _query("staged_retention", "retention_over_a_month_is_what_the_movements_say"),
+    )),
+    Suite("retention", "revenue", "staged_cohorts", ("month", "currency", "cohort"), (
+        _query("staged_retention", "one_row_per_month_currency_and_cohort"),
+        _query("staged_retention", "no_more_of_a_cohort_is_kept_than_there_was"),
+        _query("staged_retention", "cohorts_add_up_to_customers_and_mrr"),
+    )),
+    Suite("deferred_revenue", "revenue", "staged_deferred_revenue", ("month", "currency"), (
+        _query("staged_retention", "one_row_of_deferred_revenue_per_month_and_currency"),
+        _query("staged_retention",
+               "billed_less_recognised_and_refunded_is_the_change_of_what_is_owed"),
+        _query("staged_retention", "a_month_owes_at_first_what_the_last_one_owed"),
+        _query("staged_retention", "what_is_owed_is_the_terms_counted_one_by_one"),
+        _query("staged_retention", "nobody_is_owed_less_than_nothing"),
+    )),
+    Suite("deferred_revenue", "revenue", "staged_reconciliation", ("month", "currency", "line"), (
+        _query("staged_retention", "one_row_per_month_currency_and_line"),
+        _query("staged_retention", "every_term_that_was_billed_has_its_invoice"),
+        _query("staged_retention", "every_invoice_is_paid_with_money_that_came"),
+    )),
 )  # fmt: skip
 
 MONTHLY_REPORT = (
@@ -140,6 +170,9 @@ MONTHLY_REPORT = (
         _query("staged_report", "activations_add_up_to_the_headline"),
         _query("staged_report", "the_report_shows_the_published_mrr"),
         _query("staged_report", "the_report_shows_what_was_taken_back"),
+        _query("staged_report", "renewals_add_up_as_shown"),
+        _query("staged_report", "cohorts_add_up_to_the_mrr_as_shown"),
+        _query("staged_report", "deferred_revenue_and_its_reconciliation_add_up_as_shown"),
     )),
 )  # fmt: skip
 

@@ -5,10 +5,6 @@
 -- The index that keeps terms apart takes most of the loading time, and no revenue query reads it.
 ALTER TABLE prepaid.service_plans DROP CONSTRAINT service_plans_terms_do_not_overlap
 
--- name: without_chain
--- Terms are not linked to their predecessors here, which no revenue query reads either.
-DROP INDEX prepaid.service_plans_one_live_first_plan
-
 -- name: plans
 INSERT INTO prepaid.plans (plan_code, name, term_months, term_days)
 SELECT 'plan-' || n, 'Plan ' || n, (ARRAY[1, 2, 3, 0])[1 + n % 4], (ARRAY[0, 0, 0, 30])[1 + n % 4]
@@ -31,13 +27,16 @@ CROSS JOIN LATERAL (SELECT date '2023-11-01'
     + (c.customer_id * 7919 % (1050 - 310 * greatest(p.term_months, 1)))::integer AS day) d
 
 -- name: terms
-INSERT INTO prepaid.service_plans (subscription_id, customer_id, plan_id, origin, kind, status,
-    start_date, end_date, planned_start, anchor_date, term_months, term_days, currency, price,
-    net_amount, recurring_amount, activated_on)
-SELECT s.subscription_id, s.customer_id, s.plan_id, 'imported',
-       CASE WHEN n = 0 THEN 'new' ELSE 'renewal' END, 'Expired', t.start_date, t.end_date,
-       t.start_date, s.anchor_date, p.term_months, p.term_days, c.currency, t.price, t.price,
-       t.price, t.start_date
+INSERT INTO prepaid.service_plans (service_plan_id, subscription_id, customer_id, plan_id,
+    previous_plan_id, origin, kind, status, start_date, end_date, planned_start, anchor_date,
+    term_months, term_days, currency, country, price, net_amount, recurring_amount, activated_on)
+OVERRIDING SYSTEM VALUE
+SELECT s.subscription_id * 10 + n, s.subscription_id, s.customer_id, s.plan_id,
+       CASE WHEN n > 0 THEN s.subscription_id * 10 + n - 1 END, 'imported',
+       CASE WHEN n = 0 THEN 'new' WHEN n = 6 AND s.subscription_id % 7 = 0 THEN 'reactivation'
+            ELSE 'renewal' END, 'Expired', t.start_date, t.end_date,
+       t.start_date, s.anchor_date, p.term_months, p.term_days, c.currency, c.country, t.price,
+       t.price, t.price, t.start_date
 FROM prepaid.subscriptions s
 JOIN prepaid.plans p USING (plan_id)
 JOIN prepaid.customers c USING (customer_id)

@@ -12,12 +12,12 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping
 
 from prepaid_pipeline.report.rounding import parts, rounded, text
-from prepaid_pipeline.report.sections import countries
+from prepaid_pipeline.report.sections import countries, deferred, renewals, retention
 from prepaid_pipeline.report.sections.reading import Months, by_key, read
 from prepaid_pipeline.rules import KINDS, MOVEMENTS, REVERSALS
 
 # Each adds its keys to the figures of every month and currency.
-_SECTIONS = (countries,)
+_SECTIONS = (countries, renewals, retention, deferred)
 # Null in versions of releases that did not know them.
 _LATER_KEYS = (
     "arr",
@@ -77,6 +77,9 @@ def _told(figures: Mapping[str, Any]) -> dict[str, Any]:
     told = complete(figures)
     for split in ("plans", "activations"):
         told[split] = [{**row, "name": None} for row in figures[split]]
+    if told["renewals"] is not None:
+        of_plans = [{**row, "name": None} for row in told["renewals"]["plans"]]
+        told["renewals"] = {**told["renewals"], "plans": of_plans}
     return told
 
 

@@ -5,6 +5,9 @@ WITH closed AS (
     FROM revenue.report_versions v JOIN revenue.months m USING (month)
     WHERE v.version > 0 AND m.as_of <= CAST(:as_of AS date)
     GROUP BY v.month
+), known AS (
+    -- Not those that an older release computed, which knew nothing of renewals and deferred revenue.
+    SELECT month FROM revenue.months WHERE fingerprint IS NOT NULL
 ), differing AS (
     SELECT month FROM (
         SELECT month, currency, plan_code, active_plans, mrr, 1 AS side FROM revenue.mrr
@@ -56,6 +59,62 @@ WITH closed AS (
         UNION ALL
         SELECT month, currency, credit_notes, net, tax, -1 FROM revenue.staged_credit_notes_issued
     ) f GROUP BY month, currency, credit_notes, net, tax HAVING sum(side) <> 0
+    UNION
+    SELECT month FROM (
+        SELECT month, currency, plan_code, country, due, on_time, in_grace, reactivated, cancelled,
+               waiting, lapsed, 1 AS side
+        FROM revenue.renewal_outcomes
+        UNION ALL
+        SELECT month, currency, plan_code, country, due, on_time, in_grace, reactivated, cancelled,
+               waiting, lapsed, -1
+        FROM revenue.staged_renewal_outcomes WHERE month IN (SELECT month FROM known)
+    ) f
+    GROUP BY month, currency, plan_code, country, due, on_time, in_grace, reactivated, cancelled,
+           waiting, lapsed
+    HAVING sum(side) <> 0
+    UNION
+    SELECT month FROM (
+        SELECT month, currency, window_months, customers_before, customers_kept, mrr_before, mrr_kept,
+               mrr_now, 1 AS side
+        FROM revenue.retention
+        UNION ALL
+        SELECT month, currency, window_months, customers_before, customers_kept, mrr_before, mrr_kept,
+               mrr_now, -1
+        FROM revenue.staged_retention WHERE month IN (SELECT month FROM known)
+    ) f
+    GROUP BY month, currency, window_months, customers_before, customers_kept, mrr_before, mrr_kept,
+           mrr_now
+    HAVING sum(side) <> 0
+    UNION
+    SELECT month FROM (
+        SELECT month, currency, cohort, customers, customers_kept, mrr, mrr_kept, mrr_now, 1 AS side
+        FROM revenue.cohorts
+        UNION ALL
+        SELECT month, currency, cohort, customers, customers_kept, mrr, mrr_kept, mrr_now, -1
+        FROM revenue.staged_cohorts WHERE month IN (SELECT month FROM known)
+    ) f
+    GROUP BY month, currency, cohort, customers, customers_kept, mrr, mrr_kept, mrr_now
+    HAVING sum(side) <> 0
+    UNION
+    SELECT month FROM (
+        SELECT month, currency, opening, billed, recognised, refunded, closing, 1 AS side
+        FROM revenue.deferred_revenue
+        UNION ALL
+        SELECT month, currency, opening, billed, recognised, refunded, closing, -1
+        FROM revenue.staged_deferred_revenue WHERE month IN (SELECT month FROM known)
+    ) f
+    GROUP BY month, currency, opening, billed, recognised, refunded, closing
+    HAVING sum(side) <> 0
+    UNION
+    SELECT month FROM (
+        SELECT month, currency, line, amount, 1 AS side
+        FROM revenue.reconciliation
+        UNION ALL
+        SELECT month, currency, line, amount, -1
+        FROM revenue.staged_reconciliation WHERE month IN (SELECT month FROM known)
+    ) f
+    GROUP BY month, currency, line, amount
+    HAVING sum(side) <> 0
 ), changed AS (
     -- Months in a row that are at the same version have the same number here.
     SELECT month, version,

@@ -207,3 +207,332 @@ REVOKE EXECUTE ON FUNCTION revenue.plans_behind_mrr, revenue.plans_behind_activa
 
 GRANT EXECUTE ON FUNCTION revenue.plans_behind_mrr, revenue.plans_behind_activations,
     revenue.plans_behind_movements, revenue.plans_behind_credit_notes TO finance, leadership, engineering;
+
+-- Retention, deferred revenue, reconciliation.
+
+ALTER TABLE prepaid.installation
+    ADD COLUMN grace_days integer NOT NULL DEFAULT 7 CHECK (grace_days >= 0);
+
+-- What became of the terms that ended, and of the customers that there were before.
+
+-- Terms that ended in the month, by what came after each: exactly one of the six outcomes.
+CREATE TABLE revenue.renewal_outcomes (
+    month date NOT NULL REFERENCES revenue.months,
+    currency text NOT NULL REFERENCES prepaid.currencies,
+    plan_code text NOT NULL REFERENCES prepaid.plans (plan_code),
+    country text NOT NULL,
+    due bigint NOT NULL CHECK (due > 0),
+    on_time bigint NOT NULL CHECK (on_time >= 0),
+    in_grace bigint NOT NULL CHECK (in_grace >= 0),
+    reactivated bigint NOT NULL CHECK (reactivated >= 0),
+    cancelled bigint NOT NULL CHECK (cancelled >= 0),
+    waiting bigint NOT NULL CHECK (waiting >= 0),
+    lapsed bigint NOT NULL CHECK (lapsed >= 0),
+    PRIMARY KEY (month, currency, plan_code, country),
+    CHECK (on_time + in_grace + reactivated + cancelled + waiting + lapsed = due)
+);
+CREATE UNLOGGED TABLE revenue.renewal_outcomes_staging (
+    run_id text NOT NULL,
+    month date,
+    currency text,
+    plan_code text,
+    country text,
+    due bigint,
+    on_time bigint,
+    in_grace bigint,
+    reactivated bigint,
+    cancelled bigint,
+    waiting bigint,
+    lapsed bigint
+);
+
+-- The customers with MRR a window of months ago, and what is left of them and of their MRR: mrr_kept
+-- counts each customer's MRR of now up to what it was, mrr_now all of it.
+CREATE TABLE revenue.retention (
+    month date NOT NULL REFERENCES revenue.months,
+    currency text NOT NULL REFERENCES prepaid.currencies,
+    window_months smallint NOT NULL CHECK (window_months IN (1, 12)),
+    customers_before bigint NOT NULL CHECK (customers_before > 0),
+    customers_kept bigint NOT NULL CHECK (customers_kept >= 0),
+    mrr_before numeric NOT NULL CHECK (mrr_before > 0),
+    mrr_kept numeric NOT NULL CHECK (mrr_kept >= 0),
+    mrr_now numeric NOT NULL CHECK (mrr_now >= 0),
+    PRIMARY KEY (month, currency, window_months),
+    CHECK (customers_kept <= customers_before),
+    CHECK (mrr_kept <= mrr_before AND mrr_kept <= mrr_now)
+);
+CREATE UNLOGGED TABLE revenue.retention_staging (
+    run_id text NOT NULL,
+    month date,
+    currency text,
+    window_months smallint,
+    customers_before bigint,
+    customers_kept bigint,
+    mrr_before numeric,
+    mrr_kept numeric,
+    mrr_now numeric
+);
+
+-- The same since a customer's first month with MRR, which is the cohort.
+CREATE TABLE revenue.cohorts (
+    month date NOT NULL REFERENCES revenue.months,
+    currency text NOT NULL REFERENCES prepaid.currencies,
+    cohort date NOT NULL CHECK (extract(day FROM cohort) = 1),
+    customers bigint NOT NULL CHECK (customers > 0),
+    customers_kept bigint NOT NULL CHECK (customers_kept >= 0),
+    mrr numeric NOT NULL CHECK (mrr > 0),
+    mrr_kept numeric NOT NULL CHECK (mrr_kept >= 0),
+    mrr_now numeric NOT NULL CHECK (mrr_now >= 0),
+    PRIMARY KEY (month, currency, cohort),
+    CHECK (cohort <= month),
+    CHECK (customers_kept <= customers),
+    CHECK (mrr_kept <= mrr AND mrr_kept <= mrr_now)
+);
+CREATE UNLOGGED TABLE revenue.cohorts_staging (
+    run_id text NOT NULL,
+    month date,
+    currency text,
+    cohort date,
+    customers bigint,
+    customers_kept bigint,
+    mrr numeric,
+    mrr_kept numeric,
+    mrr_now numeric
+);
+
+-- What became of a term: who followed in time, within its days of grace or later, else who had left, and
+-- whom there is still time for on as_of. next_…: the term that followed, null for none.
+CREATE FUNCTION revenue.renewal_outcome(
+    ended_on date, grace_days integer, status text, cancelled_on date, next_kind text,
+    next_began_on date, as_of date
+) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
+    CASE WHEN next_began_on <= ended_on THEN 'on_time'
+         WHEN next_kind = 'reactivation'
+              OR next_kind = 'change' AND next_began_on > ended_on + grace_days THEN 'reactivated'
+         WHEN next_kind IS NOT NULL THEN 'in_grace'
+         WHEN status = 'Cancelled' OR cancelled_on <= ended_on THEN 'cancelled'
+         WHEN as_of <= ended_on + grace_days THEN 'waiting'
+         ELSE 'lapsed' END;
+
+-- The terms that ended in these months, seen on as_of, each with its outcome: what the table above
+-- counts. Every term that began is due once, when it ends, unless a change of plan took its place.
+-- renewed_by is the term that followed. Who comes back after the month's days of grace counts where
+-- it happens, as a reactivation, and no longer here: a month that is closed stays as it was.
+CREATE FUNCTION revenue.terms_due(first_month date, last_month date, as_of date)
+RETURNS TABLE (service_plan_id bigint, month date, currency text, plan_id bigint, country text,
+               ended_on date, outcome text, renewed_by bigint)
+LANGUAGE sql STABLE AS $$
+    SELECT due.service_plan_id, date_trunc('month', due.end_date::timestamp)::date, due.currency,
+           due.plan_id, coalesce(due.country, ''), due.end_date,
+           revenue.renewal_outcome(
+               due.end_date, prepaid.days_within_term(i.grace_days, due.term_days), due.status,
+               s.cancelled_on, next.kind, greatest(next.start_date, next.activated_on),
+               terms_due.as_of),
+           next.service_plan_id
+    FROM prepaid.service_plans due
+    JOIN prepaid.subscriptions s ON s.subscription_id = due.subscription_id
+    CROSS JOIN prepaid.installation i
+    LEFT JOIN prepaid.service_plans next
+        ON next.previous_plan_id = due.service_plan_id AND next.activated_on <= terms_due.as_of
+        AND next.activated_on < date_trunc('month', due.end_date::timestamp)
+                                + make_interval(months => 1, days => i.grace_days)
+        AND (next.end_date > next.start_date OR next.activated_on >= next.start_date)
+    WHERE due.activated_on <= terms_due.as_of
+      AND due.end_date >= terms_due.first_month AND due.end_date <= terms_due.as_of
+      AND due.end_date < terms_due.last_month + interval '1 month'
+      -- Cut by a change of plan: the customer goes on with another term.
+      AND (due.full_end_date IS NULL OR due.status = 'Cancelled')
+      -- Paid in advance and cancelled before its first day, it never began.
+      AND (due.end_date > due.start_date OR due.activated_on >= due.start_date)
+$$;
+
+CREATE VIEW revenue.staged_renewal_outcomes AS
+    SELECT * FROM revenue.renewal_outcomes_staging WHERE run_id = prepaid.run_id();
+CREATE VIEW revenue.staged_retention AS
+    SELECT * FROM revenue.retention_staging WHERE run_id = prepaid.run_id();
+CREATE VIEW revenue.staged_cohorts AS
+    SELECT * FROM revenue.cohorts_staging WHERE run_id = prepaid.run_id();
+
+-- Prepaid money is owed service: what was billed and not yet served, and how it agrees with invoices
+-- and with cash. Amounts here have the currency's decimals.
+
+CREATE TABLE revenue.deferred_revenue (
+    month date NOT NULL REFERENCES revenue.months,
+    currency text NOT NULL REFERENCES prepaid.currencies,
+    opening numeric NOT NULL CHECK (opening >= 0),
+    billed numeric NOT NULL CHECK (billed >= 0),
+    recognised numeric NOT NULL,
+    refunded numeric NOT NULL CHECK (refunded >= 0),
+    closing numeric NOT NULL CHECK (closing >= 0),
+    PRIMARY KEY (month, currency),
+    CHECK (opening + billed - recognised - refunded = closing)
+);
+CREATE UNLOGGED TABLE revenue.deferred_revenue_staging (
+    run_id text NOT NULL,
+    month date,
+    currency text,
+    opening numeric,
+    billed numeric,
+    recognised numeric,
+    refunded numeric,
+    closing numeric
+);
+
+-- From what was billed to the invoices, and from those to the cash: docs/revenue.md says what each
+-- line is. The lines after a sum add up to the next one.
+CREATE TABLE revenue.reconciliation (
+    month date NOT NULL REFERENCES revenue.months,
+    currency text NOT NULL REFERENCES prepaid.currencies,
+    line text NOT NULL CHECK (line IN (
+        'billed', 'imported', 'waiting', 'invoices_remainder', 'invoices_net', 'tax',
+        'invoices_total', 'paid_with_credit', 'not_paid', 'taken_back', 'overpaid', 'unassigned',
+        'dated_later', 'credit_notes_paid', 'cash_remainder', 'cash', 'cash_received',
+        'cash_returned')),
+    amount numeric NOT NULL,
+    PRIMARY KEY (month, currency, line)
+);
+CREATE UNLOGGED TABLE revenue.reconciliation_staging (
+    run_id text NOT NULL,
+    month date,
+    currency text,
+    line text,
+    amount numeric
+);
+
+-- The terms that ended in the range, and what is owed at its end, counted term by term.
+CREATE UNLOGGED TABLE revenue.retention_control_staging (
+    run_id text NOT NULL,
+    month date,
+    currency text,
+    ended bigint,
+    deferred numeric
+);
+
+CREATE VIEW revenue.staged_deferred_revenue AS
+    SELECT * FROM revenue.deferred_revenue_staging WHERE run_id = prepaid.run_id();
+CREATE VIEW revenue.staged_reconciliation AS
+    SELECT * FROM revenue.reconciliation_staging WHERE run_id = prepaid.run_id();
+CREATE VIEW revenue.staged_retention_control AS
+    SELECT * FROM revenue.retention_control_staging WHERE run_id = prepaid.run_id();
+
+-- The invoice that a payment is for: of its records the one that paid, else the earliest that names or
+-- was assigned to one in that currency.
+CREATE FUNCTION revenue.invoice_paid_by(provider text, provider_ref text, currency text) RETURNS bigint
+LANGUAGE sql STABLE AS $$
+    SELECT i.invoice_id
+    FROM prepaid.transactions s
+    CROSS JOIN LATERAL (
+        SELECT i.invoice_id, i.currency FROM prepaid.invoices i
+        WHERE i.invoice_id = coalesce(s.invoice_id, (
+            SELECT n.invoice_id FROM prepaid.invoices n WHERE n.invoice_number = s.invoice_number))
+        OFFSET 0) i
+    WHERE hashtextextended(s.provider_ref, 0) = hashtextextended(invoice_paid_by.provider_ref, 0)
+      AND s.provider = invoice_paid_by.provider AND s.provider_ref = invoice_paid_by.provider_ref
+      AND s.status = 'Success'
+      AND s.currency = invoice_paid_by.currency AND i.currency = invoice_paid_by.currency
+    ORDER BY (s.outcome = 'matched') DESC NULLS LAST, coalesce(s.occurred_at, s.received_at),
+             s.transaction_id
+    LIMIT 1
+$$;
+
+-- The part of an amount that falls on so many of its days, in whole minor units, rounded half up: div() is
+-- exact, where a quotient that was rounded before could be half a unit on the wrong side.
+CREATE FUNCTION revenue.days_part(minor_units numeric, days integer, of_days integer) RETURNS numeric
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN div(2 * minor_units * days + of_days, 2 * of_days);
+
+-- Whole months from the month of one day to that of another.
+CREATE FUNCTION revenue.months_between(earlier date, later date) RETURNS integer
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
+    (12 * (date_part('year', later) - date_part('year', earlier))
+        + date_part('month', later) - date_part('month', earlier))::integer;
+
+-- How terms are served that were cut, or credited, seen on as_of: few of all. credit is the net of the
+-- credit note. lost is the unused part of a term that was cut while its payment was taken back: nobody
+-- pays and nobody credits it, so that it leaves with the invoice, when that becomes void.
+CREATE FUNCTION revenue.credited_terms(plans bigint[], as_of date)
+RETURNS TABLE (service_plan_id bigint, currency text, amount numeric, start_date date,
+               full_end_date date, is_cut boolean, last_day date, billed_on date, credit numeric,
+               credited_on date, lost numeric, lost_on date)
+LANGUAGE sql STABLE AS $$
+    SELECT p.service_plan_id, p.currency, p.net_amount, p.start_date,
+           coalesce(p.full_end_date, p.end_date), p.full_end_date IS NOT NULL,
+           -- The last day that is served; of a term without a day, its first one.
+           greatest(p.end_date - 1, p.start_date), p.activated_on, coalesce(n.net, 0),
+           CASE WHEN n.issued_on <= credited_terms.as_of THEN greatest(n.issued_on, p.activated_on) END,
+           CASE WHEN unpaid.is_so THEN p.net_amount - revenue.days_part(
+                    p.net_amount * 10::numeric ^ c.exponent, p.end_date - p.start_date,
+                    p.full_end_date - p.start_date) * 10::numeric ^ -c.exponent
+                ELSE 0 END,
+           CASE WHEN unpaid.is_so AND void.on_day <= credited_terms.as_of
+                THEN greatest(void.on_day, p.activated_on) END
+    FROM prepaid.service_plans p
+    JOIN prepaid.currencies c ON c.currency = p.currency
+    LEFT JOIN prepaid.credit_notes n ON n.service_plan_id = p.service_plan_id
+    LEFT JOIN prepaid.invoices i ON i.service_plan_id = p.service_plan_id AND i.status <> 'Void'
+    CROSS JOIN LATERAL (
+        SELECT p.full_end_date IS NOT NULL AND n.credit_note_id IS NULL AND p.origin = 'pipeline'
+            AND i.status IS DISTINCT FROM 'Paid' AS is_so) unpaid
+    LEFT JOIN LATERAL (
+        SELECT coalesce(a.as_of, prepaid.business_date(a.at)) AS on_day
+        FROM prepaid.audit_log a
+        WHERE unpaid.is_so AND i.invoice_id IS NULL
+          AND a.service_plan_id = p.service_plan_id AND a.event = 'invoice_void'
+        ORDER BY a.audit_id DESC LIMIT 1) void ON true
+    WHERE p.service_plan_id = ANY (plans) AND p.activated_on <= credited_terms.as_of
+$$;
+
+-- What is owed at the end of a day, term by term: the plans behind the closing balance. Seen on as_of,
+-- the same day or a later one.
+CREATE FUNCTION revenue.terms_owed(on_day date, as_of date)
+RETURNS TABLE (service_plan_id bigint, currency text, amount numeric, recognised numeric,
+               refunded numeric, owed numeric)
+LANGUAGE sql STABLE AS $$
+    WITH terms AS (
+        SELECT p.service_plan_id, p.currency, p.net_amount AS amount, p.start_date,
+               p.end_date AS full_end_date, false AS is_cut, p.end_date - 1 AS last_day,
+               0 AS credit, NULL::date AS credited_on, 0 AS lost, NULL::date AS lost_on
+        FROM prepaid.service_plans p
+        WHERE p.activated_on <= terms_owed.on_day AND p.end_date - 1 > terms_owed.on_day
+          AND p.full_end_date IS NULL
+          AND p.service_plan_id NOT IN (SELECT n.service_plan_id FROM prepaid.credit_notes n)
+        UNION ALL
+        SELECT t.service_plan_id, t.currency, t.amount, t.start_date, t.full_end_date, t.is_cut,
+               t.last_day, t.credit, t.credited_on, t.lost, t.lost_on
+        FROM revenue.credited_terms(ARRAY(
+            SELECT p.service_plan_id FROM prepaid.service_plans p WHERE p.full_end_date IS NOT NULL
+            UNION SELECT n.service_plan_id FROM prepaid.credit_notes n), terms_owed.as_of) t
+        WHERE t.billed_on <= terms_owed.on_day
+    )
+    SELECT t.service_plan_id, t.currency, t.amount, r.recognised, r.refunded,
+           t.amount - r.recognised - r.refunded
+    FROM terms t
+    JOIN prepaid.currencies c ON c.currency = t.currency
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN t.credited_on <= terms_owed.on_day THEN t.credit ELSE 0 END AS credit,
+               CASE WHEN t.lost_on <= terms_owed.on_day THEN t.lost ELSE 0 END AS lost) so_far
+    CROSS JOIN LATERAL (
+        SELECT so_far.credit + so_far.lost AS refunded,
+               CASE WHEN t.last_day <= terms_owed.on_day
+                    THEN t.amount - t.lost - CASE WHEN t.is_cut THEN t.credit ELSE so_far.credit END
+                    ELSE least(t.amount - so_far.credit, served.amount) END AS recognised
+        FROM (
+            SELECT coalesce(sum(revenue.days_part(
+                       t.amount * 10::numeric ^ c.exponent,
+                       least(m.start + interval '1 month', terms_owed.on_day + 1)::date
+                           - greatest(m.start::date, t.start_date),
+                       t.full_end_date - t.start_date)), 0) * 10::numeric ^ -c.exponent AS amount
+            FROM generate_series(date_trunc('month', t.start_date::timestamp),
+                                 terms_owed.on_day::timestamp, interval '1 month') m (start)
+            WHERE t.start_date <= terms_owed.on_day
+        ) served
+    ) r
+$$;
+
+GRANT SELECT ON revenue.renewal_outcomes, revenue.renewal_outcomes_staging, revenue.retention,
+    revenue.retention_staging, revenue.cohorts, revenue.cohorts_staging,
+    revenue.staged_renewal_outcomes, revenue.staged_retention, revenue.staged_cohorts,
+    revenue.deferred_revenue, revenue.deferred_revenue_staging, revenue.reconciliation,
+    revenue.reconciliation_staging, revenue.retention_control_staging,
+    revenue.staged_deferred_revenue, revenue.staged_reconciliation, revenue.staged_retention_control
+    TO finance, leadership, engineering;
+-- End of retention, deferred revenue, reconciliation.

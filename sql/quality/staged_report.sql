@@ -72,3 +72,54 @@ CROSS JOIN LATERAL (
     FROM revenue.payment_reversals p WHERE (p.month, p.currency) = (r.month, r.currency)) taken
 WHERE shown.records IS DISTINCT FROM taken.records
    OR shown.amount IS DISTINCT FROM round(taken.amount, c.exponent)
+
+-- name: renewals_add_up_as_shown
+-- Null in a month that an older release computed, as below.
+SELECT month, currency, due, outcomes, of_plans, of_countries
+FROM (
+    SELECT r.month, r.currency, (f.renewals ->> 'due')::bigint AS due,
+           (SELECT sum((f.renewals ->> outcome)::bigint)
+            FROM unnest(ARRAY['on_time', 'in_grace', 'reactivated', 'lapsed', 'cancelled', 'waiting'])
+                outcome) AS outcomes,
+           (SELECT coalesce(sum((p ->> 'due')::bigint), 0)
+            FROM jsonb_array_elements(f.renewals -> 'plans') p) AS of_plans,
+           (SELECT coalesce(sum((c ->> 'due')::bigint), 0)
+            FROM jsonb_array_elements(f.renewals -> 'countries') c) AS of_countries
+    FROM (SELECT * FROM {batch}) r
+    CROSS JOIN LATERAL (SELECT r.figures -> 'renewals' AS renewals) f
+    WHERE jsonb_typeof(f.renewals) = 'object'
+) r
+WHERE (due = outcomes AND due = of_plans AND due = of_countries) IS NOT TRUE
+
+-- name: cohorts_add_up_to_the_mrr_as_shown
+SELECT month, currency, mrr, of_cohorts, customers, counted
+FROM (
+    SELECT r.*, c.of_cohorts, c.counted
+    FROM (SELECT * FROM {batch}) r CROSS JOIN LATERAL (
+        SELECT coalesce(sum((c ->> 'mrr_now')::numeric), 0) AS of_cohorts,
+               coalesce(sum((c ->> 'customers_kept')::bigint), 0) AS counted
+        FROM jsonb_array_elements(r.figures -> 'cohorts') c) c
+    WHERE jsonb_typeof(r.figures -> 'cohorts') = 'array'
+) r
+WHERE mrr <> of_cohorts OR customers <> counted
+
+-- name: deferred_revenue_and_its_reconciliation_add_up_as_shown
+SELECT month, currency, opening, billed, recognised, refunded, closing, invoices_net, cash, lines
+FROM (
+    SELECT r.month, r.currency, d.*, l.*
+    FROM (SELECT * FROM {batch}) r
+    CROSS JOIN LATERAL jsonb_to_record(r.figures -> 'deferred') d (
+        opening numeric, billed numeric, recognised numeric, refunded numeric, closing numeric)
+    CROSS JOIN LATERAL (
+        SELECT sum(amount) FILTER (WHERE line = 'billed') AS first,
+               sum(amount) FILTER (WHERE line = 'invoices_net') AS invoices_net,
+               sum(amount) FILTER (WHERE line = 'cash') AS cash,
+               sum(amount) FILTER (WHERE line IN (
+                   'billed', 'imported', 'waiting', 'invoices_remainder')) AS documents,
+               sum(amount) FILTER (WHERE line NOT IN (
+                   'cash', 'cash_received', 'cash_returned', 'invoices_total', 'invoices_net')) AS lines
+        FROM jsonb_to_recordset(r.figures -> 'reconciliation') e (line text, amount numeric)) l
+    WHERE jsonb_typeof(r.figures -> 'deferred') = 'object'
+) r
+WHERE opening + billed - recognised - refunded <> closing
+   OR (first = billed AND documents = invoices_net AND lines = cash) IS NOT TRUE

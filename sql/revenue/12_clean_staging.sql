@@ -38,6 +38,30 @@ WHERE run_id IN (SELECT run_id FROM staging_to_clean);
 -- name: control
 DELETE FROM revenue.control_staging WHERE run_id IN (SELECT run_id FROM staging_to_clean);
 
+-- name: renewal_outcomes
+DELETE FROM revenue.renewal_outcomes_staging
+WHERE run_id IN (SELECT run_id FROM staging_to_clean);
+
+-- name: retention
+DELETE FROM revenue.retention_staging
+WHERE run_id IN (SELECT run_id FROM staging_to_clean);
+
+-- name: cohorts
+DELETE FROM revenue.cohorts_staging
+WHERE run_id IN (SELECT run_id FROM staging_to_clean);
+
+-- name: deferred_revenue
+DELETE FROM revenue.deferred_revenue_staging
+WHERE run_id IN (SELECT run_id FROM staging_to_clean);
+
+-- name: reconciliation
+DELETE FROM revenue.reconciliation_staging
+WHERE run_id IN (SELECT run_id FROM staging_to_clean);
+
+-- name: retention_control
+DELETE FROM revenue.retention_control_staging
+WHERE run_id IN (SELECT run_id FROM staging_to_clean);
+
 -- name: report
 DELETE FROM revenue.monthly_report_staging WHERE run_id IN (SELECT run_id FROM staging_to_clean);
 

@@ -157,39 +157,47 @@ JOIN months m ON m.place = g.begins_in
 WHERE g.begun > 0
 GROUP BY m.month, g.currency, g.country, g.kind;
 
--- name: stage_reversals
--- A function of the set of records: each event once, whatever was delivered twice or out of order.
-INSERT INTO revenue.payment_reversals_staging (run_id, month, currency, kind, records, amount)
+-- name: money_returned
+-- What providers took back or paid back so far, each event once, whatever was delivered twice or out of
+-- order: a function of the set of records. is_ours: of a payment for an invoice of ours, or the refund
+-- of a credit note; the others are of money that belongs to no invoice.
+CREATE TEMPORARY TABLE money_returned ON COMMIT DROP AS
 WITH events AS (
     -- Of an event that was delivered with different contents, the largest amount.
     SELECT DISTINCT ON (provider, provider_ref, status, occurred_at)
-           provider, provider_ref, status, occurred_at, invoice_number, amount, currency
+           provider, provider_ref, status, occurred_at, invoice_number, amount, currency,
+           credit_note_id
     FROM prepaid.transactions
     WHERE status IN ('Refunded', 'Chargeback', 'ChargebackReversed', 'Failed')
       AND provider <> '' AND provider_ref <> ''
-      -- A day more at both ends: by the index, whatever the time zone.
-      AND occurred_at >= CAST(:first_month AS timestamp) AT TIME ZONE 'UTC' - interval '1 day'
-      AND occurred_at < CAST(:last_month AS timestamp) AT TIME ZONE 'UTC' + interval '1 month 1 day'
-      AND prepaid.business_date(occurred_at) >= CAST(:first_month AS date)
-      AND prepaid.business_date(occurred_at) < CAST(:last_month AS date) + interval '1 month'
+      -- A day more: by the index, whatever the time zone.
+      AND occurred_at < CAST(:as_of AS timestamp) AT TIME ZONE 'UTC' + interval '2 days'
       AND prepaid.business_date(occurred_at) <= CAST(:as_of AS date)
     ORDER BY provider, provider_ref, status, occurred_at,
              CASE WHEN abs(amount) < 'Infinity' THEN abs(amount) END DESC NULLS LAST,
              currency, invoice_number
 )
-SELECT :run_id, date_trunc('month', prepaid.business_date(e.occurred_at)::timestamp)::date,
-       c.currency, e.status, count(*),
-       sum(moved.amount * CASE e.status WHEN 'ChargebackReversed' THEN -1 ELSE 1 END)
+SELECT date_trunc('month', prepaid.business_date(e.occurred_at)::timestamp)::date AS month,
+       c.currency, e.status AS kind,
+       moved.amount * CASE e.status WHEN 'ChargebackReversed' THEN -1 ELSE 1 END AS amount,
+       paid.is_ours OR asked.by_credit_note AS is_ours,
+       e.status = 'Refunded' AND asked.by_credit_note AS by_credit_note,
+       revenue.invoice_paid_by(e.provider, e.provider_ref, c.currency) AS invoice_id
 FROM events e
+CROSS JOIN LATERAL (SELECT e.credit_note_id IS NOT NULL OR e.status = 'Refunded' AND EXISTS (
+    SELECT FROM prepaid.credit_notes n WHERE n.credit_note_number = e.invoice_number)
+        AS by_credit_note) asked
 -- LIMIT keeps these look-ups by key, one for each of the few events. (References are looked up by
 -- their hash: they may be longer than what an index takes.)
 LEFT JOIN LATERAL (
-    SELECT true AS was, s.amount, s.currency FROM prepaid.transactions s
+    SELECT s.amount, s.currency,
+           s.invoice_id IS NOT NULL
+               OR EXISTS (SELECT FROM prepaid.invoices i WHERE i.invoice_number = s.invoice_number)
+               AS is_ours
+    FROM prepaid.transactions s
     WHERE hashtextextended(s.provider_ref, 0) = hashtextextended(e.provider_ref, 0)
       AND s.provider = e.provider AND s.provider_ref = e.provider_ref AND s.status = 'Success'
-      AND (s.invoice_id IS NOT NULL
-           OR EXISTS (SELECT FROM prepaid.invoices i WHERE i.invoice_number = s.invoice_number))
-    ORDER BY s.occurred_at, s.amount DESC, s.currency LIMIT 1
+    ORDER BY 3 DESC, s.occurred_at, s.amount DESC, s.currency LIMIT 1
 ) paid ON true
 -- The last word on whether the payment succeeded; at the same moment Failed is later than Success.
 LEFT JOIN LATERAL (
@@ -208,11 +216,15 @@ CROSS JOIN LATERAL (SELECT CASE
         WHEN abs(paid.amount) < 'Infinity' THEN abs(paid.amount)
         ELSE 0 END AS amount) moved
 WHERE CASE e.status
-    WHEN 'Failed' THEN paid.was AND before.status = 'Success'
-    WHEN 'Refunded' THEN paid.was OR EXISTS (
-        SELECT FROM prepaid.credit_notes n WHERE n.credit_note_number = e.invoice_number)
-    ELSE paid.was END
-GROUP BY 2, 3, 4;
+    WHEN 'Failed' THEN paid.is_ours IS NOT NULL AND before.status = 'Success'
+    ELSE paid.is_ours IS NOT NULL OR asked.by_credit_note END;
+
+-- name: stage_reversals
+INSERT INTO revenue.payment_reversals_staging (run_id, month, currency, kind, records, amount)
+SELECT :run_id, month, currency, kind, count(*), sum(amount)
+FROM money_returned
+WHERE month BETWEEN CAST(:first_month AS date) AND CAST(:last_month AS date) AND is_ours
+GROUP BY month, currency, kind;
 
 -- name: stage_credit_notes
 INSERT INTO revenue.credit_notes_issued_staging

@@ -1,7 +1,7 @@
 -- Step 12, before anything else: the terms are read, once, whatever the number of months. All figures
 -- are made from what this leaves in temporary tables of the transaction:
---   terms_read          one row per term that was activated by :as_of and has begun, or was activated,
---                       before the range's end
+--   terms_read          one row per term that was activated by :as_of and began before the range's end,
+--                       or was activated before the end of its days of grace
 --   terms_grouped       the same by the months (1, 2, … of the range) of start, end and activation
 --   changes_by_country  by how much each customer's MRR in each country changed in a month, and the MRR
 --                       after that
@@ -20,12 +20,15 @@ FROM generate_series(
 -- name: read_terms
 -- country: where the customer was when the term was invoiced or imported.
 CREATE TEMPORARY TABLE terms_read ON COMMIT DROP AS
-SELECT service_plan_id, customer_id, currency, coalesce(country, '') AS country, plan_id, kind,
-       start_date, end_date, full_end_date, activated_on, monthly_amount, net_amount
+SELECT service_plan_id, subscription_id, previous_plan_id, customer_id, currency,
+       coalesce(country, '') AS country, plan_id, kind, status, origin, start_date, end_date,
+       full_end_date, activated_on, term_days, monthly_amount, net_amount
 FROM prepaid.service_plans
 WHERE activated_on <= CAST(:as_of AS date)
   AND (start_date < CAST(:last_month AS date) + interval '1 month'
-       OR activated_on < CAST(:last_month AS date) + interval '1 month');
+       -- What was paid in the range, or followed within its days of grace a term that ended in it.
+       OR activated_on < CAST(:last_month AS date) + make_interval(
+           months => 1, days => (SELECT grace_days FROM prepaid.installation)));
 
 -- name: fewer_samples
 -- Temporary tables have no statistics before ANALYZE. 3,000 rows of them tell enough, and cost a

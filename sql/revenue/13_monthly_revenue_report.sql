@@ -6,7 +6,7 @@ SELECT month, as_of, fingerprint, computed_at FROM revenue.months
 WHERE month BETWEEN CAST(:first_month AS date) AND CAST(:last_month AS date) ORDER BY month;
 
 -- name: currencies
--- Every currency in which something was active, moved, began or was taken back in the month.
+-- Every currency in which something was active, moved, began, ended, was owed or paid in the month.
 SELECT k.month, k.currency, c.exponent,
        coalesce(b.opening_mrr, 0) AS opening_mrr, coalesce(b.closing_mrr, 0) AS closing_mrr,
        coalesce(b.opening_customers, 0) AS opening_customers,
@@ -17,6 +17,9 @@ FROM (
     UNION SELECT month, currency FROM revenue.plan_activations
     UNION SELECT month, currency FROM revenue.payment_reversals
     UNION SELECT month, currency FROM revenue.credit_notes_issued
+    UNION SELECT month, currency FROM revenue.renewal_outcomes
+    UNION SELECT month, currency FROM revenue.deferred_revenue
+    UNION SELECT month, currency FROM revenue.reconciliation
 ) k
 JOIN prepaid.currencies c USING (currency)
 LEFT JOIN revenue.mrr_bridge b USING (month, currency)

@@ -3,13 +3,16 @@
 -- The migrations make the schema first, for the table that says which of them have run.
 CREATE SCHEMA IF NOT EXISTS prepaid;
 
--- One row: what holds for the whole installation. 'prepaid migrate' writes it from PREPAID_TIMEZONE and
--- PREPAID_TASK_DAYS, so that everybody who works with the tables counts the same days.
+-- One row: what holds for the whole installation. 'prepaid migrate' writes it from PREPAID_TIMEZONE,
+-- PREPAID_TASK_DAYS and PREPAID_GRACE_DAYS, so that everybody who works with the tables counts the same
+-- days.
 CREATE TABLE prepaid.installation (
     the_only boolean PRIMARY KEY DEFAULT true CHECK (the_only),
     timezone text NOT NULL,
     -- How many days people have for a task.
-    task_days integer NOT NULL DEFAULT 3 CHECK (task_days >= 0)
+    task_days integer NOT NULL DEFAULT 3 CHECK (task_days >= 0),
+    -- How many days after its end a term counts as renewed, in the figures of renewals.
+    grace_days integer NOT NULL DEFAULT 7 CHECK (grace_days >= 0)
 );
 INSERT INTO prepaid.installation (timezone) VALUES ('UTC');
 

@@ -1,4 +1,4 @@
--- The settings of the sign-offs, as 'prepaid migrate' writes them.
+-- The settings that the database follows, as 'prepaid migrate' writes them.
 
 -- name: unknown_currencies
 SELECT string_agg(asked.currency, ', ') FROM unnest(CAST(:currencies AS text[])) asked (currency)
@@ -7,6 +7,9 @@ WHERE asked.currency NOT IN (SELECT currency FROM prepaid.currencies);
 -- name: write_task_days
 -- For tasks that are opened from now on.
 UPDATE prepaid.installation SET task_days = :task_days WHERE task_days <> :task_days;
+
+-- name: write_grace_days
+UPDATE prepaid.installation SET grace_days = :grace_days WHERE grace_days <> :grace_days;
 
 -- name: forget_limits
 DELETE FROM prepaid.approval_limits WHERE currency <> ALL (CAST(:currencies AS text[]));

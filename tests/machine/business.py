@@ -19,6 +19,7 @@ from prepaid_pipeline import (
 from prepaid_pipeline.errors import NotAllowed
 from prepaid_pipeline.process import Context
 from tests.conftest import fresh_database
+from tests.revenue import sums
 from tests.world import World
 
 FIRST_DAY = date(2026, 1, 29)  # the ends of months and of a February are near
@@ -236,7 +237,8 @@ class Business(RuleBasedStateMachine):
 
     @invariant()
     def holds(self) -> None:
-        """Every invariant of ``prepaid check``."""
+        """Every invariant of ``prepaid check``, and every sum of the monthly figures."""
         if hasattr(self, "world"):
             found = checks.run(self.world.engine, self.at())
             assert [line for check in found for line in check.findings] == []
+            assert sums.broken(self.world.engine, FIRST_DAY.replace(day=1), self.day) == {}

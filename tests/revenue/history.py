@@ -19,7 +19,9 @@ RUN = "run-of-a-test"
 _CLEAR = (
     "revenue.mrr", "revenue.mrr_by_country", "revenue.mrr_movements", "revenue.mrr_bridge",
     "revenue.plan_activations", "revenue.activations_by_country",
-    "revenue.payment_reversals", "revenue.credit_notes_issued", "revenue.months",
+    "revenue.payment_reversals", "revenue.credit_notes_issued", "revenue.renewal_outcomes",
+    "revenue.retention", "revenue.cohorts", "revenue.deferred_revenue", "revenue.reconciliation",
+    "revenue.months",
     "prepaid.service_plans", "prepaid.subscriptions", "prepaid.customers",
 )  # fmt: skip
 _INSERT = """

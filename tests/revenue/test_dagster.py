@@ -25,7 +25,8 @@ from tests.revenue.history import Term, insert, mrr, rows
 D = date
 REVENUE_ASSETS = {
     "mrr", "mrr_by_country", "mrr_movements", "plan_activations", "activations_by_country",
-    "payment_reversals", "credit_notes_issued", "monthly_revenue_report",
+    "payment_reversals", "credit_notes_issued", "renewal_outcomes", "retention",
+    "deferred_revenue", "monthly_revenue_report",
 }  # fmt: skip
 TERMS = [Term(D(2026, 3, 5)), Term(D(2026, 4, 5), kind="renewal"), Term(D(2026, 4, 9), customer=2)]
 SPRING, AS_OF = (D(2026, 3, 1), D(2026, 5, 1)), D(2026, 5, 20)

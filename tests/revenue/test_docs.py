@@ -5,6 +5,8 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
+from prepaid_pipeline.report.sections.deferred import LINES
+from prepaid_pipeline.report.sections.renewals import OUTCOMES
 from prepaid_pipeline.rules import (
     CUSTOMERS_WITH_EMAIL,
     HOLD_DAYS,
@@ -41,8 +43,11 @@ def test_limits_are_the_codes() -> None:
 
 
 def test_words_are_the_codes() -> None:
-    for word in (*KINDS, *MOVEMENTS, *REVERSALS):
+    for word in (*KINDS, *MOVEMENTS, *REVERSALS, *OUTCOMES):
         assert f"\n| {word} | " in TEXT
+    _, _, reconciliation = TEXT.partition("## Reconciliation")
+    lines = re.findall(r"^\| \**(\w+?)\** \| ", reconciliation.partition("\n## ")[0], re.MULTILINE)
+    assert lines == ["line", *LINES]
 
 
 def test_tables_and_columns_exist(engine: Engine) -> None:

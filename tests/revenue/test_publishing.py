@@ -14,9 +14,10 @@ from tests.revenue.history import Term, insert, mrr, publish, rows
 D = date
 TABLES = (
     "mrr", "mrr_by_country", "mrr_movements", "mrr_bridge", "plan_activations",
-    "activations_by_country", "payment_reversals", "credit_notes_issued",
+    "activations_by_country", "renewal_outcomes", "retention", "cohorts", "deferred_revenue",
+    "reconciliation", "payment_reversals", "credit_notes_issued",
 )  # fmt: skip
-FROM_TERMS = TABLES[:6]
+FROM_TERMS = TABLES[:11]
 HISTORY = [
     Term(D(2025, 1 + n % 12, 1 + n % 28), f"{10 + n}.50", (1, 3, 12)[n % 3], customer=n % 7)
     for n in range(40)
@@ -29,7 +30,7 @@ def published(engine: Engine) -> dict[str, list[tuple[object, ...]]]:
 
 
 def staged(engine: Engine) -> int:
-    tables = (*TABLES, "months", "control", "monthly_report")
+    tables = (*TABLES, "months", "control", "retention_control", "monthly_report")
     count = "SELECT count(*) FROM revenue.{}_staging"
     return sum(rows(engine, count.format(table))[0][0] for table in tables)
 

@@ -73,6 +73,46 @@ BREAKS_FIGURES = {
         "INSERT INTO revenue.credit_notes_issued_staging"
         " SELECT * FROM revenue.credit_notes_issued_staging",
     "credit_notes_are_net_and_tax": "UPDATE revenue.credit_notes_issued_staging SET tax = tax + 1",
+    "one_row_of_renewals_per_month_currency_plan_and_country":
+        "INSERT INTO revenue.renewal_outcomes_staging"
+        " SELECT * FROM revenue.renewal_outcomes_staging",
+    "outcomes_add_up_to_the_terms_due":
+        "UPDATE revenue.renewal_outcomes_staging SET lapsed = lapsed + 1",
+    "terms_due_are_those_that_ended_one_by_one":
+        "DELETE FROM revenue.renewal_outcomes_staging WHERE month = '2026-04-01'",
+    "nothing_waits_once_the_days_of_grace_are_over":
+        "UPDATE revenue.renewal_outcomes_staging SET waiting = 1 WHERE month = '2026-05-01'",
+    "one_row_of_retention_per_month_currency_and_window":
+        "INSERT INTO revenue.retention_staging SELECT * FROM revenue.retention_staging",
+    "no_more_is_kept_than_there_was":
+        "UPDATE revenue.retention_staging SET mrr_kept = mrr_before + 0.01",
+    "retention_over_a_month_is_what_the_movements_say":
+        "UPDATE revenue.retention_staging SET mrr_now = mrr_now + 0.01",
+    "one_row_per_month_currency_and_cohort":
+        "INSERT INTO revenue.cohorts_staging SELECT * FROM revenue.cohorts_staging",
+    "no_more_of_a_cohort_is_kept_than_there_was":
+        "UPDATE revenue.cohorts_staging SET customers_kept = customers + 1",
+    "cohorts_add_up_to_customers_and_mrr":
+        "DELETE FROM revenue.cohorts_staging WHERE cohort = '2026-04-01'",
+    "one_row_of_deferred_revenue_per_month_and_currency":
+        "INSERT INTO revenue.deferred_revenue_staging"
+        " SELECT * FROM revenue.deferred_revenue_staging",
+    "billed_less_recognised_and_refunded_is_the_change_of_what_is_owed":
+        "UPDATE revenue.deferred_revenue_staging SET recognised = recognised + 0.01",
+    "a_month_owes_at_first_what_the_last_one_owed":
+        "UPDATE revenue.deferred_revenue_staging SET opening = opening + 1, closing = closing + 1"
+        " WHERE month = '2026-04-01'",
+    "what_is_owed_is_the_terms_counted_one_by_one":
+        "UPDATE revenue.deferred_revenue_staging SET closing = closing + 0.01"
+        " WHERE month = '2026-05-01'",
+    "nobody_is_owed_less_than_nothing":
+        "UPDATE revenue.deferred_revenue_staging SET closing = -1",
+    "one_row_per_month_currency_and_line":
+        "INSERT INTO revenue.reconciliation_staging SELECT * FROM revenue.reconciliation_staging",
+    "every_term_that_was_billed_has_its_invoice":
+        "UPDATE revenue.reconciliation_staging SET amount = 1 WHERE line = 'invoices_remainder'",
+    "every_invoice_is_paid_with_money_that_came":
+        "UPDATE revenue.reconciliation_staging SET amount = 1 WHERE line = 'cash_remainder'",
 }  # fmt: skip
 BREAKS_REPORT = {
     "one_report_per_month_and_currency":
@@ -90,6 +130,15 @@ BREAKS_REPORT = {
         "UPDATE revenue.mrr SET mrr = mrr + 0.01",
     "the_report_shows_what_was_taken_back":
         "UPDATE revenue.payment_reversals SET amount = amount + 0.01",
+    "renewals_add_up_as_shown":
+        "UPDATE revenue.monthly_report_staging"
+        " SET figures = jsonb_set(figures, '{renewals,due}', '99')",
+    "cohorts_add_up_to_the_mrr_as_shown":
+        "UPDATE revenue.monthly_report_staging"
+        " SET figures = jsonb_set(figures, '{cohorts,0,mrr_now}', '\"0.01\"')",
+    "deferred_revenue_and_its_reconciliation_add_up_as_shown":
+        "UPDATE revenue.monthly_report_staging"
+        " SET figures = jsonb_set(figures, '{deferred,closing}', '\"0.01\"')",
 }  # fmt: skip
 BREAKS_INPUTS = {
     "customers_can_be_reached_by_email": "UPDATE prepaid.customers SET email = NULL",

@@ -14,7 +14,7 @@ from sqlalchemy import Engine, text
 
 from prepaid_pipeline import queries
 from prepaid_pipeline.report.figures import collect
-from tests.revenue.history import RUN, Term, insert, publish, rows
+from tests.revenue.history import Term, insert, publish, rows
 from tests.world import World
 
 D = date
@@ -205,9 +205,8 @@ def test_few_reversals_are_found_without_reading_all_records(engine: Engine) -> 
         connection.exec_driver_sql("VACUUM ANALYZE prepaid.transactions")
     publish(engine, "2026-03", "2026-03")
     assert reversals(engine) == [("2026-03", "USD", "Chargeback", 3, "300.00")]
-    staged = queries.statement("revenue/12_monthly_recurring_revenue", "stage_reversals")
-    plan = rows(engine, f"EXPLAIN {staged.clause.text}", run_id=RUN, as_of=D(2026, 3, 31),
-                first_month=D(2026, 3, 1), last_month=D(2026, 3, 1))  # fmt: skip
+    returned = queries.statement("revenue/12_monthly_recurring_revenue", "money_returned")
+    plan = rows(engine, f"EXPLAIN {returned.clause.text}", as_of=D(2026, 3, 31))
     steps = [line.strip() for (line,) in plan]
     assert [step for step in steps if "Seq Scan on transactions" in step] == []
     assert any("transactions_taken_back" in step for step in steps)
