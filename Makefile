@@ -41,10 +41,10 @@ up: install
 	@exec $(RUN)/prepaid up
 
 test: $(VENV)/.installed-test
-	$(RUN)/python -m pytest -n $(PROCESSES) -m "not long"
+	$(RUN)/python -m pytest -rs -n $(PROCESSES) -m "not long"
 
 test-long: $(VENV)/.installed-test
-	$(RUN)/python -m pytest -n $(PROCESSES)
+	$(RUN)/python -m pytest -rs -n $(PROCESSES)
 
 lint: $(VENV)/.installed-lint
 	$(RUN)/ruff check

@@ -45,6 +45,10 @@ def demo_command() -> None:
         engine.dispose()
     click.echo(f"\nAll invariants hold ('prepaid check'). {time.monotonic() - started:.0f} s.")
     click.echo(f"Mails:  {settings.mail_directory}\nReport: {report}")
+    click.echo(
+        f"In the browser: 'prepaid user password {demo.FINANCE}', then 'prepaid up', and sign in at"
+        f" the sign-off desk as {demo.FINANCE}."
+    )
     _open(report)
 
 

@@ -40,7 +40,7 @@ ON CONFLICT (service_plan_id, reason_code) WHERE released_at IS NULL DO NOTHING;
 INSERT INTO prepaid.holds (service_plan_id, reason_code, text)
 SELECT p.service_plan_id, 'no_email', format(
     'Customer %s has no e-mail address, so the confirmation cannot be sent. '
-    'Add one (import customers.csv), then release the hold.', c.customer_ref)
+    'Add one (at the sign-off desk, or import customers.csv), then release the hold.', c.customer_ref)
 FROM prepaid.service_plans p
 CROSS JOIN LATERAL (SELECT * FROM prepaid.customers
                     WHERE customer_id = p.customer_id OFFSET 0) c

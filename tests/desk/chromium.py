@@ -102,11 +102,12 @@ class Seen:
         with self.page.expect_navigation():
             self.page.get_by_role("link", name=link).first.press("Enter")
 
-    def findings(self) -> list[str]:
+    def findings(self, colours: bool = True) -> list[str]:
         """What axe-core finds on the page, WCAG 2.2 level A and AA."""
         if not self.page.evaluate("'axe' in window"):
             self.page.evaluate(_AXE)
-        result = self.page.evaluate("(rules) => axe.run(document, rules)", _RULES)
+        rules = _RULES | {"rules": {"color-contrast": {"enabled": colours}}}
+        result = self.page.evaluate("(rules) => axe.run(document, rules)", rules)
         return [
             f"{found['id']}: {node['html'][:120]} {node.get('failureSummary', '')}"
             for found in result["violations"] for node in found["nodes"]
@@ -117,7 +118,8 @@ class Seen:
         before = self.width
         for width_name, width in WIDTHS.items():
             self.on_a(width_name)
-            assert self.findings() == [], (name, width_name)
+            # Half of the time goes into the colours, which are the same at any width.
+            assert self.findings(colours=width_name == "wide") == [], (name, width_name)
             wide = self.page.evaluate("document.documentElement.scrollWidth")
             assert wide <= width, (name, width, wide)
             if _PICTURES and width_name in pictures:

@@ -8,6 +8,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from http.client import HTTPConnection
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -164,6 +165,39 @@ def test_over_tls(
             assert process.poll() is None
             assert time.monotonic() < stop_by
             time.sleep(0.2)
+
+
+def test_behind_a_proxy(serve: Callable[..., subprocess.Popen[str]]) -> None:
+    port = free_port()
+    process = serve(
+        PREPAID_DESK_PORT=str(port), PREPAID_DESK_URL="https://desk.example.com",
+        PREPAID_DESK_SECRET="x" * 32, PREPAID_DESK_PROXY="127.0.0.1",
+    )  # fmt: skip
+
+    def ask(**headers: str) -> tuple[int, str]:
+        client = HTTPConnection("127.0.0.1", port, timeout=10)
+        try:
+            client.request("GET", "/sign-in", headers=headers)
+            answer = client.getresponse()
+            return answer.status, answer.read().decode()
+        finally:
+            client.close()
+
+    stop_by = time.monotonic() + 60
+    while True:
+        try:
+            status, page = ask(**{"Host": "desk.example.com", "X-Forwarded-Proto": "https"})
+            break
+        except OSError:
+            assert process.poll() is None
+            assert time.monotonic() < stop_by
+            time.sleep(0.2)
+    assert status == 200
+    assert "<h1>Sign in</h1>" in page
+    status, page = ask(Host="desk.example.com")
+    assert status == 421
+    assert "send X-Forwarded-Proto: https" in page
+    assert ask(**{"Host": "evil.example.com", "X-Forwarded-Proto": "https"})[0] == 400
 
 
 def test_others_are_not_let_in_without_tls(serve: Callable[..., subprocess.Popen[str]]) -> None:

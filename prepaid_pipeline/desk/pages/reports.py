@@ -3,6 +3,7 @@
 import re
 from datetime import date
 from itertools import groupby
+from pathlib import Path
 
 from starlette.responses import FileResponse, RedirectResponse, Response
 
@@ -12,27 +13,30 @@ from prepaid_pipeline.errors import UnknownThing
 from prepaid_pipeline.report.store import Store
 from prepaid_pipeline.settings import parse_month
 
-# What may be beside a report; a browser shows the first, and saves the others.
+# How the files of a report end, what they are called and what they are.
 _TYPES = {
-    "html": "text/html",
-    "json": "application/json",
-    "csv": "text/csv",
-    "pdf": "application/pdf",
-    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    "html": ("page", "text/html"),
+    "pdf": ("PDF", "application/pdf"),
+    "xlsx": ("Excel", "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"),
+    "csv.zip": ("CSV", "application/zip"),
+    "json": ("JSON", "application/json"),
 }
-_FILE = re.compile(r"report(?:-v(?P<version>[1-9][0-9]{0,8}))?\.(?P<kind>[a-z]+)")
+_FILE = re.compile(r"report(?:-v(?P<version>[1-9][0-9]{0,8}))?\.(?P<ending>[a-z.]+)")
 
 
 def reports(visit: Visit) -> Response:
     """All published months, latest first, each with its versions and the files of the latest."""
     with visit.acting() as connection:
         found = rows(connection, "reports", "months", {})
-    store = Store.of(visit.desk.settings)
     months = [
         {
             "month": month,
             "versions": list(of),
-            "kinds": [kind for kind in _TYPES if store.path(month, kind).is_file()],
+            "files": [
+                (label, f"report.{ending}")
+                for ending, (label, _) in _TYPES.items()
+                if ending != "html" and _file(visit, month, f"report.{ending}").is_file()
+            ],
         }
         for month, of in groupby(found, key=lambda row: row.month)
     ]
@@ -64,21 +68,25 @@ def report(visit: Visit) -> Response:
         ]
     version = int(asked["version"]) if asked and asked["version"] else None
     unknown = version is not None and version not in versions
-    if not asked or asked["kind"] not in _TYPES or not versions or unknown:
+    if not asked or asked["ending"] not in _TYPES or not versions or unknown:
         raise UnknownThing(f"There is no published report of {month:%Y-%m} called {name}.")
-    path = Store.of(visit.desk.settings).path(month, asked["kind"], version)
+    path = _file(visit, month, name)
     if not path.is_file():
         raise UnknownThing(
-            f"The report of {month:%Y-%m} is published, but its file is missing. 'prepaid report"
-            f" {month:%Y-%m}' writes it again."
+            f"The report of {month:%Y-%m} is published, but its file {name} is missing. 'prepaid"
+            f" backfill {month:%Y-%m} {month:%Y-%m}' writes it again."
         )
-    is_page = asked["kind"] == "html"
+    is_page = asked["ending"] == "html"
     return FileResponse(
         path,
-        media_type=_TYPES[asked["kind"]],
+        media_type=_TYPES[asked["ending"]][1],
         filename=None if is_page else f"{month:%Y-%m}-{name}",
         headers={"Content-Security-Policy": REPORT_POLICY if is_page else POLICY},
     )
+
+
+def _file(visit: Visit, month: date, name: str) -> Path:
+    return Store.of(visit.desk.settings).root / f"{month:%Y-%m}" / name
 
 
 def _month(visit: Visit) -> date:
