@@ -59,7 +59,13 @@ def monthly_revenue_report(months: Months) -> dg.AssetsDefinition:
             if report_failures(context, findings):
                 context.log.error(f"no report is published for {span}: the last good ones stay")
                 return
-            changed = versions.publish(engine, span, context.run.run_id, settings.grace_days)
+            changed = versions.publish(
+                engine,
+                span,
+                context.run.run_id,
+                settings.grace_days,
+                settings.reporting_currency,
+            )
             page = files.write(
                 engine, store, span.first_month, span.last_month, settings.grace_days
             )

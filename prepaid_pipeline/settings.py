@@ -1,6 +1,7 @@
 """Settings: what the environment says, read when it is asked for and never at import."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -30,6 +31,7 @@ class Settings:
     ``grace_days`` and ``lead_days`` are calendar days in ``timezone``. ``first_month`` is the first
     day of the first month that can be reported. ``reminder_days`` rise; they and ``payment_days``
     count from the day on which an invoice is due; None: it may be paid for ever.
+    ``reporting_currency`` (ISO 4217) is what reports are converted into; None: they are not.
     """
 
     home: Path
@@ -46,6 +48,7 @@ class Settings:
     reminder_days: tuple[int, ...]
     payment_days: int | None
     sign_offs: SignOffSettings
+    reporting_currency: str | None
 
     @property
     def mail_directory(self) -> Path:
@@ -91,6 +94,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
             leads=team_leads(env, "PREPAID_TEAM_LEADS"),
             desk_url=desk_url(env, "PREPAID_DESK_URL"),
         ),
+        reporting_currency=_currency(env, "PREPAID_REPORTING_CURRENCY"),
     )
 
 
@@ -165,3 +169,10 @@ def _month(env: Mapping[str, str], name: str, default: str) -> date:
         return parse_month(text)
     except ValueError:
         raise SettingError(f"{name}={text!r}: expected a month such as 2015-01") from None
+
+
+def _currency(env: Mapping[str, str], name: str) -> str | None:
+    text = env.get(name) or None
+    if text is not None and not re.fullmatch(r"[A-Z]{3}", text, re.ASCII):
+        raise SettingError(f"{name}={text!r}: expected an ISO 4217 currency code such as USD")
+    return text

@@ -32,9 +32,9 @@ def import_command(
 ) -> None:
     """Import the CSV files in DIRECTORY.
 
-    customers.csv, plans.csv, addons.csv, tax_rates.csv, subscriptions.csv, service_plans.csv and
-    transactions.csv, each if it exists, all or nothing per file. The same files again change
-    nothing. docs/import.md describes the columns.
+    customers.csv, plans.csv, addons.csv, tax_rates.csv, subscriptions.csv, discounts.csv,
+    service_plans.csv, transactions.csv and exchange_rates.csv, each if it exists, all or nothing
+    per file. The same files again change nothing. docs/import.md describes the columns.
     """
     with progress_bar() as on_progress:
         reports = import_directory(
@@ -43,6 +43,7 @@ def import_command(
             as_of=business_date(as_of, settings),
             grace_days=settings.grace_days,
             timezone=settings.timezone,
+            reporting_currency=settings.reporting_currency,
             on_progress=on_progress,
         )
     if as_json:

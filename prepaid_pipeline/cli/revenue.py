@@ -59,6 +59,12 @@ def backfill_command(
         click.echo(kept, err=True)
     with engine.connect() as connection:
         report = load(connection, last, last)[-1]
+    for missing in (report.document or {}).get("converted_missing") or ():
+        click.echo(
+            f"{last:%Y-%m} is not converted into {settings.reporting_currency}: there is no rate"
+            f" of {missing} (import exchange_rates.csv)",
+            err=True,
+        )
     path = Store.of(settings).path(last, "html")
     if as_json:
         figures = {"month": f"{last:%Y-%m}", "run_id": outcome.run_id, "report": str(path)}

@@ -148,4 +148,13 @@ def files(zone: tzinfo) -> tuple[File, ...]:
                 Column("customer_ref", values.words, optional=True, empty=True),
             ),
         ),
+        File(
+            "exchange_rates",
+            (
+                Column("month", values.month),
+                Column("currency", values.words),
+                Column("rate", values.exchange_rate),
+                Column("reporting_currency", values.words, optional=True, empty=True),
+            ),
+        ),
     )

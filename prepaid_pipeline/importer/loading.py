@@ -32,13 +32,15 @@ def import_directory(
     as_of: date,
     grace_days: int,
     timezone: tzinfo = UTC,
+    reporting_currency: str | None = None,
     on_progress: Progress | None = None,
 ) -> list[FileReport]:
     """Import every file of ``directory`` that exists, each in a transaction of its own.
 
     ``as_of`` is the business date, ``grace_days`` the days after a term's end until which the next
-    one is a renewal, ``timezone`` that of moments without an offset. ``on_progress`` is called
-    with the file that is taken, the work done so far and all work (in bytes, twice each).
+    one is a renewal, ``timezone`` that of moments without an offset, ``reporting_currency`` that of
+    exchange rates which name none. ``on_progress`` is called with the file that is taken, the work
+    done so far and all work (in bytes, twice each).
 
     Returns one report per existing file, in dependency order. Raises ImportRefused when there is
     no import file at all.
@@ -58,6 +60,7 @@ def import_directory(
         "grace_days": grace_days,
         "history_follows": "service_plans" in names,
         "discounts_follow": "discounts" in names,
+        "reporting_currency": reporting_currency,
     }
     reports: list[FileReport] = []
     for file in present:

@@ -47,6 +47,14 @@ def day(text: str) -> str:
     raise BadValue("a date such as 2026-01-31")
 
 
+def month(text: str) -> str:
+    """A month YYYY-MM, as its first day."""
+    try:
+        return day(f"{text}-01")
+    except BadValue:
+        raise BadValue("a month such as 2026-01") from None
+
+
 def moment(zone: tzinfo) -> Parser:
     """A parser of ISO 8601 date and time; what names no offset is local time in ``zone``."""
 
@@ -114,6 +122,13 @@ def positive(text: str) -> str:
     """An amount above 0."""
     if not _NUMBER.fullmatch(text) or Decimal(text) <= 0:
         raise BadValue("an amount above 0 with a decimal point such as 12.50")
+    return text
+
+
+def exchange_rate(text: str) -> str:
+    """What one unit is worth, above 0."""
+    if not _NUMBER.fullmatch(text) or Decimal(text) <= 0:
+        raise BadValue("a rate above 0 with a decimal point such as 1.0823")
     return text
 
 

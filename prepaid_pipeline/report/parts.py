@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping
 
 from prepaid_pipeline import queries
+from prepaid_pipeline.report import converted
 from prepaid_pipeline.report.rounding import rounded
 
 SQL = "revenue/13_report_parts"
@@ -23,7 +24,12 @@ Collector = Callable[[Connection, Mapping[str, Any]], Part]
 
 
 def collect(
-    connection: Connection, first_month: date, last_month: date, as_of: date, run_id: str
+    connection: Connection,
+    first_month: date,
+    last_month: date,
+    as_of: date,
+    run_id: str,
+    reporting_currency: str | None = None,
 ) -> dict[date, dict[str, Any]]:
     """The parts of every month in the range, by key. ``run_id`` is the run that makes the reports;
     ``as_of`` the day as of which it sees tasks and holds.
@@ -34,10 +40,14 @@ def collect(
         "as_of": as_of,
         "run_id": run_id,
     }
-    documents: dict[date, dict[str, Any]] = defaultdict(lambda: dict.fromkeys(COLLECTORS))
+    keys = (*COLLECTORS, *converted.KEYS)
+    documents: dict[date, dict[str, Any]] = defaultdict(lambda: dict.fromkeys(keys))
     for key, collector in COLLECTORS.items():
         for month, part in collector(connection, params).items():
             documents[month][key] = part
+    shown = converted.collect(connection, first_month, last_month, reporting_currency)
+    for month, of_month in shown.items():
+        documents[month] |= of_month
     return documents
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine
 
 from prepaid_pipeline import queries
 from prepaid_pipeline.errors import UnknownThing
-from prepaid_pipeline.report import parts
+from prepaid_pipeline.report import converted, parts
 from prepaid_pipeline.report.changes import describe, since
 from prepaid_pipeline.report.figures import collect, same, staged_row
 from prepaid_pipeline.report.sections.reading import SQL
@@ -87,7 +87,13 @@ def stage(engine: Engine, span: Span, run_id: str) -> None:
         queries.statement(SQL, "stage").execute(connection, params)
 
 
-def publish(engine: Engine, span: Span, run_id: str, grace_days: int) -> list[date]:
+def publish(
+    engine: Engine,
+    span: Span,
+    run_id: str,
+    grace_days: int,
+    reporting_currency: str | None = None,
+) -> list[date]:
     """Publish what changed among the staged months, in one transaction; returns those months.
 
     A closed month whose figures are the same gets no new version, and neither does one whose
@@ -99,7 +105,13 @@ def publish(engine: Engine, span: Span, run_id: str, grace_days: int) -> list[da
         standing = {version.month: version for version in load(connection, **months)}
         computed = queries.statement(SQL, "months").execute(connection, months)
         rows = {row.month: row for row in computed}
-        documents = parts.collect(connection, **months, as_of=span.as_of, run_id=run_id)
+        documents = parts.collect(
+            connection,
+            **months,
+            as_of=span.as_of,
+            run_id=run_id,
+            reporting_currency=reporting_currency,
+        )
         changed = []
         for month, figures in reports.items():
             made = _Made(month, rows[month], figures, documents[month])
@@ -110,7 +122,7 @@ def publish(engine: Engine, span: Span, run_id: str, grace_days: int) -> list[da
             note = "First closed version." if version else _PRELIMINARY_NOTE
             document = {**made.document, "changes": None}
             if last is not None and last.is_closed:
-                note = f"Changed since version {last.version}: {describe(last.figures, figures)}."
+                note = f"Changed since version {last.version}: {_changes(last, made)}."
                 document["changes"] = since(connection, month, last, figures, made.cut_off)
             changed.append(made.row(version, note, document))
         params = {"run_id": run_id, "versions": json.dumps(changed)}
@@ -159,6 +171,16 @@ def _successor(last: Version | None, made: _Made, *, closed: bool) -> int | None
         if closed:
             return 1
         return None if last is not None and made.is_as_in(last) else PRELIMINARY
-    if same(last.figures, made.figures) or made.cut_off < last.cut_off:
-        return None
-    return last.version + 1
+    has_changed = not same(last.figures, made.figures) or converted.has_changed(
+        last.document, made.document
+    )
+    return last.version + 1 if has_changed and made.cut_off >= last.cut_off else None
+
+
+def _changes(last: Version, made: _Made) -> str:
+    found = []
+    if not same(last.figures, made.figures):
+        found.append(describe(last.figures, made.figures))
+    if converted.has_changed(last.document, made.document):
+        found.append(converted.describe(last.document, made.document))
+    return "; ".join(found)

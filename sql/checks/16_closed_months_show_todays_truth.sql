@@ -115,6 +115,27 @@ WITH closed AS (
     ) f
     GROUP BY month, currency, line, amount
     HAVING sum(side) <> 0
+    UNION
+    -- An exchange rate was corrected, or has come, since the month was converted; as long as reports
+    -- are still made in that currency.
+    SELECT v.month
+    FROM revenue.report_versions v
+    JOIN closed c ON c.month = v.month AND c.version = v.version
+    CROSS JOIN LATERAL (SELECT v.document ->> 'reporting_currency' AS currency) into_
+    WHERE into_.currency = (SELECT latest.document ->> 'reporting_currency'
+                            FROM revenue.report_versions latest ORDER BY latest.published_at DESC LIMIT 1)
+      AND CASE WHEN jsonb_typeof(v.document -> 'converted_missing') = 'array' THEN NOT EXISTS (
+              SELECT FROM jsonb_array_elements_text(v.document -> 'converted_missing') missing
+              WHERE missing NOT IN (
+                  SELECT e.currency || ' ' || to_char(e.month, 'YYYY-MM') FROM revenue.exchange_rates e
+                  WHERE e.reporting_currency = into_.currency))
+          ELSE EXISTS (
+              SELECT FROM jsonb_path_query(v.document, '$.converted.rates[*]') used
+              JOIN revenue.exchange_rates e
+                  ON e.currency = used ->> 'currency' AND e.reporting_currency = into_.currency
+              WHERE e.month = v.month AND e.rate <> (used ->> 'rate')::numeric
+                 OR e.month = v.month - interval '1 month'
+                     AND e.rate <> (used ->> 'opening_rate')::numeric) END
 ), changed AS (
     -- Months in a row that are at the same version have the same number here.
     SELECT month, version,
