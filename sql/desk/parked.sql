@@ -1,14 +1,22 @@
 -- Payments that fit no invoice, and refunds that a credit note asks for.
 
 -- name: list
-SELECT task_id, opened_on, due_on, assigned_to, provider, provider_ref, record_invoice_number, customer_ref,
-       amount, currency, record_status, reason, suggestions
+SELECT task_id, opened_on, due_on, assigned_to, transaction_id, provider, provider_ref, record_invoice_number,
+       customer_ref, amount, currency, record_status, reason
 FROM prepaid.parked_payments
 WHERE status = 'Open' AND task_id > :after
   AND (CAST(:search AS text) IS NULL OR position(lower(:search) IN lower(
         concat_ws(' ', provider_ref, record_invoice_number, customer_ref, reason))) > 0
        OR amount::text = replace(:search, ',', ''))
+  AND (:show <> 'overdue' OR due_on < CAST(:today AS date))
+  AND (:show <> 'mine' OR assigned_to = CAST(:person AS text))
 ORDER BY task_id LIMIT :rows;
+
+-- name: suggestions
+-- For the records of one page together: each by itself would look through all open invoices.
+SELECT transaction_id, invoice_number, customer_name, because
+FROM prepaid.payment_suggestions
+WHERE transaction_id = ANY (CAST(:records AS bigint[])) ORDER BY transaction_id, invoice_number;
 
 -- name: one
 SELECT v.*, coalesce((SELECT max(s.sign_off_id) FROM prepaid.sign_offs s WHERE s.task_id = v.task_id), 0) AS seen
@@ -24,6 +32,11 @@ FROM prepaid.tasks k
 JOIN prepaid.credit_notes n USING (credit_note_id)
 JOIN prepaid.customers c USING (customer_id)
 WHERE k.kind = 'payment_refund' AND k.status = 'Open' AND k.task_id > :after
+  AND (CAST(:search AS text) IS NULL OR position(lower(:search) IN lower(
+        concat_ws(' ', n.credit_note_number, c.customer_ref, c.name, n.reason))) > 0
+       OR n.refund::text = replace(:search, ',', ''))
+  AND (:show <> 'overdue' OR k.due_on < CAST(:today AS date))
+  AND (:show <> 'mine' OR k.assigned_to = CAST(:person AS text))
 ORDER BY k.task_id LIMIT :rows;
 
 -- name: refund

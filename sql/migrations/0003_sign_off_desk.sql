@@ -814,6 +814,37 @@ FROM prepaid.tasks k
 WHERE k.decided_at IS NOT NULL
 GROUP BY 1, 2;
 
+-- Suggestions for some records do not wait for those of all.
+CREATE OR REPLACE VIEW prepaid.payment_suggestions AS
+WITH parked AS NOT MATERIALIZED (
+    SELECT t.* FROM prepaid.tasks k JOIN prepaid.transactions t USING (transaction_id)
+    WHERE k.kind = 'payment_review' AND k.status = 'Open' AND t.outcome = 'parked'
+      AND t.status = 'Success'
+), candidates AS (
+    SELECT t.transaction_id, i.invoice_id, NULL AS slip
+    FROM parked t
+    JOIN prepaid.customers c USING (customer_ref)
+    JOIN prepaid.invoices i ON i.customer_id = c.customer_id AND i.status = 'Open'
+    UNION ALL
+    SELECT t.transaction_id, i.invoice_id, meant.slip
+    FROM parked t
+    CROSS JOIN LATERAL prepaid.meant_numbers(t.invoice_number) meant
+    JOIN prepaid.invoices i ON prepaid.plain_number(i.invoice_number) = meant.plain AND i.status = 'Open'
+)
+SELECT t.transaction_id, t.provider, t.provider_ref, t.invoice_number AS record_invoice_number,
+       t.amount, t.currency, t.customer_ref AS record_customer_ref, t.occurred_at, t.outcome_reason,
+       i.invoice_number, i.service_plan_id, c.customer_ref, c.name AS customer_name, i.issued_on,
+       concat_ws('; ', 'same amount', CASE WHEN t.customer_ref = c.customer_ref THEN 'same customer' END,
+                 'the number: ' || found.slip) AS because
+FROM (SELECT transaction_id, invoice_id, max(slip) AS slip FROM candidates GROUP BY 1, 2) found
+JOIN parked t USING (transaction_id)
+JOIN prepaid.invoices i ON i.invoice_id = found.invoice_id
+JOIN prepaid.customers c ON c.customer_id = i.customer_id
+WHERE i.payable = t.amount AND i.currency = t.currency
+  AND i.invoice_number IS DISTINCT FROM t.invoice_number
+  AND NOT EXISTS (SELECT FROM prepaid.transactions m
+                  WHERE m.invoice_id = i.invoice_id AND m.outcome = 'matched');
+
 -- Parked payments that finance is asked about: the record, why it is parked, which open invoices it may
 -- be meant for, and what can be done.
 CREATE VIEW prepaid.parked_payments AS

@@ -288,9 +288,10 @@ CROSS JOIN LATERAL (
 WHERE k.kind = 'payment_verification' AND k.status <> 'Withdrawn';
 
 -- Which open invoices a parked payment may be meant for. A help for finance; nothing acts on it. By the
--- customer or by the number: never by the amount alone, which many invoices share.
+-- customer or by the number: never by the amount alone, which many invoices share. (NOT MATERIALIZED: who
+-- asks about some records does not wait for the others.)
 CREATE VIEW prepaid.payment_suggestions AS
-WITH parked AS (
+WITH parked AS NOT MATERIALIZED (
     SELECT t.* FROM prepaid.tasks k JOIN prepaid.transactions t USING (transaction_id)
     WHERE k.kind = 'payment_review' AND k.status = 'Open' AND t.outcome = 'parked'
       AND t.status = 'Success'

@@ -1,5 +1,7 @@
 """Parked payments and refunds: what finance clears up beside the payments that fit."""
 
+from collections import defaultdict
+
 from starlette.responses import Response
 
 from prepaid_pipeline import queries
@@ -8,14 +10,19 @@ from prepaid_pipeline.desk.pages.payments import note_with_evidence, record, see
 from prepaid_pipeline.desk.visits import Visit, one, rows
 from prepaid_pipeline.errors import NotAllowed
 
+_SHOWS = ("overdue", "mine")
+
 
 def parked(visit: Visit) -> Response:
     """Payments that fit no invoice, oldest first, with the invoices they may be meant for."""
-    asked = Filter.of(visit)
+    asked = Filter.of(visit, _SHOWS)
     with visit.acting() as connection:
-        found = rows(connection, "parked", "list", asked.params(visit))
-    shown, after = cut(found, "task_id")
-    return visit.page("parked.html", asked=asked, tasks=shown, after=after)
+        shown, after = cut(rows(connection, "parked", "list", asked.params(visit)), "task_id")
+        records = {"records": [task.transaction_id for task in shown]}
+        meant = defaultdict(list)
+        for suggestion in rows(connection, "parked", "suggestions", records):
+            meant[suggestion.transaction_id].append(suggestion)
+    return visit.page("parked.html", asked=asked, tasks=shown, after=after, meant=meant)
 
 
 def parked_payment(visit: Visit) -> Response:
@@ -75,7 +82,7 @@ def close(visit: Visit) -> Response:
 
 def refunds(visit: Visit) -> Response:
     """What is to be paid back to customers, oldest first."""
-    asked = Filter.of(visit)
+    asked = Filter.of(visit, _SHOWS)
     with visit.acting() as connection:
         found = rows(connection, "parked", "refunds", asked.params(visit))
     shown, after = cut(found, "task_id")
