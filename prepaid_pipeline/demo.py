@@ -114,7 +114,7 @@ def _decide(engine: Engine, context: Context) -> int:
     if doubted:
         reason = "The account holder's name is not the customer's"
         decisions += people.decide(engine, FINANCE, doubted, "reject", reason, as_of)
-    with engine.connect() as connection:
+    with people.acting(engine, FINANCE, as_of) as connection:
         rows = queries.statement("cli/tasks", "agreeing").execute(connection, {})
         agreeing = [row.task_id for row in rows]
     if agreeing:
