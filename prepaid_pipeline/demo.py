@@ -23,6 +23,8 @@ from prepaid_pipeline.settings import Settings
 SAMPLE = Path(__file__).parent / "sample"
 DAYS = tuple(date(2026, 11, day) for day in (1, 3, 6, 9, 12, 16, 20))
 FINANCE, CUSTOMER_SUCCESS = "demo_finance", "demo_customer_success"
+# Whoever releases a plan's hold does not decide on its payment.
+FINANCE_LEAD = "demo_finance_lead"
 _CLEARED_UP = "cleared up with the customer"
 Say = Callable[[str], None]
 
@@ -65,6 +67,7 @@ def play(engine: Engine, settings: Settings, say: Say) -> None:
     reports = import_directory(engine, SAMPLE, as_of=DAYS[0], grace_days=settings.grace_days)
     say(f"imported {sum(report.rows for report in reports)} rows of {len(reports)} files")
     people.add(engine, FINANCE, "finance")
+    people.add(engine, FINANCE_LEAD, "finance")
     people.add(engine, CUSTOMER_SUCCESS, "customer_success")
     for as_of in DAYS:
         context = Context.of(settings, as_of, actor="prepaid demo")
@@ -105,10 +108,12 @@ def _deliver_records(engine: Engine, context: Context) -> None:
 
 
 def _decide(engine: Engine, context: Context) -> int:
-    """Finance rejects two doubtful payments, approves the rest, and clears up an earlier one."""
+    """Finance rejects two doubtful payments and approves the rest; her lead clears up an earlier
+    one.
+    """
     as_of = context.as_of
     for row in _day(engine, "rejected", context):
-        people.release(engine, FINANCE, row.service_plan_id, _CLEARED_UP, as_of)
+        people.release(engine, FINANCE_LEAD, row.service_plan_id, _CLEARED_UP, as_of)
     doubted = [row.task_id for row in _day(engine, "doubted", context)]
     decisions = 0
     if doubted:

@@ -14,11 +14,12 @@ from tests.world import World, context
 def test_plans_are_activated(
     engine: Engine, settings: Settings, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    days = demo.DAYS[:2]
+    days = demo.DAYS[:3]
     monkeypatch.setattr(demo, "DAYS", days)
-    for role, team in (("FINANCE", "finance"), ("CUSTOMER_SUCCESS", "customer_success")):
+    for role in ("FINANCE", "FINANCE_LEAD", "CUSTOMER_SUCCESS"):
         # Roles belong to the server: other tests have their own.
-        monkeypatch.setattr(demo, role, world.officer(f"test_demo_{team}", team))
+        team = "customer_success" if role == "CUSTOMER_SUCCESS" else "finance"
+        monkeypatch.setattr(demo, role, world.officer(f"test_demo_{role.lower()}", team))
     monkeypatch.setattr(demo.people, "add", lambda *_: None)
     said: list[str] = []
     demo.play(engine, replace(settings, smtp_url=None), said.append)
