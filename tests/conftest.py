@@ -19,8 +19,6 @@ from prepaid_pipeline.settings import Settings, load
 from tests.world import World
 
 TEMPLATE = "prepaid_template"
-# Each test has a database of its own, and none outlives a crash of the machine: nothing is flushed.
-_IN_A_HURRY = ("fsync = off", "full_page_writes = off", "synchronous_commit = off")
 
 
 def _execute(url: URL, command: str) -> None:
@@ -44,9 +42,6 @@ def cluster() -> Iterator[URL]:
         url = make_url(server.start(home)).set(database="postgres")
         users.touch()
         if not (home / "template_ready").exists():
-            for setting in _IN_A_HURRY:
-                _execute(url, f"ALTER SYSTEM SET {setting}")
-            _execute(url, "SELECT pg_reload_conf()")
             _execute(url, f"CREATE DATABASE {TEMPLATE}")
             engine = database.engine_for(url.set(database=TEMPLATE))
             migrations.upgrade(engine)
