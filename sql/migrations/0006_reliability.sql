@@ -1,0 +1,2 @@
+-- The audit log is sealed and anchored, mails know that an attempt's outcome is unknown, and a
+-- customer's personal data can be erased.
