@@ -5,13 +5,14 @@ RUN := $(VENV)/bin
 PIP := $(RUN)/python -m pip --disable-pip-version-check install --quiet --constraint requirements.lock
 PROCESSES ?= 2
 
-.PHONY: install demo test test-long up lint bench help
+.PHONY: install demo test test-long reliability up lint bench help
 
 help:
 	@echo "make install    the product in .venv, so that .venv/bin/prepaid works"
 	@echo "make demo       sample data through the whole process, to an opened report"
 	@echo "make up         Dagster UI and daemon on the embedded database, until Ctrl-C"
 	@echo "make test       the tests; make test-long: those that take minutes too"
+	@echo "make reliability  every fault for real; figures into docs/reliability.md"
 	@echo "make lint       format, style, types, module dependencies"
 	@echo "make bench      how fast it is, against plain SQL that writes the same rows"
 
@@ -45,6 +46,13 @@ test: $(VENV)/.installed-test
 
 test-long: $(VENV)/.installed-test
 	$(RUN)/python -m pytest -rs -n $(PROCESSES)
+
+# The figures are written also when a test fails: violations are in them.
+reliability: FIGURES := $(abspath $(VENV))/fault_figures.jsonl
+reliability: $(VENV)/.installed-test
+	rm -f $(FIGURES) && touch $(FIGURES)
+	PREPAID_FAULT_FIGURES=$(FIGURES) $(RUN)/python -m pytest -rs -m fault; status=$$?; \
+	  $(RUN)/python -m tests.faults.page $(FIGURES) && exit $$status
 
 lint: $(VENV)/.installed-lint
 	$(RUN)/ruff check

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 # Not the user's to set: 'prepaid' computes it for Dagster.
 COMPUTED = {"PREPAID_DAGSTER_URL"}
-MAKE_TARGETS = ("install", "demo", "test", "test-long", "up", "lint", "bench")
+MAKE_TARGETS = ("install", "demo", "test", "test-long", "reliability", "up", "lint", "bench")
 
 
 @cache
