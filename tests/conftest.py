@@ -19,6 +19,15 @@ from prepaid_pipeline.settings import Settings, load
 from tests.world import World
 
 TEMPLATE = "prepaid_template"
+# Memory as files: copying the template takes 0.05 s there, up to a second on a disk that flushes.
+_MEMORY = Path("/dev/shm")
+_NEEDED = 4 << 30
+
+
+def fastest_directory() -> Path:
+    """Where a server of the tests keeps its files: in memory if there is room, else on disk."""
+    in_memory = os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _NEEDED
+    return _MEMORY if in_memory else Path(tempfile.gettempdir())
 
 
 def _execute(url: URL, command: str) -> None:
@@ -35,7 +44,7 @@ def cluster() -> Iterator[URL]:
     # Not in pytest's own directory: each new session closes that to other users, and as root the
     # server runs as another user.
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
-    home = Path(tempfile.gettempdir()) / f"prepaid-test-{run}"
+    home = fastest_directory() / f"prepaid-test-{run}"
     home.mkdir(exist_ok=True)
     users = home / "users"
     with FileLock(home / "lock"):
