@@ -9,6 +9,14 @@ from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from prepaid_pipeline.errors import SettingError
+from prepaid_pipeline.operations_settings import (
+    FREE_MB,
+    KEEP_RUNS_DAYS,
+    UNSENT_HOURS,
+    OperationsSettings,
+    log_format,
+    webhook,
+)
 from prepaid_pipeline.sign_off_settings import (
     ESCALATE_DAYS,
     TASK_DAYS,
@@ -49,6 +57,7 @@ class Settings:
     payment_days: int | None
     sign_offs: SignOffSettings
     reporting_currency: str | None
+    operations: OperationsSettings
 
     @property
     def mail_directory(self) -> Path:
@@ -95,6 +104,17 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
             desk_url=desk_url(env, "PREPAID_DESK_URL"),
         ),
         reporting_currency=_currency(env, "PREPAID_REPORTING_CURRENCY"),
+        operations=OperationsSettings(
+            read_only_port=_port(env, "PREPAID_READ_ONLY_PORT"),
+            metrics_port=_port(env, "PREPAID_METRICS_PORT"),
+            keep_runs_days=_whole_number(
+                env, "PREPAID_KEEP_RUNS_DAYS", KEEP_RUNS_DAYS, 1, 10 * _LONGEST
+            ),
+            free_mb=_whole_number(env, "PREPAID_FREE_MB", FREE_MB, 0, 10**9),
+            unsent_hours=_whole_number(env, "PREPAID_UNSENT_HOURS", UNSENT_HOURS, 1, 10**4),
+            log_format=log_format(env, "PREPAID_LOG_FORMAT"),
+            alert_webhook=webhook(env, "PREPAID_ALERT_WEBHOOK"),
+        ),
     )
 
 
@@ -116,6 +136,15 @@ def _whole_number(
     if not lowest <= value <= highest:
         raise SettingError(f"{name}={text!r}: expected a whole number from {lowest} to {highest}")
     return value
+
+
+def _port(env: Mapping[str, str], name: str) -> int | None:
+    if (env.get(name) or "off") == "off":
+        return None
+    try:
+        return _whole_number(env, name, 0, 1, 65535)
+    except SettingError as error:
+        raise SettingError(f"{error}, or off") from None
 
 
 def _chasing(env: Mapping[str, str]) -> tuple[tuple[int, ...], int | None]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from prepaid_pipeline import database, migrations
+from prepaid_pipeline import database, logs, migrations
 from prepaid_pipeline.settings import Settings, load, parse_month
 
 
@@ -57,6 +57,7 @@ def with_database(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> None:
         settings = load()
+        logs.configure(settings, quiet=True)
         engine = database.engine(settings)
         try:
             migrations.require_current(engine)

@@ -1,11 +1,12 @@
 """Commands that run the installation: up, down, migrate, db, doctor."""
 
+import logging
 from dataclasses import asdict
 
 import click
 from sqlalchemy import make_url
 
-from prepaid_pipeline import database, installation, migrations
+from prepaid_pipeline import database, installation, logs, migrations
 from prepaid_pipeline.cli.common import echo_json, json_option
 from prepaid_pipeline.errors import PrepaidError, SettingError
 from prepaid_pipeline.service import server
@@ -21,7 +22,11 @@ def up_command() -> None:
     """
     from prepaid_pipeline.service import up
 
-    up.run(load(), click.echo)
+    settings = load()
+    logs.configure(settings)
+    log = logging.getLogger(up.__name__)
+    as_json = settings.operations.log_format == "json"
+    up.run(settings, (lambda line: logs.event(log, line)) if as_json else click.echo)
 
 
 @click.command("down")

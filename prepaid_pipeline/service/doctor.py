@@ -6,8 +6,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
 
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError
@@ -17,14 +15,12 @@ from prepaid_pipeline.desk import configuration
 from prepaid_pipeline.desk.login import own_login
 from prepaid_pipeline.email.transport import SmtpTransport, parse_smtp_url, sender_address
 from prepaid_pipeline.errors import DatabaseNotReady, PrepaidError, SettingError
-from prepaid_pipeline.report.store import Store
+from prepaid_pipeline.service import guards
 from prepaid_pipeline.service.dagster_instance import prepare_dagster_home, shipped
 from prepaid_pipeline.service.lock import holder
 from prepaid_pipeline.settings import Settings
 
 _SQL = "service/doctor"
-# Leases and waiting times are the database's clock, schedules are this machine's.
-_MOST_SKEW_SECONDS = 5.0
 _VALIDATE_SECONDS = 180
 
 
@@ -39,8 +35,9 @@ class Finding:
 
 def examine(settings: Settings) -> Iterator[Finding]:
     """All checks, cheap ones first. Those of the database are left out if it cannot be reached."""
-    yield _finding("home", lambda: _writable(settings.home, "PREPAID_HOME"))
-    yield _finding("reports", lambda: _reports(settings))
+    yield _finding("home", lambda: guards.writable(settings.home, "PREPAID_HOME"))
+    yield _finding("reports", lambda: guards.reports(settings))
+    yield _finding("disks", lambda: guards.room(settings))
     yield _finding("mail", lambda: _mail(settings))
     yield _finding("sign-off desk", _desk)
     try:
@@ -59,6 +56,8 @@ def examine(settings: Settings) -> Iterator[Finding]:
             yield _finding("dagster storage", lambda: _dagster_storage(settings))
             yield _finding("code location", lambda: _code_location(settings))
             yield _finding("up", lambda: holder(engine) or "not running")
+            yield _finding("daemon", lambda: guards.daemon(engine))
+            yield _finding("database's disk", lambda: guards.room_for_data(settings, engine))
     finally:
         engine.dispose()
 
@@ -70,28 +69,10 @@ def _finding(name: str, check: Callable[[], str]) -> Finding:
         return Finding(name, False, str(error))
 
 
-def _writable(directory: Path, setting: str) -> str:
-    probe = directory / ".prepaid-doctor"
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        probe.write_text("", encoding="utf-8")
-        probe.unlink()
-    except OSError as error:
-        raise SettingError(
-            f"{directory} cannot be written: {error.strerror}. Set {setting} to a directory that"
-            " this user may write to."
-        ) from error
-    return str(directory)
-
-
-def _reports(settings: Settings) -> str:
-    return _writable(Store.of(settings).root, "PREPAID_REPORTS")
-
-
 def _mail(settings: Settings) -> str:
     sender = sender_address(settings).addr_spec
     if settings.smtp_url is None:
-        return f"as files: {_writable(settings.mail_directory, 'PREPAID_HOME')}"
+        return f"as files: {guards.writable(settings.mail_directory, 'PREPAID_HOME')}"
     server = parse_smtp_url(settings.smtp_url)
     transport = SmtpTransport(server, sender)
     try:
@@ -190,31 +171,6 @@ def _timezone(engine: Engine, settings: Settings) -> str:
     return f"the database counts its days in {written}"
 
 
-def _durability(engine: Engine) -> str:
-    with engine.connect() as connection:
-        off = queries.statement(_SQL, "durability").execute(connection, {}).scalars().all()
-    if off:
-        raise DatabaseNotReady(
-            f"{', '.join(off)} is off: a crash of the server can lose or tear what was committed."
-            " Switch it on in postgresql.conf and reload."
-        )
-    return "fsync, full_page_writes and synchronous_commit are on"
-
-
-def _clock(engine: Engine) -> str:
-    with engine.connect() as connection:
-        queries.statement(_SQL, "clock").execute(connection, {})
-        before = datetime.now(UTC)
-        theirs = queries.statement(_SQL, "clock").execute(connection, {}).scalar_one()
-        after = datetime.now(UTC)
-    skew = max((before - theirs).total_seconds(), (theirs - after).total_seconds(), 0.0)
-    if skew > _MOST_SKEW_SECONDS:
-        raise DatabaseNotReady(
-            f"The database's clock and this machine's differ by {skew:.0f} s. Set both by NTP."
-        )
-    return "the database's and this machine's agree"
-
-
 def _dagster_storage(settings: Settings) -> str:
     engine = create_engine(prepare_dagster_home(settings)["PREPAID_DAGSTER_URL"])
     try:
@@ -254,6 +210,6 @@ _DATABASE_CHECKS: dict[str, Callable[[Engine], str]] = {
     "btree_gist": _btree_gist,
     "rights": _rights,
     "migrations": _migrated,
-    "durability": _durability,
-    "clock": _clock,
+    "durability": guards.durability,
+    "clock": guards.clock,
 }

@@ -5,32 +5,33 @@ import socket
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
-from dagster._core.storage.tags import GRPC_INFO_TAG
+from dagster import DagsterInstance
 
 from prepaid_pipeline import database, installation, migrations
 from prepaid_pipeline.desk import configuration, serve
 from prepaid_pipeline.errors import PrepaidError, SettingError
-from prepaid_pipeline.service import server
+from prepaid_pipeline.service import guards, processes, server
+from prepaid_pipeline.service.code_server import close_lost_runs
 from prepaid_pipeline.service.dagster_instance import prepare_dagster_home
-from prepaid_pipeline.service.lock import UpLock
+from prepaid_pipeline.service.lock import UP, SessionLock
+from prepaid_pipeline.service.processes import HOST
 from prepaid_pipeline.service.supervisor import StopRequest, Supervisor
 from prepaid_pipeline.settings import Settings
 
-HOST = "127.0.0.1"
 _START_SECONDS = 180.0
-_LOCK_CHECK_SECONDS = 5.0
+_LOCK_CHECK_SECONDS = 1.0
 
 
 def run(settings: Settings, say: Callable[[str], None]) -> None:
     """Bring everything up and keep it up until Ctrl-C or SIGTERM; ``say`` tells the user.
 
-    Raises SettingError for a port that is taken, AlreadyUp, DatabaseNotReady, and ProcessEnded if
-    one of the processes dies; everything that was started here is stopped in any case.
+    A process that dies is started again, the embedded database too. Raises SettingError for a port
+    that is taken, AlreadyUp, DatabaseNotReady, and ProcessEnded if a process dies at the start or
+    again and again; everything that was started here is stopped in any case.
     """
     stop = StopRequest()
     with ExitStack() as stack:
@@ -41,83 +42,96 @@ def run(settings: Settings, say: Callable[[str], None]) -> None:
         say("Starting the database …")
         engine = database.engine(settings)
         stack.callback(engine.dispose)
-        lock = stack.enter_context(UpLock(engine, settings.port))
-        _require_free_port(settings.port)
+        lock = stack.enter_context(SessionLock(engine, UP, f", port {settings.port}"))
+        for setting, port in _ports(settings).items():
+            _require_free_port(setting, port)
         if desk.port is not None:
             serve.require_free_port(desk)
+        guards.require_safe(settings, engine)
         migrations.upgrade(engine)
         installation.write_settings(engine, settings)
         environ = prepare_dagster_home(settings)
         if desk.port is not None:
             environ |= serve.environ(settings, desk)
-        # A socket's path may have 108 characters at most, and PREPAID_HOME can be long.
+        os.environ.update(environ)
         sockets = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="prepaid-")))
-        supervisor = Supervisor(settings.home / "log", settings.dagster_home, environ)
+        socket_path = processes.code_socket(settings, sockets)
+        supervisor = Supervisor(settings.dagster_home, settings.home / "log", environ)
         stack.callback(supervisor.stop)
         stack.callback(say, "Stopping …")
         say("Starting Dagster …")
-        _start(supervisor, environ, settings, sockets / "code.sock", stop)
+        _start(supervisor, settings, socket_path, stop)
         if desk.port is not None and not stop.requested:
             supervisor.start("desk", ["prepaid_pipeline.desk.serve"])
             _wait(lambda: serve.answers(desk), "the sign-off desk", supervisor, stop)
             say(f"Sign-off desk: {desk.url}")
         if not stop.requested:
             say(f"Dagster UI: http://{HOST}:{settings.port}   (logs: {settings.home / 'log'})")
+            if settings.operations.read_only_port is not None:
+                say(f"Dagster UI, read-only: http://{HOST}:{settings.operations.read_only_port}")
             say("Stop with Ctrl-C.")
-        next_check = time.monotonic() + _LOCK_CHECK_SECONDS
-        while not stop.requested:
-            supervisor.check()
-            if time.monotonic() > next_check:
-                lock.keep()
-                next_check = time.monotonic() + _LOCK_CHECK_SECONDS
-            time.sleep(0.2)
+        _keep_up(supervisor, settings, lock, stop, say)
     say("Stopped.")
 
 
-def _start(
+def _keep_up(
     supervisor: Supervisor,
-    environ: Mapping[str, str],
     settings: Settings,
-    code: Path,
+    lock: SessionLock,
     stop: StopRequest,
+    say: Callable[[str], None],
 ) -> None:
-    workspace = settings.dagster_home / "workspace.yaml"
-    workspace.write_text(
-        "load_from:\n  - grpc_server:\n"
-        f"      socket: {code}\n      location_name: prepaid_pipeline\n",
-        encoding="utf-8",
-    )
-    supervisor.start(
-        "code-server",
-        ["dagster", "api", "grpc", "--socket", str(code), "--module-name",
-         "prepaid_pipeline.definitions", "--location-name", "prepaid_pipeline",
-         "--use-python-environment-entry-point"],
-    )  # fmt: skip
-    _make_storage(environ)
-    _wait(lambda: _listens(code), "the code server", supervisor, stop)
-    supervisor.start(
-        "webserver",
-        ["dagster_webserver", "--host", HOST, "--port", str(settings.port),
-         "--workspace", str(workspace)],
-    )  # fmt: skip
-    supervisor.start("daemon", ["dagster._daemon", "run", "--workspace", str(workspace)])
-    _wait(lambda: _answers(settings.port), "the webserver", supervisor, stop)
+    """Until asked to stop: start again what dies, the embedded server too."""
+    reachable, next_check = True, time.monotonic()
+    while not stop.requested:
+        if time.monotonic() >= next_check:
+            was, reachable = reachable, lock.keep()
+            if reachable != was:
+                say("The database answers again." if reachable else "The database does not answer.")
+            if not reachable and settings.database_url is None:
+                _start_server_again(settings, say)
+            next_check = time.monotonic() + _LOCK_CHECK_SECONDS
+        supervisor.tend(lambda: reachable, say)  # noqa: B023
+        time.sleep(0.2)
 
 
-def _make_storage(environ: Mapping[str, str]) -> None:
-    # Once, before the webserver and the daemon would both make the tables at the same moment.
-    os.environ.update(environ)
+def _start_server_again(settings: Settings, say: Callable[[str], None]) -> None:
+    if server.running_url(settings.home) is None:
+        say("The embedded PostgreSQL has ended; it is started again.")
+        try:
+            server.start(settings.home)
+        except PrepaidError as error:
+            say(str(error))  # and again in a moment
+
+
+def _ports(settings: Settings) -> dict[str, int]:
+    extra = {
+        "PREPAID_READ_ONLY_PORT": settings.operations.read_only_port,
+        "PREPAID_METRICS_PORT": settings.operations.metrics_port,
+    }
+    return {"PREPAID_PORT": settings.port} | {n: port for n, port in extra.items() if port}
+
+
+def _start(supervisor: Supervisor, settings: Settings, socket: Path, stop: StopRequest) -> None:
+    workspace = processes.write_workspace(settings, socket)
+    _make_storage()
+    supervisor.start("code-server", processes.code_server(socket))
+    _wait(lambda: _listens(socket), "the code server", supervisor, stop)
+    read_only = settings.operations.read_only_port
+    ports = {"webserver": settings.port} | ({"read-only": read_only} if read_only else {})
+    for name, port in ports.items():
+        arguments = processes.webserver(settings, workspace, port, name == "read-only")
+        supervisor.start(name, arguments)
+    supervisor.start("daemon", processes.daemon(workspace))
+    for name, port in ports.items():
+        _wait(lambda port=port: _answers(port), f"the {name}", supervisor, stop)  # type: ignore[misc]
+
+
+def _make_storage() -> None:
+    # Once, before the processes would all make the tables at the same moment. We hold the lock: no
+    # run that counts as live has anybody who works on it.
     with DagsterInstance.get() as instance:
-        _close_lost_runs(instance)
-
-
-def _close_lost_runs(instance: DagsterInstance) -> None:
-    # Runs of a `prepaid up` that was killed. Nobody works on them any more (we hold the lock), but
-    # until the time limit of a run they would count as live and block their queue.
-    live = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
-    for run in instance.get_runs(RunsFilter(statuses=live)):
-        if GRPC_INFO_TAG in run.tags:
-            instance.report_run_failed(run, "'prepaid up' ended while this run was going on.")
+        close_lost_runs(instance)
 
 
 def _wait(ready: Callable[[], bool], what: str, supervisor: Supervisor, stop: StopRequest) -> None:
@@ -142,7 +156,7 @@ def _answers(port: int) -> bool:
         return False
 
 
-def _require_free_port(port: int) -> None:
+def _require_free_port(setting: str, port: int) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -150,5 +164,5 @@ def _require_free_port(port: int) -> None:
         except OSError as error:
             raise SettingError(
                 f"Port {port} cannot be used: {error.strerror}. Stop what listens there"
-                " ('prepaid up' elsewhere?) or set PREPAID_PORT to another one."
+                f" ('prepaid up' elsewhere?) or set {setting} to another one."
             ) from error

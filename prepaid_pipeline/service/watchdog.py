@@ -1,7 +1,8 @@
 """Ends the processes of ``prepaid up`` when it could not do so itself (it was killed).
 
-Run as a module by the supervisor. Each line on standard input is the id of a process group; the
-input ends when the supervisor does, whatever ended it. A line ``done`` means there is nothing left.
+Run as a module by the supervisor. Each line on standard input is the id of a process group, with a
+minus sign before one that has ended; the input ends when the supervisor does, whatever ended it. A
+line ``done`` means there is nothing left.
 """
 
 import os
@@ -21,7 +22,10 @@ def main() -> None:
     for line in sys.stdin:
         if line.strip() == "done":
             return
-        groups.append(int(line))
+        if (group := int(line)) > 0:
+            groups.append(group)
+        elif -group in groups:
+            groups.remove(-group)  # its number may be given to somebody else
     stop_by = time.monotonic() + GRACE_SECONDS
     for group in groups:
         send(group, signal.SIGTERM)

@@ -23,3 +23,7 @@ SELECT string_agg(r.rolname, ', ' ORDER BY r.rolname) FROM pg_roles r
 WHERE r.rolname IN ('finance', 'customer_success', 'leadership', 'engineering')
   AND current_setting('server_version_num')::integer >= 160000
   AND NOT pg_has_role(current_user, r.oid, 'MEMBER WITH ADMIN OPTION');
+
+-- name: data_directory
+-- Empty for a user who may not see it.
+SELECT (SELECT setting FROM pg_settings WHERE name = 'data_directory');

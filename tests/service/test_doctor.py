@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import URL, Engine, text
 
 from prepaid_pipeline import migrations
-from prepaid_pipeline.service import doctor
+from prepaid_pipeline.service import doctor, guards
 from prepaid_pipeline.settings import Settings
 from tests.email.conftest import Mailbox, free_port, mailbox
 from tests.service.conftest import Command
@@ -141,7 +141,7 @@ def test_clocks_that_differ(
             moved = datetime.now(tz) + timedelta(hours=hours)
             return cls.fromtimestamp(moved.timestamp(), tz)
 
-    monkeypatch.setattr(doctor, "datetime", Elsewhere)
+    monkeypatch.setattr(guards, "datetime", Elsewhere)
     assert "differ by 3600 s" in _wrong(findings())["clock"]
 
 
@@ -179,3 +179,33 @@ def test_a_login_that_is_refused(
     wrong = _wrong(findings(smtp_url=url))["mail"]
     assert "mail server 127.0.0.1" in wrong
     assert "wrong@" not in wrong
+
+
+@pytest.mark.parametrize("free", ["100000000", "1000000000"])
+def test_disks_that_are_nearly_full(findings: Findings, free: str) -> None:
+    wrong = _wrong(findings(free_mb=free))
+    assert sorted(wrong) == ["database's disk", "disks"]
+    assert "The disk of PREPAID_HOME" in wrong["disks"]
+    assert f"MB left, less than PREPAID_FREE_MB ({free})" in wrong["disks"]
+    assert "The disk of the database's data" in wrong["database's disk"]
+
+
+def test_up_refuses_what_could_lose_something(prepaid: Command) -> None:
+    code, _, errors = prepaid("up", free_mb="1000000000", port=str(free_port()))
+    assert code == 1
+    assert "less than PREPAID_FREE_MB" in errors or "is off: a crash of the server" in errors
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("log_format", "xml", "PREPAID_LOG_FORMAT='xml': expected text or json"),
+        ("metrics_port", "no", "PREPAID_METRICS_PORT='no': expected a whole number from 1 to"),
+        ("alert_webhook", "hooks/se-cret", "PREPAID_ALERT_WEBHOOK cannot be read: expected a URL"),
+        ("keep_runs_days", "0", "PREPAID_KEEP_RUNS_DAYS='0': expected a whole number from 1"),
+    ],
+)
+def test_settings_of_operations(findings: Findings, name: str, value: str, expected: str) -> None:
+    (said,) = _wrong(findings(**{name: value})).values()
+    assert said.startswith(expected)
+    assert "se-cret" not in said
