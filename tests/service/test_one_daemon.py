@@ -71,7 +71,7 @@ def test_a_second_one_ends_before_it_does_anything(
     monkeypatch.setattr("sys.argv", ["daemon", "no-workspace.yaml"])
     with (
         SessionLock(engine, DAEMON),
-        pytest.raises(SystemExit, match="A daemon runs on this database already .prepaid daemon"),
+        pytest.raises(SystemExit, match=r"A daemon runs on this database already .prepaid daemon"),
     ):
         daemon_module.main()
 
