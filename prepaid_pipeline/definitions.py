@@ -6,6 +6,7 @@ import dagster as dg
 
 from assets import catalogue
 from prepaid_pipeline import partitions
+from prepaid_pipeline.audit_jobs import AUDIT_JOBS
 from prepaid_pipeline.jobs import JOBS
 from prepaid_pipeline.resources import Database
 from prepaid_pipeline.revenue_jobs import REVENUE_JOBS, revenue_schedules
@@ -18,6 +19,7 @@ from sensors.payment_records import payment_records
 from sensors.purchases import purchases
 from sensors.run_failures import run_failures
 from sensors.sign_offs import sign_offs
+from sensors.unsealed_entries import unsealed_entries
 
 SENSORS = (
     purchases,
@@ -27,6 +29,7 @@ SENSORS = (
     run_failures,
     late_figures,
     changed_months,
+    unsealed_entries,
 )
 
 
@@ -37,7 +40,7 @@ def build_defs(**overrides: Any) -> dg.Definitions:
     return dg.Definitions(
         assets=catalogue.assets(months),
         asset_checks=catalogue.ASSET_CHECKS,
-        jobs=[*JOBS, *REVENUE_JOBS],
+        jobs=[*JOBS, *REVENUE_JOBS, *AUDIT_JOBS],
         schedules=[*daily_schedules(settings), *revenue_schedules(settings)],
         sensors=SENSORS,
         resources={"database": Database(), **overrides},

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Engine
 
-from prepaid_pipeline import chasing, overdue, process
+from prepaid_pipeline import audit, chasing, overdue, process
 from prepaid_pipeline.email.sender import send_emails
 from prepaid_pipeline.process import Context
 from prepaid_pipeline.settings import Settings
@@ -44,6 +44,7 @@ def drain(
     done = Drained()
     while _one_round(engine, settings, context, progress, done):
         pass
+    audit.seal_after(engine)
     return done
 
 

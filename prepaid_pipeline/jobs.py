@@ -6,7 +6,7 @@ All ops of a run share one process: the multiprocess executor takes seconds per 
 
 import dagster as dg
 
-from prepaid_pipeline import chasing, overdue, process
+from prepaid_pipeline import audit, chasing, overdue, process
 from prepaid_pipeline.email.sender import send_emails as send_waiting_emails
 from prepaid_pipeline.resources import Database
 from prepaid_pipeline.steps import (
@@ -156,6 +156,16 @@ def send_emails_graph() -> None:
     send_outbox()
 
 
+@dg.success_hook(
+    name="seal_what_was_logged",
+    required_resource_keys={"database"},
+)
+def seal_what_was_logged(context: dg.HookContext) -> None:
+    """Seals the audit log after each op that is a job's whole work; a batch's last step does it."""
+    if context.op.name not in STEP_OPS:
+        audit.seal_after(context.resources.database.engine())
+
+
 def _job(name: str, graph: dg.GraphDefinition) -> dg.JobDefinition:
     return graph.to_job(
         name=name,
@@ -164,6 +174,7 @@ def _job(name: str, graph: dg.GraphDefinition) -> dg.JobDefinition:
         # A run whose process died is started again from the beginning: the steps find what is left
         # to do in the database, and the dead run's outputs were in its memory.
         tags={QUEUE_TAG: name, "dagster/retry_strategy": "ALL_STEPS"},
+        hooks={seal_what_was_logged},
     )
 
 

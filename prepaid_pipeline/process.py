@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from prepaid_pipeline import queries
+from prepaid_pipeline import audit, queries
 from prepaid_pipeline.database import sqlstate, transaction
 from prepaid_pipeline.settings import PAYMENT_DAYS, REMINDER_DAYS, Settings
 
@@ -190,6 +190,7 @@ def run_step(engine: Engine, step: str, batch_id: int, context: Context) -> Step
     if any(step == steps[-1] for steps in QUEUES.values()):
         with _transaction(engine, context) as connection:
             around("finish_batch").execute(connection, params)
+        audit.seal_after(engine)
     return result
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from prepaid_pipeline import database, logs, migrations
+from prepaid_pipeline import audit, database, logs, migrations
 from prepaid_pipeline.settings import Settings, load, parse_month
 
 
@@ -52,7 +52,10 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON f
 
 
 def with_database(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command ``settings`` and an ``engine`` on the migrated database."""
+    """Give a command ``settings`` and an ``engine`` on the migrated database.
+
+    What it has left in the audit log is sealed when it ends.
+    """
 
     @wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> None:
@@ -61,7 +64,10 @@ def with_database(command: Callable[..., None]) -> Callable[..., None]:
         engine = database.engine(settings)
         try:
             migrations.require_current(engine)
-            command(*args, settings=settings, engine=engine, **kwargs)
+            try:
+                command(*args, settings=settings, engine=engine, **kwargs)
+            finally:
+                audit.seal_after(engine)
         finally:
             engine.dispose()
 

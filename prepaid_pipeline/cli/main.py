@@ -28,6 +28,7 @@ COMMANDS = {
     "mails": "mails",
     "plans": "plans",
     "invoices": "invoices",
+    "audit": "audit",
     "story": "inspect",
     "check": "inspect",
     "backfill": "revenue",

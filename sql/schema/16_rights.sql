@@ -54,6 +54,9 @@ REVOKE EXECUTE ON FUNCTION prepaid.desk_account, prepaid.desk_person, prepaid.de
 GRANT EXECUTE ON FUNCTION prepaid.desk_account, prepaid.desk_person, prepaid.desk_failed,
     prepaid.desk_open_session, prepaid.desk_session, prepaid.desk_end_session, prepaid.desk_end_sessions
     TO desk;
+-- What people decided at the desk is sealed at once; sealing changes nothing and tells nothing.
+REVOKE EXECUTE ON FUNCTION prepaid.seal_audit_log FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION prepaid.seal_audit_log TO desk;
 GRANT EXECUTE ON FUNCTION prepaid.reassign_tasks TO finance, customer_success;
 REVOKE EXECUTE ON FUNCTION prepaid.decide_as_seen FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION prepaid.decide_as_seen TO finance, customer_success;
@@ -69,7 +72,8 @@ GRANT EXECUTE ON FUNCTION revenue.plans_behind_mrr, revenue.plans_behind_activat
 
 -- The owner does not need these rights, and would have to give them back to itself to change what was
 -- signed or logged. (Triggers refuse it even then.)
-REVOKE UPDATE, DELETE, TRUNCATE ON prepaid.sign_offs, prepaid.audit_log FROM CURRENT_USER;
+REVOKE UPDATE, DELETE, TRUNCATE ON prepaid.sign_offs, prepaid.audit_log, prepaid.audit_seals
+    FROM CURRENT_USER;
 GRANT SELECT ON ALL TABLES IN SCHEMA revenue TO finance, leadership, engineering;
 -- The monthly reports are for everybody; the figures behind them are not.
 GRANT USAGE ON SCHEMA revenue TO customer_success;

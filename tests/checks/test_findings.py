@@ -287,6 +287,12 @@ PLANTED: list[tuple[str, str, str]] = [
         "DELETE FROM prepaid.tasks WHERE kind = 'payment_refund'",
         "credit note CN-2026-000001 leaves 10.38 USD to pay back, and no task asks for it",
     ),
+    (
+        "20_audit_log_is_sealed",
+        "INSERT INTO prepaid.audit_log (event, entity, actor, at)"
+        " VALUES ('x', 'y', 'z', clock_timestamp() - interval '25 hours')",
+        "is in no seal",
+    ),
 ]  # fmt: skip
 
 

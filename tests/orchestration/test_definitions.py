@@ -27,6 +27,7 @@ QUEUES = {
     **{name: name for name in (
         "open_renewals", "match_payments", "settle_renewals", "close_quality_checks",
         "send_emails", "expire_service_plans", "chase_unpaid_invoices", "remind_overdue_tasks",
+        "seal_audit_log",
     )},
     "materialise_mrr": "revenue", "close_month": "revenue", "notice_late_data": "revenue",
 }  # fmt: skip

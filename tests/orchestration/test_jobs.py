@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from prepaid_pipeline import people, process
+from prepaid_pipeline import audit, people, process
 from prepaid_pipeline.process import Context
 from tests.world import TODAY, World
 
@@ -95,6 +95,7 @@ def test_the_jobs_take_a_renewal_from_due_to_expired(
     assert reported(run("close_quality_checks")) == {
         "close_decided_quality_checks": {"passed": 1, "failed": 0}
     }
+    assert audit.unsealed(world.engine) == 0
     # Both terms have ended a month later: the imported one and the renewal.
     assert reported(run("expire_service_plans", "2026-12-02")) == {
         "expire_ended_plans": {"expired": 2}

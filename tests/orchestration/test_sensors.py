@@ -20,13 +20,14 @@ from prepaid_pipeline import people
 from prepaid_pipeline.settings import Settings
 from tests.world import TODAY, World
 
-LOOKING = ("purchases", "payment_records", "sign_offs", "outbox")
+LOOKING = ("purchases", "payment_records", "sign_offs", "outbox", "unsealed_entries")
 # Sensor -> the job that it asks for, and what it calls the work.
 JOB = {
     "purchases": ("open_renewals", "purchases"),
     "payment_records": ("match_payments", "payment records"),
     "sign_offs": ("settle_renewals", "plans ready to settle"),
     "outbox": ("send_emails", "mails"),
+    "unsealed_entries": ("seal_audit_log", "unsealed audit entries"),
 }
 Status = dg.DagsterRunStatus
 Tick = Callable[[str], list[str] | str]
@@ -50,6 +51,14 @@ def tick(evaluate: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> Tic
 
 def give_work(world: World, sensor: str) -> None:
     """The least that makes a sensor ask."""
+    if sensor == "unsealed_entries":
+        # One of now is a batch's to seal.
+        world.sql(
+            "INSERT INTO prepaid.audit_log (event, entity, actor, at)"
+            " SELECT 'x', 'y', 'z', clock_timestamp() - make_interval(mins => n)"
+            " FROM (VALUES (0), (6)) v (n)"
+        )
+        return
     world.tax_rate("0.0725")
     if sensor == "purchases":
         world.subscription(world.customer(), world.plan())

@@ -1,0 +1,47 @@
+"""Anchors: what remembers a seal outside the database, and proves that the log was not rewritten.
+
+An anchor is any text that says ``audit seal 123 sha256 <64 hexadecimal digits>``: the file of a day
+in the report store, the mail of that day, a published report.
+"""
+
+import re
+from pathlib import Path
+
+from prepaid_pipeline.audit import Anchor, Seal
+from prepaid_pipeline.errors import UnknownThing
+
+# Mails break lines where they like.
+_SAID = re.compile(r"audit\s+seal\s+(\d+)\s+sha256\s+([0-9a-f]{64})")
+
+
+def sentence(seal_number: int, seal_hash: str) -> str:
+    """What an anchor says, as ``read`` finds it again; the hash is on a line of less than 78."""
+    return f"audit seal {seal_number}\nsha256 {seal_hash}"
+
+
+def text(seal: Seal) -> str:
+    """An anchor for people and programs: the newest seal and the first one of its log."""
+    said = sentence(seal.seal_number, seal.seal_hash)
+    if seal.first_hash and seal.seal_number != 1:
+        said += f"\n\nIt is of the log that begins with\n{sentence(1, seal.first_hash)}"
+    return (
+        f"{said}\n\nmade at {seal.sealed_at.isoformat()}, over the entries up to"
+        f" {seal.sealed_through}\n\nKeep this where nobody who can write to the database can change"
+        " it. Later,\n\n    prepaid audit verify --anchor FILE\n\nsays whether the log still has"
+        " everything that it had.\n"
+    )
+
+
+def read(source: str, content: str) -> list[Anchor]:
+    """The anchors that a text has, named by ``source``."""
+    return [Anchor(source, int(number), said) for number, said in _SAID.findall(content)]
+
+
+def from_file(path: Path) -> list[Anchor]:
+    """The anchors of a file of any kind of text. Raises UnknownThing if it has none."""
+    found = read(str(path), path.read_text(encoding="utf-8", errors="replace"))
+    if not found:
+        raise UnknownThing(
+            f"{path} is no anchor: it says nowhere 'audit seal … sha256 …' with 64 digits"
+        )
+    return found

@@ -1,0 +1,74 @@
+"""``prepaid audit``: is the audit log what it was?"""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+from sqlalchemy import Engine
+
+from prepaid_pipeline import anchors, audit
+from prepaid_pipeline.cli.common import echo_json, json_option, with_database
+from prepaid_pipeline.cli.progress import counter
+from prepaid_pipeline.settings import Settings
+
+
+@click.group("audit")
+def audit_command() -> None:
+    """The audit log's seals and anchors."""
+
+
+@audit_command.command("verify")
+@click.option(
+    "--anchor", "files", multiple=True, metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A file that remembers a seal: an anchor, a saved mail, a report. May be repeated.",
+)  # fmt: skip
+@json_option
+@with_database
+def audit_verify(
+    files: tuple[Path, ...],
+    as_json: bool,
+    settings: Settings,  # noqa: ARG001
+    engine: Engine,
+) -> None:
+    """Recompute the chain of seals over the whole audit log. Exit 1 if anything was changed.
+
+    What was edited, removed, put in between or re-dated is named. That the newest entries are gone,
+    or that everything was made anew, only an anchor shows.
+    """
+    known = [anchor for file in files for anchor in anchors.from_file(file)]
+    with counter() as progress:
+        found = audit.verify(engine, known, lambda entries: progress("entries verified", entries))
+    newest, unsealed = audit.newest(engine), audit.unsealed(engine)
+    if as_json:
+        echo_json(
+            {
+                "findings": [asdict(finding) for finding in found],
+                "newest_seal": newest and asdict(newest),
+                "unsealed_entries": unsealed,
+                "anchors": [asdict(anchor) for anchor in known],
+            }
+        )
+    else:
+        for finding in found:
+            click.echo(f"CHANGED  {finding.text}")
+        click.echo(_state(newest, unsealed, len(known), changed=bool(found)))
+    if found:
+        raise click.exceptions.Exit(1)
+
+
+@audit_command.command("seal")
+@with_database
+def audit_seal(settings: Settings, engine: Engine) -> None:  # noqa: ARG001
+    """Seal what is in the log and not sealed yet. Every batch, job and decision does so too."""
+    sealed, newest = audit.seal(engine, wait=True), audit.newest(engine)
+    number = newest.seal_number if newest else 0
+    click.echo(f"Entries sealed: {sealed}. The newest seal is number {number}.")
+
+
+def _state(newest: audit.Seal | None, unsealed: int, known: int, *, changed: bool) -> str:
+    if newest is None:
+        return f"Nothing is sealed yet; entries that wait for the first seal: {unsealed}."
+    end = f"{newest.seal_number} seals, up to entry {newest.sealed_through}"
+    word = "The audit log was changed" if changed else "The audit log is as it was sealed"
+    return f"{word}: {end}; anchors compared: {known}; entries not sealed yet: {unsealed}."

@@ -1,0 +1,1 @@
+SELECT prepaid.seal_audit_log(CAST(:wait AS boolean));
