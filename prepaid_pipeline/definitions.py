@@ -12,6 +12,7 @@ from prepaid_pipeline.resources import Database
 from prepaid_pipeline.revenue_jobs import REVENUE_JOBS, revenue_schedules
 from prepaid_pipeline.schedules import daily_schedules
 from prepaid_pipeline.settings import load
+from prepaid_pipeline.upkeep_jobs import UPKEEP_JOBS
 from sensors.changed_months import changed_months
 from sensors.late_figures import late_figures
 from sensors.outbox import outbox
@@ -40,7 +41,7 @@ def build_defs(**overrides: Any) -> dg.Definitions:
     return dg.Definitions(
         assets=catalogue.assets(months),
         asset_checks=catalogue.ASSET_CHECKS,
-        jobs=[*JOBS, *REVENUE_JOBS, *AUDIT_JOBS],
+        jobs=[*JOBS, *REVENUE_JOBS, *AUDIT_JOBS, *UPKEEP_JOBS],
         schedules=[*daily_schedules(settings), *revenue_schedules(settings)],
         sensors=SENSORS,
         resources={"database": Database(), **overrides},

@@ -9,6 +9,7 @@ from prepaid_pipeline.jobs import (
     remind_overdue_tasks,
 )
 from prepaid_pipeline.settings import Settings
+from prepaid_pipeline.upkeep_jobs import clean_up
 
 
 def daily_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
@@ -16,6 +17,7 @@ def daily_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
     not at midnight itself, when a clock that is off by a minute would give the day before.
     Unpaid invoices at 10:00: a payment of the last day is on the bank's statement of the next
     morning, and customers get their mail by day. Overdue tasks at 07:00: before the day's work.
+    Old runs are deleted at 03:30, when little else is going on.
     """
     return [
         _daily("open_renewals_daily", open_renewals, "open_service_plans", "10 0 * * *", settings),
@@ -25,6 +27,7 @@ def daily_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
                "0 10 * * *", settings),
         _daily("remind_overdue_tasks_daily", remind_overdue_tasks, "remind_of_overdue_tasks",
                "0 7 * * *", settings),
+        _daily("clean_up_daily", clean_up, "delete_old_runs", "30 3 * * *", settings),
     ]  # fmt: skip
 
 

@@ -27,14 +27,14 @@ QUEUES = {
     **{name: name for name in (
         "open_renewals", "match_payments", "settle_renewals", "close_quality_checks",
         "send_emails", "expire_service_plans", "chase_unpaid_invoices", "remind_overdue_tasks",
-        "seal_audit_log",
+        "seal_audit_log", "clean_up",
     )},
     "materialise_mrr": "revenue", "close_month": "revenue", "notice_late_data": "revenue",
 }  # fmt: skip
 SENSORS = ("purchases", "payment_records", "sign_offs", "outbox", "run_failures")
 SCHEDULES = (
     "open_renewals_daily", "expire_service_plans_daily", "chase_unpaid_invoices_daily",
-    "remind_overdue_tasks_daily",
+    "remind_overdue_tasks_daily", "clean_up_daily",
     "materialise_mrr_hourly", "close_month_daily", "notice_late_data_daily",
 )  # fmt: skip
 

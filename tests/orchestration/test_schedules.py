@@ -14,11 +14,13 @@ DAILY = {
     "expire_service_plans_daily": ("expire_service_plans", "expire_ended_plans"),
     "chase_unpaid_invoices_daily": ("chase_unpaid_invoices", "remind_unpaid_invoices"),
     "remind_overdue_tasks_daily": ("remind_overdue_tasks", "remind_of_overdue_tasks"),
+    "clean_up_daily": ("clean_up", "delete_old_runs"),
 }
 # The local hours at which they may run; the later one where the earlier does not exist.
 HOURS = {name: {0, 1} for name in DAILY} | {
     "chase_unpaid_invoices_daily": {10},
     "remind_overdue_tasks_daily": {7},
+    "clean_up_daily": {3},
 }
 
 
