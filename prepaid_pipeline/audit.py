@@ -93,6 +93,42 @@ def unsealed(engine: Engine) -> int:
         return int(queries.statement(_SQL, "unsealed").execute(connection, {}).scalar_one())
 
 
+@dataclass(frozen=True)
+class Proof:
+    """What the seals say of some entries: how many there are, which are not sealed yet, and which
+    are not what was sealed or were put in afterwards.
+    """
+
+    entries: int
+    unsealed: list[int]
+    changed: list[int]
+
+    def __str__(self) -> str:
+        if self.changed:
+            return (
+                f"THE LOG WAS CHANGED: {_named(self.changed)} changed or put in afterwards."
+                " See 'prepaid audit verify'."
+            )
+        left = f"; not sealed yet: {len(self.unsealed)}" if self.unsealed else ""
+        sealed = self.entries - len(self.unsealed)
+        return f"{sealed} of its {self.entries} audit entries are as they were sealed{left}."
+
+
+def of_plan(connection: Connection, plan: int) -> Proof:
+    """The audit entries of one plan against their seals; costs milliseconds.
+
+    An entry that was removed is not there to be looked at: ``verify`` finds it.
+    """
+    rows = queries.statement(_SQL, "of_plan").execute(connection, {"plan": plan}).all()
+    changed = [
+        row.audit_id
+        for row in rows
+        if row.was_put_in or (row.seal_number is not None and not row.is_as_sealed)
+    ]
+    unsealed = [row.audit_id for row in rows if row.seal_number is None and not row.was_put_in]
+    return Proof(len(rows), unsealed, changed)
+
+
 def verify(
     engine: Engine,
     anchors: Iterable[Anchor] = (),

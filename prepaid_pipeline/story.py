@@ -5,16 +5,20 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from prepaid_pipeline import queries
+from prepaid_pipeline import audit, conclusion, queries
 from prepaid_pipeline.errors import UnknownThing
 
 
 @dataclass(frozen=True)
 class Story:
-    """``plan``: the row with its invoice. ``events``: at, event, actor and what, oldest first."""
+    """``plan``: the row with its invoice. ``events``: at, event, actor and what, oldest first.
+    ``why``: the conclusion in words. ``proof``: its audit entries against their seals.
+    """
 
     plan: dict[str, Any]
     events: list[dict[str, Any]]
+    why: str
+    proof: audit.Proof
 
 
 def find(engine: Engine, name: str) -> int:
@@ -32,4 +36,10 @@ def tell(engine: Engine, plan: int) -> Story:
         params = {"plan": plan}
         row = queries.statement("cli/story", "plan").execute(connection, params).one()
         events = queries.statement("cli/story", "events").execute(connection, params)
-        return Story(dict(row._mapping), [dict(event._mapping) for event in events])
+        facts = queries.statement("cli/story", "why").execute(connection, params).one()
+        return Story(
+            dict(row._mapping),
+            [dict(event._mapping) for event in events],
+            conclusion.why(facts),
+            audit.of_plan(connection, plan),
+        )

@@ -1,5 +1,6 @@
 """``prepaid story`` and ``prepaid check``: why a plan is what it is, and whether all is well."""
 
+from dataclasses import asdict
 from datetime import date
 
 import click
@@ -23,15 +24,23 @@ from prepaid_pipeline.settings import Settings
 @json_option
 @with_database
 def story_command(plan: str, as_json: bool, settings: Settings, engine: Engine) -> None:  # noqa: ARG001
-    """Tell everything about one plan (its id or invoice number), in order."""
+    """Tell why a plan (its id or invoice number) is what it is, and everything about it in order.
+
+    Its audit entries are compared with their seals. Exit 1 if one was changed.
+    """
     told = story.tell(engine, story.find(engine, plan))
     if as_json:
-        echo_json({"plan": told.plan, "events": told.events})
+        proof = asdict(told.proof)
+        echo_json({"plan": told.plan, "why": told.why, "events": told.events, "proof": proof})
         return
+    click.echo(f"{told.why}\n")
     for key, value in told.plan.items():
         click.echo(f"{key.replace('_', ' '):16} {'-' if value is None else value}")
     click.echo("")
     echo_table(told.events, {"at": "when", "event": "event", "actor": "who", "what": "what"})
+    click.echo(f"\n{told.proof}")
+    if told.proof.changed:
+        raise click.exceptions.Exit(1)
 
 
 @click.command("check")

@@ -83,3 +83,32 @@ SELECT newest.seal_number, newest.sealed_at, newest.sealed_through,
        encode(newest.seal_hash, 'hex') AS seal_hash, encode(first.seal_hash, 'hex') AS first_hash
 FROM (SELECT * FROM prepaid.audit_seals ORDER BY seal_number DESC LIMIT 1) newest
 LEFT JOIN prepaid.audit_seals first ON first.seal_number = 1;
+
+-- name: of_plan
+-- The entries of one plan, each with the seal that it is in (none yet, or none because it was put in
+-- afterwards) and whether it is what was sealed.
+SELECT a.audit_id, sealed.seal_number,
+       sealed.seal_number IS NULL AND a.audit_id <= coalesce(last.sealed_through, 0)
+           AND NOT last.awaited @> a.audit_id AS was_put_in,
+       sealed.seal_hash = sha256(record_send(ROW(
+           sealed.seal_number, sealed.sealed_at, sealed.sealed_through, sealed.entries,
+           convert_to(sealed.ids::text, 'UTF8'), convert_to(sealed.awaited::text, 'UTF8'),
+           sealed.entries_hash, sealed.digests, sealed.previous_hash)))
+       AND substr(sealed.digests, CAST(8 * place.before + 1 AS integer), 8) = substr(
+           sha256(record_send(ROW(
+               a.audit_id, a.at, convert_to(a.event, 'UTF8'), a.service_plan_id,
+               convert_to(a.entity, 'UTF8'), a.entity_id, convert_to(a.before, 'UTF8'),
+               convert_to(a.after, 'UTF8'), convert_to(a.detail, 'UTF8'),
+               convert_to(a.actor, 'UTF8'), convert_to(a.run_id, 'UTF8'), a.as_of))), 1, 8)
+           AS is_as_sealed
+FROM prepaid.audit_log a
+LEFT JOIN LATERAL (
+    SELECT * FROM prepaid.audit_seals ORDER BY seal_number DESC LIMIT 1) last ON true
+LEFT JOIN LATERAL (
+    SELECT s.* FROM prepaid.audit_seals s
+    WHERE s.sealed_through >= a.audit_id AND s.ids @> a.audit_id
+    ORDER BY s.sealed_through, s.seal_number LIMIT 1) sealed ON true
+LEFT JOIN LATERAL (
+    SELECT sum(least(upper(span), a.audit_id) - lower(span)) AS before
+    FROM unnest(sealed.ids) span WHERE lower(span) <= a.audit_id) place ON true
+WHERE a.service_plan_id = :plan ORDER BY a.audit_id;

@@ -21,3 +21,32 @@ WHERE p.service_plan_id = :plan;
 -- name: events
 SELECT at, event, actor, what FROM prepaid.plan_events
 WHERE service_plan_id = :plan ORDER BY at, place, id;
+
+-- name: why
+-- What the conclusion is drawn from. Amounts are texts: they are only said.
+SELECT p.status, p.origin, p.kind, p.start_date, p.end_date, p.activated_on, p.invoiced_at,
+       i.invoice_number, i.status AS invoice_status, i.payable = 0 AS nothing_to_pay,
+       i.payable || ' ' || i.currency AS payable,
+       (SELECT string_agg(concat_ws(' ', coalesce(t.provider, 'unknown provider'), t.provider_ref,
+                   'over', t.amount, t.currency, 'of', to_char(t.occurred_at AT TIME ZONE 'UTC',
+                   'YYYY-MM-DD'),
+                   CASE WHEN t.assigned_by IS NOT NULL THEN '(assigned by ' || t.assigned_by || ')' END),
+                   ' and ' ORDER BY t.transaction_id)
+        FROM prepaid.transactions t WHERE t.invoice_id = i.invoice_id AND t.outcome = 'matched'
+          AND t.credit_note_id IS NULL) AS records,
+       k.decision, k.decided_by, k.decided_at, k.first_approved_by,
+       done.at AS done_at, done.actor AS done_by, done.run_id AS done_in,
+       (SELECT string_agg(h.reason_code, ', ' ORDER BY h.held_at) FROM prepaid.holds h
+        WHERE h.service_plan_id = p.service_plan_id AND h.released_at IS NULL) AS holds
+FROM prepaid.service_plans p
+LEFT JOIN prepaid.invoices i ON i.service_plan_id = p.service_plan_id AND i.status <> 'Void'
+LEFT JOIN prepaid.tasks k ON k.invoice_id = i.invoice_id AND k.kind = 'payment_verification'
+    AND k.status <> 'Withdrawn'
+-- The transition that made it what it is now; what was activated stays so when it expires.
+LEFT JOIN LATERAL (
+    SELECT a.at, a.actor, a.run_id FROM prepaid.audit_log a
+    WHERE a.service_plan_id = p.service_plan_id
+      AND a.event = 'service_plan_' || CASE WHEN p.status IN ('Active', 'Expired') THEN 'active'
+                                            ELSE lower(p.status) END
+    ORDER BY a.audit_id DESC LIMIT 1) done ON true
+WHERE p.service_plan_id = :plan;

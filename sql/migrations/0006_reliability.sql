@@ -124,3 +124,258 @@ GRANT SELECT ON prepaid.audit_seals, prepaid.audit_awaited TO engineering;
 REVOKE UPDATE, DELETE, TRUNCATE ON prepaid.audit_seals FROM CURRENT_USER;
 REVOKE EXECUTE ON FUNCTION prepaid.seal_audit_log FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION prepaid.seal_audit_log TO desk;
+
+-- What the audit log lacked: that a quality decision was acted on. And what it had too much: people's
+-- words on an assigned payment, which are on the record now, and those of providers (entries that are
+-- there stay).
+
+ALTER TABLE prepaid.transactions ADD COLUMN assigned_note text;
+
+-- Finance says which invoice a parked record pays. The record stays as it was delivered; who assigned
+-- it is noted, and match_payments judges it anew. It may be over more than the invoice.
+CREATE OR REPLACE FUNCTION prepaid.assign_record(record bigint, to_invoice text, reason text)
+RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_temp AS $$
+DECLARE
+    person text := prepaid.acting_person();
+    paid prepaid.transactions;
+    asked prepaid.invoices;
+BEGIN
+    IF NOT prepaid.is_in_team(person, 'finance') THEN
+        RAISE EXCEPTION '% may not assign payments: only finance can', person;
+    END IF;
+    IF coalesce(reason, '') !~ '\S' THEN
+        RAISE EXCEPTION 'assigning a payment needs a note that says why';
+    END IF;
+    PERFORM set_config('prepaid.actor', person, true);
+    PERFORM pg_advisory_xact_lock(hashtext('prepaid.match_payments'));
+    SELECT * INTO paid FROM prepaid.transactions WHERE transaction_id = record FOR UPDATE;
+    SELECT * INTO asked FROM prepaid.invoices WHERE invoice_number = to_invoice;
+    IF paid.transaction_id IS NULL THEN
+        RAISE EXCEPTION 'there is no payment record %', record;
+    ELSIF paid.outcome IS DISTINCT FROM 'parked' THEN
+        RAISE EXCEPTION 'payment record % is %: only a parked one can be assigned', record,
+            coalesce(paid.outcome, 'not judged yet');
+    ELSIF prepaid.record_status(paid.status) <> 'Success' THEN
+        RAISE EXCEPTION 'payment record % says %: only Success pays', record, paid.status;
+    ELSIF asked.invoice_id IS NULL THEN
+        RAISE EXCEPTION 'there is no invoice %', to_invoice;
+    ELSIF asked.status <> 'Open' THEN
+        RAISE EXCEPTION 'invoice % is %: only an open one can be paid', to_invoice, asked.status;
+    ELSIF paid.currency IS DISTINCT FROM asked.currency THEN
+        RAISE EXCEPTION 'payment record % is in %, invoice % in %', record, paid.currency, to_invoice,
+            asked.currency;
+    ELSIF EXISTS (SELECT FROM prepaid.transactions t
+                  WHERE hashtextextended(t.provider_ref, 0) = hashtextextended(paid.provider_ref, 0)
+                    AND t.provider = paid.provider AND t.provider_ref = paid.provider_ref
+                    AND t.provider <> '' AND t.provider_ref <> '' AND t.outcome = 'matched'
+                    AND t.credit_note_id IS NULL) THEN
+        RAISE EXCEPTION 'payment % has paid an invoice already: it pays one only', paid.provider_ref;
+    ELSIF NOT coalesce(paid.amount > 0 AND paid.amount < 'Infinity', false) THEN
+        RAISE EXCEPTION 'payment record % is over %: nothing that pays', record, paid.amount;
+    END IF;
+    UPDATE prepaid.transactions
+    SET assigned_by = person, assigned_note = concat_ws(E'\n', assigned_note, reason),
+        invoice_id = asked.invoice_id, outcome = NULL, outcome_reason = NULL
+    WHERE transaction_id = record;
+    INSERT INTO prepaid.audit_log
+        (event, service_plan_id, entity, entity_id, before, detail, actor, run_id, as_of)
+    VALUES ('transaction_assigned', asked.service_plan_id, 'transaction', record, 'parked',
+            format('to invoice %s', to_invoice), person, prepaid.run_id(), prepaid.as_of());
+END $$;
+
+
+-- Which open invoices a parked payment may be meant for. A help for finance; nothing acts on it. By the
+-- customer or by the number: never by the amount alone, which many invoices share. (NOT MATERIALIZED: who
+-- asks about some records does not wait for the others.)
+CREATE OR REPLACE VIEW prepaid.payment_suggestions AS
+WITH parked AS NOT MATERIALIZED (
+    SELECT t.* FROM prepaid.tasks k JOIN prepaid.transactions t USING (transaction_id)
+    WHERE k.kind = 'payment_review' AND k.status = 'Open' AND t.outcome = 'parked'
+      AND t.status = 'Success'
+), candidates AS (
+    SELECT t.transaction_id, i.invoice_id, NULL AS slip
+    FROM parked t
+    JOIN prepaid.customers c USING (customer_ref)
+    JOIN prepaid.invoices i ON i.customer_id = c.customer_id AND i.status = 'Open'
+    UNION ALL
+    SELECT t.transaction_id, i.invoice_id, meant.slip
+    FROM parked t
+    CROSS JOIN LATERAL prepaid.meant_numbers(t.invoice_number) meant
+    JOIN prepaid.invoices i ON prepaid.plain_number(i.invoice_number) = meant.plain AND i.status = 'Open'
+)
+SELECT t.transaction_id, t.provider, t.provider_ref, t.invoice_number AS record_invoice_number,
+       t.amount, t.currency, t.customer_ref AS record_customer_ref, t.occurred_at, t.outcome_reason,
+       i.invoice_number, i.service_plan_id, c.customer_ref, c.name AS customer_name, i.issued_on,
+       concat_ws('; ', 'same amount', CASE WHEN t.customer_ref = c.customer_ref THEN 'same customer' END,
+                 'the number: ' || found.slip) AS because
+FROM (SELECT transaction_id, invoice_id, max(slip) AS slip FROM candidates GROUP BY 1, 2) found
+JOIN parked t USING (transaction_id)
+JOIN prepaid.invoices i ON i.invoice_id = found.invoice_id
+JOIN prepaid.customers c ON c.customer_id = i.customer_id
+WHERE i.payable = t.amount AND i.currency = t.currency
+  AND i.invoice_number IS DISTINCT FROM t.invoice_number
+  AND NOT EXISTS (SELECT FROM prepaid.transactions m
+                  WHERE m.invoice_id = i.invoice_id AND m.outcome = 'matched');
+
+-- What a finance officer needs to decide: the invoice, the provider's record beside it, and in words
+-- what differs. Of a payment in parts the last record is shown, with the amount of all.
+-- UPDATE … SET decision = 'approved' | 'rejected', note = '…' WHERE task_id = …
+CREATE OR REPLACE VIEW prepaid.payment_verifications AS
+SELECT k.task_id, k.status, k.opened_on, i.invoice_number, p.service_plan_id,
+       c.customer_ref, p.customer_name, p.plan_name, p.kind, i.currency, i.net, i.tax, i.total, i.payable,
+       r.provider AS record_provider, r.provider_ref AS record_ref, r.status AS record_status,
+       coalesce(matched.amount, r.amount) AS record_amount, r.currency AS record_currency,
+       r.occurred_at AS record_at, coalesce(matched.records, 0) AS matched_records,
+       d.difference IS NULL AS agrees, d.difference,
+       k.decision, k.note, k.decided_by, k.decided_at, k.due_on, k.assigned_to,
+       CASE WHEN i.payable > l.amount THEN 2 ELSE 1 END AS approvals_needed,
+       k.first_approved_by, k.first_approved_at, w.why_not, w.why_not IS NULL AS may_decide
+FROM prepaid.tasks k
+JOIN prepaid.invoices i USING (invoice_id)
+JOIN prepaid.service_plans p ON p.service_plan_id = i.service_plan_id
+JOIN prepaid.customers c ON c.customer_id = i.customer_id
+LEFT JOIN LATERAL (
+    SELECT count(*) AS records, sum(t.amount) AS amount, max(t.assigned_by) AS assigned_by
+    FROM prepaid.transactions t WHERE t.invoice_id = i.invoice_id AND t.outcome = 'matched'
+    HAVING count(*) > 0
+) matched ON true
+LEFT JOIN LATERAL (
+    SELECT t.* FROM prepaid.transactions t
+    WHERE t.invoice_number = i.invoice_number AND matched.records IS NULL
+       OR t.invoice_id = i.invoice_id AND t.outcome = 'matched'
+    ORDER BY t.status = 'Success' DESC NULLS LAST, t.occurred_at DESC NULLS LAST, t.transaction_id
+    LIMIT 1
+) r ON true
+CROSS JOIN LATERAL (
+    SELECT CASE
+        WHEN r.transaction_id IS NULL THEN 'no record from a payment provider yet'
+        WHEN r.status IS DISTINCT FROM 'Success'
+            THEN format('the record says %s', coalesce(r.status, 'nothing'))
+        WHEN r.currency IS DISTINCT FROM i.currency
+            THEN format('the record is in %s, the invoice in %s', coalesce(r.currency, 'no currency'), i.currency)
+        WHEN matched.assigned_by IS NOT NULL
+            THEN format('%s was paid and assigned to this invoice by %s', matched.amount, matched.assigned_by)
+        WHEN coalesce(matched.amount, r.amount) IS DISTINCT FROM i.payable
+            THEN format('the record is over %s, the invoice over %s', coalesce(r.amount::text, 'nothing'), i.payable)
+        WHEN r.customer_ref <> c.customer_ref
+            THEN format('the record names customer %s, the invoice %s', r.customer_ref, c.customer_ref)
+        WHEN r.outcome <> 'matched' THEN r.outcome_reason
+        ELSE (SELECT format('a later record of the same payment says %s', coalesce(t.status, 'nothing'))
+              FROM prepaid.transactions m
+              JOIN prepaid.transactions t
+                  ON hashtextextended(t.provider_ref, 0) = hashtextextended(m.provider_ref, 0)
+                 AND t.provider = m.provider AND t.provider_ref = m.provider_ref
+              WHERE m.invoice_id = i.invoice_id AND m.outcome = 'matched'
+                AND t.outcome IS DISTINCT FROM 'superseded' AND t.credit_note_id IS NULL
+                AND t.status IS DISTINCT FROM 'Success' AND t.occurred_at >= m.occurred_at
+              ORDER BY t.occurred_at DESC LIMIT 1)
+    END AS difference
+) d
+LEFT JOIN prepaid.approval_limits l ON l.currency = i.currency
+-- Why the acting person may not approve it; decide_tasks says the same. (The first of two may still
+-- reject.)
+CROSS JOIN LATERAL (
+    SELECT CASE
+        WHEN i.status <> 'Open' THEN format('invoice %s is already %s', i.invoice_number, i.status)
+        WHEN NOT EXISTS (SELECT FROM prepaid.team_members m
+                         WHERE m.team = 'finance' AND m.person = prepaid.acting_person())
+            THEN 'only finance decides on payments'
+        WHEN k.status = 'Open' AND k.first_approved_by = prepaid.acting_person()
+            THEN 'you have approved it already, as the first of two'
+        ELSE (SELECT 'you ' || e.what FROM prepaid.four_eyes e
+              WHERE e.task_id = k.task_id AND e.person = prepaid.acting_person() LIMIT 1)
+    END AS why_not OFFSET 0
+) w
+WHERE k.kind = 'payment_verification' AND k.status <> 'Withdrawn';
+
+CREATE OR REPLACE VIEW prepaid.plan_events AS
+SELECT a.service_plan_id, a.at, a.event, a.actor,
+       concat_ws(' ', a.before || ' ->',
+           CASE a.event WHEN 'hold_released' THEN 'released' ELSE a.after END,
+           '(' || CASE a.event WHEN 'hold_released' THEN h.note ELSE a.detail END || ')',
+           CASE a.event WHEN 'hold_placed' THEN h.text END, q.note, r.assigned_note) AS what,
+       1 AS place, a.audit_id AS id
+FROM prepaid.audit_log a
+LEFT JOIN prepaid.holds h ON a.entity = 'hold' AND h.hold_id = a.entity_id
+LEFT JOIN prepaid.requests q ON a.entity = 'request' AND q.request_id = a.entity_id
+LEFT JOIN prepaid.transactions r ON a.event = 'transaction_assigned' AND r.transaction_id = a.entity_id
+UNION ALL
+SELECT k.service_plan_id, k.opened_at, 'task_opened', 'pipeline',
+       format('task %s: %s for %s, due on %s', k.task_id, k.kind, k.assigned_role, k.due_on), 2, k.task_id
+FROM prepaid.tasks k
+UNION ALL
+SELECT k.service_plan_id, s.decided_at, 'sign_off', s.decided_by,
+       concat_ws(' ', format('task %s: %s', s.task_id, s.decision),
+           CASE WHEN s.note IS NOT NULL THEN '(' || s.note || ')' END), 3, s.sign_off_id
+FROM prepaid.sign_offs s JOIN prepaid.tasks k USING (task_id)
+UNION ALL
+SELECT i.service_plan_id, t.received_at, 'payment_record', coalesce(t.provider, 'unknown provider'),
+       concat_ws(' ', t.provider_ref, t.status, t.amount, t.currency, 'for', t.invoice_number), 4,
+       t.transaction_id
+FROM prepaid.transactions t JOIN prepaid.invoices i ON i.invoice_number = t.invoice_number
+UNION ALL
+SELECT e.service_plan_id, e.created_at, 'email_ordered', 'pipeline',
+       format('%s to %s: %s', e.template, e.recipient, e.status), 5, e.email_id
+FROM prepaid.emails e
+UNION ALL
+SELECT k.service_plan_id, a.assigned_at, 'task_assigned', a.assigned_by,
+       concat_ws(' ', format('task %s: %s', a.task_id, coalesce('to ' || a.assigned_to, 'to the team')),
+           CASE WHEN a.note IS NOT NULL THEN '(' || a.note || ')' END), 6, a.assignment_id
+FROM prepaid.task_assignments a JOIN prepaid.tasks k USING (task_id);
+
+CREATE OR REPLACE FUNCTION prepaid.audit_task_status() RETURNS trigger LANGUAGE plpgsql
+SET enable_nestloop TO off AS $$
+BEGIN
+    INSERT INTO prepaid.audit_log
+        (event, service_plan_id, entity, entity_id, before, after, detail, actor, run_id, as_of)
+    SELECT CASE n.status WHEN 'Withdrawn' THEN 'task_withdrawn' WHEN 'Open' THEN 'task_first_approved'
+                ELSE 'task_decided' END,
+           n.service_plan_id, 'task', n.task_id, coalesce(o.decision, o.status),
+           CASE n.status WHEN 'Done' THEN n.decision ELSE n.status END, n.kind,
+           prepaid.actor(), prepaid.run_id(), prepaid.as_of()
+    FROM new_rows n JOIN old_rows o USING (task_id)
+    WHERE (n.status, n.decision) IS DISTINCT FROM (o.status, o.decision)
+       OR n.status = 'Open' AND n.first_approved_by IS DISTINCT FROM o.first_approved_by;
+    INSERT INTO prepaid.audit_log
+        (event, service_plan_id, entity, entity_id, before, after, detail, actor, run_id, as_of)
+    SELECT 'task_reassigned', n.service_plan_id, 'task', n.task_id, o.assigned_to, n.assigned_to, n.kind,
+           prepaid.actor(), prepaid.run_id(), prepaid.as_of()
+    FROM new_rows n JOIN old_rows o USING (task_id)
+    WHERE n.assigned_to IS DISTINCT FROM o.assigned_to;
+    INSERT INTO prepaid.audit_log
+        (event, service_plan_id, entity, entity_id, before, after, detail, actor, run_id, as_of)
+    SELECT 'task_closed', n.service_plan_id, 'task', n.task_id, n.decision, 'closed', n.kind,
+           prepaid.actor(), prepaid.run_id(), prepaid.as_of()
+    FROM new_rows n JOIN old_rows o USING (task_id)
+    WHERE n.closed_at IS NOT NULL AND o.closed_at IS NULL;
+    RETURN NULL;
+END $$;
+
+-- A sentence of ours up to where it quotes one of the words: what a provider or a person has written
+-- may be a name, and stays out of the log. The whole sentence is where it can be erased.
+CREATE FUNCTION prepaid.own_words(sentence text, VARIADIC quoted text[]) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
+    (SELECT CASE WHEN min(place.n) > 0 THEN left(sentence, min(place.n) - 1) || '…' ELSE sentence END
+     FROM unnest(quoted) q (word)
+     CROSS JOIN LATERAL (SELECT nullif(position(nullif(q.word, '') IN sentence), 0) AS n) place);
+
+CREATE OR REPLACE FUNCTION prepaid.audit_record_outcomes() RETURNS trigger LANGUAGE plpgsql
+SET enable_nestloop TO off AS $$
+BEGIN
+    INSERT INTO prepaid.audit_log
+        (event, service_plan_id, entity, entity_id, before, after, detail, actor, run_id, as_of)
+    SELECT 'transaction_' || n.outcome, i.service_plan_id, 'transaction', n.transaction_id,
+           o.outcome, n.outcome,
+           CASE WHEN n.outcome_reason IS NOT NULL THEN prepaid.own_words(n.outcome_reason,
+               left(n.customer_ref, 100),
+               CASE WHEN prepaid.record_status(n.status) = 'Unknown' THEN left(n.status, 100) END,
+               CASE WHEN n.currency !~ '^[A-Z]{3}$' THEN left(n.currency, 20) END,
+               CASE WHEN NOT EXISTS (SELECT FROM prepaid.invoices named
+                                     WHERE named.invoice_number = n.invoice_number)
+                    THEN left(n.invoice_number, 100) END) END,
+           prepaid.actor(), prepaid.run_id(), prepaid.as_of()
+    FROM new_rows n JOIN old_rows o USING (transaction_id)
+    LEFT JOIN prepaid.invoices i ON i.invoice_id = n.invoice_id
+    WHERE n.outcome IS DISTINCT FROM o.outcome AND n.outcome IS NOT NULL;
+    RETURN NULL;
+END $$;

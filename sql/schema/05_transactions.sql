@@ -19,7 +19,9 @@ CREATE TABLE prepaid.transactions (
     decided_at timestamptz,
     -- A refund that a credit note asked for; a record that a person assigned to its invoice.
     credit_note_id bigint,
-    assigned_by text
+    assigned_by text,
+    -- Why that person did: not in the audit log, which holds no personal data.
+    assigned_note text
 );
 -- Looked up by hashes: a reference may be longer than what a B-tree takes.
 CREATE INDEX transactions_by_event
@@ -102,12 +104,13 @@ BEGIN
         RAISE EXCEPTION 'payment record % is over %: nothing that pays', record, paid.amount;
     END IF;
     UPDATE prepaid.transactions
-    SET assigned_by = person, invoice_id = asked.invoice_id, outcome = NULL, outcome_reason = NULL
+    SET assigned_by = person, assigned_note = concat_ws(E'\n', assigned_note, reason),
+        invoice_id = asked.invoice_id, outcome = NULL, outcome_reason = NULL
     WHERE transaction_id = record;
     INSERT INTO prepaid.audit_log
         (event, service_plan_id, entity, entity_id, before, detail, actor, run_id, as_of)
     VALUES ('transaction_assigned', asked.service_plan_id, 'transaction', record, 'parked',
-            format('to invoice %s: %s', to_invoice, reason), person, prepaid.run_id(), prepaid.as_of());
+            format('to invoice %s', to_invoice), person, prepaid.run_id(), prepaid.as_of());
 END $$;
 
 -- An invoice number without what hands and machines change about it: case, blanks, dashes.

@@ -145,13 +145,29 @@ CREATE TRIGGER audit_released_holds AFTER UPDATE ON prepaid.holds
     REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION prepaid.audit_released_holds();
 
+-- A sentence of ours up to where it quotes one of the words: what a provider or a person has written
+-- may be a name, and stays out of the log. The whole sentence is where it can be erased.
+CREATE FUNCTION prepaid.own_words(sentence text, VARIADIC quoted text[]) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
+    (SELECT CASE WHEN min(place.n) > 0 THEN left(sentence, min(place.n) - 1) || '…' ELSE sentence END
+     FROM unnest(quoted) q (word)
+     CROSS JOIN LATERAL (SELECT nullif(position(nullif(q.word, '') IN sentence), 0) AS n) place);
+
 CREATE FUNCTION prepaid.audit_record_outcomes() RETURNS trigger LANGUAGE plpgsql
 SET enable_nestloop TO off AS $$
 BEGIN
     INSERT INTO prepaid.audit_log
         (event, service_plan_id, entity, entity_id, before, after, detail, actor, run_id, as_of)
     SELECT 'transaction_' || n.outcome, i.service_plan_id, 'transaction', n.transaction_id,
-           o.outcome, n.outcome, n.outcome_reason, prepaid.actor(), prepaid.run_id(), prepaid.as_of()
+           o.outcome, n.outcome,
+           CASE WHEN n.outcome_reason IS NOT NULL THEN prepaid.own_words(n.outcome_reason,
+               left(n.customer_ref, 100),
+               CASE WHEN prepaid.record_status(n.status) = 'Unknown' THEN left(n.status, 100) END,
+               CASE WHEN n.currency !~ '^[A-Z]{3}$' THEN left(n.currency, 20) END,
+               CASE WHEN NOT EXISTS (SELECT FROM prepaid.invoices named
+                                     WHERE named.invoice_number = n.invoice_number)
+                    THEN left(n.invoice_number, 100) END) END,
+           prepaid.actor(), prepaid.run_id(), prepaid.as_of()
     FROM new_rows n JOIN old_rows o USING (transaction_id)
     LEFT JOIN prepaid.invoices i ON i.invoice_id = n.invoice_id
     WHERE n.outcome IS DISTINCT FROM o.outcome AND n.outcome IS NOT NULL;

@@ -180,6 +180,12 @@ BEGIN
            prepaid.actor(), prepaid.run_id(), prepaid.as_of()
     FROM new_rows n JOIN old_rows o USING (task_id)
     WHERE n.assigned_to IS DISTINCT FROM o.assigned_to;
+    INSERT INTO prepaid.audit_log
+        (event, service_plan_id, entity, entity_id, before, after, detail, actor, run_id, as_of)
+    SELECT 'task_closed', n.service_plan_id, 'task', n.task_id, n.decision, 'closed', n.kind,
+           prepaid.actor(), prepaid.run_id(), prepaid.as_of()
+    FROM new_rows n JOIN old_rows o USING (task_id)
+    WHERE n.closed_at IS NOT NULL AND o.closed_at IS NULL;
     RETURN NULL;
 END $$;
 CREATE TRIGGER audit_task_status AFTER UPDATE ON prepaid.tasks

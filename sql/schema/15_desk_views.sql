@@ -74,11 +74,12 @@ SELECT a.service_plan_id, a.at, a.event, a.actor,
        concat_ws(' ', a.before || ' ->',
            CASE a.event WHEN 'hold_released' THEN 'released' ELSE a.after END,
            '(' || CASE a.event WHEN 'hold_released' THEN h.note ELSE a.detail END || ')',
-           CASE a.event WHEN 'hold_placed' THEN h.text END, q.note) AS what,
+           CASE a.event WHEN 'hold_placed' THEN h.text END, q.note, r.assigned_note) AS what,
        1 AS place, a.audit_id AS id
 FROM prepaid.audit_log a
 LEFT JOIN prepaid.holds h ON a.entity = 'hold' AND h.hold_id = a.entity_id
 LEFT JOIN prepaid.requests q ON a.entity = 'request' AND q.request_id = a.entity_id
+LEFT JOIN prepaid.transactions r ON a.event = 'transaction_assigned' AND r.transaction_id = a.entity_id
 UNION ALL
 SELECT k.service_plan_id, k.opened_at, 'task_opened', 'pipeline',
        format('task %s: %s for %s, due on %s', k.task_id, k.kind, k.assigned_role, k.due_on), 2, k.task_id

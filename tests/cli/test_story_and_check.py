@@ -1,6 +1,9 @@
 """prepaid story and prepaid check."""
 
 import json
+import re
+
+from sqlalchemy import text
 
 from prepaid_pipeline import people, queries
 from tests.cli.conftest import Prepaid
@@ -56,7 +59,62 @@ def test_story_tells_everything_in_order(world: World, prepaid: Prepaid) -> None
     assert by_invoice.code == 0
     lines = by_invoice.out.splitlines()
     assert any(line.split() == ["invoice", "number", "INV-2026-000001"] for line in lines)
-    assert len(lines) == len(told["plan"]) + 2 + len(events)
+    assert len(lines) == len(told["plan"]) + 2 + len(events) + 4
+    assert lines[0] == told["why"]
+    assert re.fullmatch(
+        r"It is Active because invoice INV-2026-000001 over 10\.73 USD was paid by bank bank-4711"
+        r" over 10\.73 USD of 2026-11-02, which test_officer verified at [-0-9]{10} [0-9:]{5} UTC,"
+        r" and pipeline activated it on 2026-11-02 as a renewal from 2026-11-02 to 2026-12-02\.",
+        told["why"],
+    )
+    entries = told["proof"]["entries"]
+    assert lines[-1] == f"{entries} of its {entries} audit entries are as they were sealed."
+
+
+def test_story_says_why_a_plan_waits(world: World, prepaid: Prepaid) -> None:
+    world.tax_rate("0.0725")
+    ended = world.due_renewal()
+
+    def why(plan: int) -> str:
+        return prepaid("story", plan, "--json").json()["why"]
+
+    assert why(ended).startswith("It is Active because it was imported as a term from")
+    (plan,) = world.open()
+    waits = "It is Pending because invoice INV-2026-000001 over 10.73 USD waits for"
+    assert why(plan) == f"{waits} a payment record that matches and for finance's approval."
+    world.record(world.invoice(plan))
+    world.match()
+    assert why(plan) == f"{waits} finance's approval."
+    world.approve(plan, word="reject", note="blocked")
+    assert why(plan) == (
+        f"{waits} a new payment: test_officer rejected this one. It is held: payment_rejected."
+    )
+    world.sql(
+        "UPDATE prepaid.service_plans SET status = 'Cancelled' WHERE service_plan_id = :p", p=plan
+    )
+    assert why(plan).startswith("It is Cancelled because ")
+
+
+def test_story_of_a_changed_entry(world: World, prepaid: Prepaid) -> None:
+    world.tax_rate("0.0725")
+    world.due_renewal()
+    (plan,) = world.open()
+    with world.engine.begin() as connection:
+        connection.execute(text("ALTER TABLE prepaid.audit_log DISABLE TRIGGER ALL"))
+        connection.execute(text(
+            "UPDATE prepaid.audit_log SET actor = 'me' WHERE audit_id ="
+            " (SELECT max(audit_id) FROM prepaid.audit_log WHERE service_plan_id = :p)"
+        ), {"p": plan})  # fmt: skip
+    done = prepaid("story", plan)
+    assert done.code == 1
+    assert "THE LOG WAS CHANGED: entry" in done.out
+    # One that was put where nothing was any more is no entry of the log either.
+    world.sql(
+        "INSERT INTO prepaid.audit_log (audit_id, event, entity, actor, service_plan_id)"
+        " OVERRIDING SYSTEM VALUE VALUES (0, 'service_plan_active', 'service_plan', 'me', :p)",
+        p=plan,
+    )
+    assert prepaid("story", plan, "--json").json()["proof"]["changed"][0] == 0
 
 
 def test_story_of_nothing(world: World, prepaid: Prepaid) -> None:

@@ -80,7 +80,10 @@ def test_an_assigned_record_pays_after_finance_has_verified_it(
     assert findings(world) == []
     assert world.rows(
         "SELECT actor, detail FROM prepaid.audit_log WHERE event = 'transaction_assigned'"
-    ) == [(officer, f"to invoice {number}: the customer wrote to us")]
+    ) == [(officer, f"to invoice {number}")]
+    assert world.sql("SELECT assigned_note FROM prepaid.transactions") == "the customer wrote to us"
+    told = world.sql("SELECT what FROM prepaid.plan_events WHERE event = 'transaction_assigned'")
+    assert told == f"parked -> (to invoice {number}) the customer wrote to us"
 
 
 def test_assigned_parts_count_together(world: World, plans: list[int]) -> None:
