@@ -31,6 +31,7 @@ class Drained:
     cancelled_unpaid: int = 0
     mails_dropped: int = 0
     overdue_mails: int = 0
+    mails_unknown: int = 0
 
 
 def drain(
@@ -77,6 +78,7 @@ def _one_round(
     done.mails_failed += mails.failed
     done.mails_retried += mails.retried
     done.mails_dropped += mails.dropped
+    done.mails_unknown += mails.unknown
     done.reminded += reminded
     done.overdue_mails += overdue_mails
     done.cancelled_unpaid += cancelled

@@ -116,6 +116,7 @@ def send_outbox(
         "failed": result.failed,
         "retried": result.retried,
         "dropped": result.dropped,
+        "unknown": result.unknown,
     }
     return dg.Output(None, metadata=metadata)
 

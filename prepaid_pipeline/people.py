@@ -177,13 +177,35 @@ def release(engine: Engine, person: str, plan: int, note: str, as_of: date | Non
 
 
 def resend(engine: Engine, person: str, mails: list[int]) -> int:
-    """Let failed mails be sent again under a person's name, all or nothing; how many.
+    """Let failed and unknown mails be sent again under a person's name, all or nothing; how many.
 
     Raises NotAllowed in the database's own words.
     """
     with acting(engine, person) as connection:
         resent = queries.statement("cli/mails", "resend").execute(connection, {"mails": mails})
         return int(resent.scalar_one())
+
+
+def settle_mails(engine: Engine, person: str, mails: list[int], note: str) -> int:
+    """Say under a person's name that unknown mails have arrived, or that failed ones are not needed
+    any more, all or nothing; how many.
+
+    Raises NotAllowed in the database's own words.
+    """
+    with acting(engine, person) as connection:
+        params = {"mails": mails, "note": note}
+        settled = queries.statement("cli/mails", "settle").execute(connection, params)
+        return int(settled.scalar_one())
+
+
+def correct_address(engine: Engine, person: str, mail: int, address: str) -> None:
+    """Send a failed mail to another address under a person's name; the customer's changes too.
+
+    Raises NotAllowed in the database's own words.
+    """
+    with acting(engine, person) as connection:
+        params = {"mail": mail, "address": address}
+        queries.statement("cli/mails", "correct").execute(connection, params)
 
 
 def assign(engine: Engine, person: str, record: int, invoice_number: str, note: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from prepaid_pipeline.errors import SettingError
+from prepaid_pipeline.mail_settings import MailSettings, mail_settings
 from prepaid_pipeline.operations_settings import (
     FREE_MB,
     KEEP_RUNS_DAYS,
@@ -58,6 +59,7 @@ class Settings:
     sign_offs: SignOffSettings
     reporting_currency: str | None
     operations: OperationsSettings
+    mails: MailSettings
 
     @property
     def mail_directory(self) -> Path:
@@ -115,6 +117,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
             log_format=log_format(env, "PREPAID_LOG_FORMAT"),
             alert_webhook=webhook(env, "PREPAID_ALERT_WEBHOOK"),
         ),
+        mails=mail_settings(env, _whole_number),
     )
 
 

@@ -32,7 +32,7 @@ def missing(names: set[str], pattern: str = r"(?<![\w-]){}(?![\w-])") -> list[st
 
 
 def settings() -> set[str]:
-    sources = ("settings.py", "desk/configuration.py")
+    sources = ("settings.py", "mail_settings.py", "desk/configuration.py")
     return {
         name
         for source in sources

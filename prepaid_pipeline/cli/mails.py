@@ -1,13 +1,14 @@
-"""``prepaid mails``: what has not reached the customers, and sending it again."""
+"""``prepaid mails``: what has not reached the customers, and what support does about it."""
 
 import click
 from sqlalchemy import Engine
 
 from prepaid_pipeline import people, queries
 from prepaid_pipeline.cli.common import echo_json, echo_table, json_option, with_database
+from prepaid_pipeline.email.render import recipient_address
 from prepaid_pipeline.settings import Settings
 
-_STATES = ("pending", "sending", "failed", "dropped", "sent")
+_STATES = ("pending", "sending", "failed", "unknown", "dropped", "sent")
 
 
 @click.group("mails")
@@ -25,7 +26,9 @@ def mails_list(
     settings: Settings,  # noqa: ARG001
     engine: Engine,
 ) -> None:
-    """List the mails that wait or failed, or those of one status; the latest 1,000."""
+    """List the mails that wait, failed or may have arrived, or those of one status; the latest
+    1,000.
+    """
     with engine.connect() as connection:
         found = queries.statement("cli/mails", "list").execute(connection, {"status": status})
         rows = [dict(row._mapping) for row in found]
@@ -45,6 +48,50 @@ def mails_list(
 @click.option("--as", "person", required=True, metavar="PERSON", help="Who wants it sent again.")
 @with_database
 def mails_resend(mails: tuple[int, ...], person: str, settings: Settings, engine: Engine) -> None:  # noqa: ARG001
-    """Send failed mails again, as they were; the job send_emails takes them up."""
+    """Send failed and unknown mails again, as they were; the job send_emails takes them up."""
     resent = people.resend(engine, person, list(mails))
     click.echo(f"{resent} to be sent again, asked for by {person}")
+
+
+@mails_command.command("settle")
+@click.argument("mails", type=int, nargs=-1, required=True)
+@click.option("--as", "person", required=True, metavar="PERSON", help="Who found it out.")
+@click.option("--note", required=True, help="How it is known.")
+@with_database
+def mails_settle(
+    mails: tuple[int, ...],
+    person: str,
+    note: str,
+    settings: Settings,  # noqa: ARG001
+    engine: Engine,
+) -> None:
+    """Take mails off the list without sending them: an unknown one has arrived, a failed one is not
+    needed any more.
+    """
+    settled = people.settle_mails(engine, person, list(mails), note)
+    click.echo(f"{settled} settled by {person}")
+
+
+@mails_command.command("readdress")
+@click.argument("mail", type=int)
+@click.option("--to", "address", required=True, help="The customer's address from now on.")
+@click.option("--as", "person", required=True, metavar="PERSON", help="Whose decision this is.")
+@with_database
+def mails_readdress(
+    mail: int,
+    address: str,
+    person: str,
+    settings: Settings,  # noqa: ARG001
+    engine: Engine,
+) -> None:
+    """Send a failed mail to another address, which becomes the customer's."""
+    people.correct_address(engine, person, mail, _recipient(address))
+    click.echo(f"mail {mail} goes to {address}, asked for by {person}")
+
+
+def _recipient(address: str) -> str:
+    """An address as it is written to. Raises UsageError for one that cannot be."""
+    try:
+        return recipient_address(address, None).addr_spec
+    except ValueError as error:
+        raise click.UsageError(f"--to: {error}") from error

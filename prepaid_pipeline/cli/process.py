@@ -81,6 +81,10 @@ def summary(done: Drained, as_of: date) -> str:
         (done.mails_sent, f"{done.mails_sent} mails sent"),
         (done.mails_retried, f"{done.mails_retried} mails to be tried again later"),
         (done.mails_failed, f"{done.mails_failed} mails failed; see 'prepaid mails list'"),
+        (
+            done.mails_unknown,
+            f"{done.mails_unknown} mails may have arrived; see 'prepaid mails list'",
+        ),
         (done.mails_dropped, f"{done.mails_dropped} mails dropped, because they came too late"),
     ]
     said = [f"  {line}" for count, line in lines if count]

@@ -1,12 +1,14 @@
 """A plain mail to whoever looks after the pipeline."""
 
+from contextlib import closing
 from datetime import UTC, datetime
 from email import policy
 from email.message import EmailMessage
 from email.utils import format_datetime, make_msgid
 
+from prepaid_pipeline.email.opening import opener
 from prepaid_pipeline.email.render import recipient_address
-from prepaid_pipeline.email.transport import open_transport, sender_address
+from prepaid_pipeline.email.transport import sender_address
 from prepaid_pipeline.settings import Settings
 
 
@@ -17,7 +19,7 @@ def send_alert(settings: Settings, subject: str, body: str) -> bool:
     """
     recipients = [part for part in (settings.alert_to or "").split(",") if part.strip()]
     sender = sender_address(settings)
-    with open_transport(settings) as transport:
+    with closing(opener(settings)()) as transport:
         for recipient in recipients:
             address = recipient_address(recipient, None)
             message = EmailMessage(policy=policy.SMTP)

@@ -39,8 +39,10 @@ def write(details: Mapping[str, Any], settings: Settings) -> Message:
     """
     sender = sender_address(settings)
     ordered: datetime = details["created_at"]
+    corrected = f".{details['corrections']}" if details["corrections"] else ""
     message_id = (
-        f"<{details['email_id']}.{int(ordered.timestamp() * 1_000_000):x}.prepaid@{sender.domain}>"
+        f"<{details['email_id']}.{int(ordered.timestamp() * 1_000_000):x}{corrected}.prepaid"
+        f"@{sender.domain}>"
     )
     name, values = details["template"], _values(details, settings)
     message = EmailMessage(policy=policy.SMTP)

@@ -1,63 +1,56 @@
-"""Sending what is in the outbox: at least once, the same bytes each time, several senders at once.
+"""Sending what is in the outbox: at least once, the same bytes each time, several at a time.
 
-A mail is claimed, written and stored before the first attempt. If the process dies between the
-sending and the note that it was sent, the lease runs out and the same bytes with the same
-Message-ID go out again.
+A mail is claimed, written and stored before the first attempt, and marked before each attempt. If
+the process dies between the sending and the note that it was sent, the mark is what the next sender
+finds: the same bytes with the same Message-ID go out once more, and after a second such attempt a
+person decides. So there is at most one extra copy, and no mail is given up in silence.
 """
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, datetime
-from typing import Any, Literal
+from datetime import date
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 
-from prepaid_pipeline import database, queries
-from prepaid_pipeline.email.render import Message, recipient_address, write
-from prepaid_pipeline.email.transport import (
-    MailDeferred,
-    MailRefused,
-    MailServerUnreachable,
-    Transport,
-    open_transport,
-)
+from prepaid_pipeline.email.couriers import Couriers, Mail, Outcome
+from prepaid_pipeline.email.opening import opener
+from prepaid_pipeline.email.outbox import Claim, Outbox
+from prepaid_pipeline.email.render import recipient_address, write
 from prepaid_pipeline.settings import Settings
 
-BATCH_SIZE = 50
-# A batch stops sending at half of its lease: the rest of it is one attempt (transport timeouts) and
-# the note of the outcome, so that nobody else can have claimed the mails by then.
-LEASE_SECONDS = 600.0
+BATCH_SIZE = 100
+# How many attempts per connection are marked at once: a process that dies leaves as many mails of
+# unknown outcome, and each mark is a commit.
+_MARKED_PER_CONNECTION = 8
 
-_SQL = "jobs/send_emails"
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class SendResult:
-    """How many mails were sent, failed for good, will be tried again, and were dropped because what
-    they say is not true any more.
+    """How many mails were sent, failed for good, will be tried again, were dropped because what
+    they say is not true any more, and are for a person to decide: nobody knows if they arrived.
     """
 
     sent: int = 0
     failed: int = 0
     retried: int = 0
     dropped: int = 0
+    unknown: int = 0
 
 
 @dataclass(frozen=True)
-class _Mail:
-    email_id: int
-    recipient: str
-    message: Message
+class _Batch:
+    """A claim with its mails written; ``outcomes`` are those that cannot be."""
 
-
-@dataclass(frozen=True)
-class _Outcome:
-    email_id: int
-    status: Literal["sent", "failed", "pending"]
-    error: str | None = None
+    claim: Claim
+    mails: Sequence[Mail]
+    outcomes: Sequence[Outcome]
 
 
 def send_emails(
@@ -73,149 +66,106 @@ def send_emails(
     ``as_of`` and ``run_id`` are what the audit log notes. When a mail is tried again is real time,
     not business time. Raises SettingError for mail settings that cannot be used.
     """
-
-    def transaction() -> Any:
-        return database.transaction(engine, actor="send_emails", run_id=run_id, as_of=as_of)
-
-    counts = {"sent": 0, "failed": 0, "pending": 0}
-    dropped = 0
-    left = limit
-    with open_transport(settings) as transport:
-        while left is None or left > 0:
-            size = BATCH_SIZE if left is None else min(left, BATCH_SIZE)
-            started = time.monotonic()
-            with transaction() as connection:
-                found = _claim(connection, size)
-                outdated = _drop_outdated(connection, found)
-                claimed = [row for row in found if row["email_id"] not in outdated]
-                details = _details(connection, claimed, settings)
-            if not found:
+    outbox, counts = Outbox(engine, settings, as_of, run_id), Counter[str]()
+    with _couriers(settings) as couriers, ThreadPoolExecutor(1, "mail-writer") as writer:
+        left = limit
+        batch = _prepare(outbox, settings, _size(left))
+        while batch.claim.found:
+            left = None if left is None else left - batch.claim.found
+            full = batch.claim.found == BATCH_SIZE
+            ahead = writer.submit(_prepare, outbox, settings, _size(left)) if full else None
+            counts.update(_deliver(outbox, couriers, batch, settings))
+            counts.update(dropped=batch.claim.dropped, unknown=batch.claim.given_up)
+            batch = ahead.result() if ahead else _prepare(outbox, settings, _size(left))
+            if couriers.unreachable is not None:
+                _log.warning("%s; trying again later", couriers.unreachable)
+                back = [Outcome(mail.email_id, "untried") for mail in batch.mails]
+                outbox.step([*batch.outcomes, *back], [], batch.claim)
                 break
-            dropped += len(outdated)
-            left = None if left is None else left - len(found)
-            if not claimed:
-                continue
-            lease = claimed[0]["leased_until"]
-            written, outcomes = _write(details, settings)
-            with transaction() as connection:
-                mine = _store(connection, written, lease)
-            mails = [
-                _mail(row, Message(row["message_id"], bytes(row["content"])))
-                for row in claimed
-                if row["content"] is not None
-            ]
-            mails += [mail for mail in written if mail.email_id in mine]
-            tried, reachable = _send(transport, mails, started + LEASE_SECONDS / 2)
-            outcomes += tried
-            with transaction() as connection:
-                _finish(connection, outcomes, lease)
-                _give_back(connection, mails, outcomes, lease)
-            for outcome in outcomes:
-                counts[outcome.status] += 1
-            if not reachable:
-                break
-    return SendResult(counts["sent"], counts["failed"], counts["pending"], dropped)
-
-
-def _claim(connection: Connection, size: int) -> Sequence[Mapping[str, Any]]:
-    rows = queries.statement(_SQL, "claim").execute(
-        connection, {"batch_size": size, "lease_seconds": LEASE_SECONDS}
+        counts.update(unknown=batch.claim.given_up)
+    return SendResult(
+        counts["sent"], counts["failed"], counts["pending"], counts["dropped"], counts["unknown"]
     )
-    return sorted((dict(row) for row in rows.mappings()), key=lambda row: row["email_id"])
 
 
-def _drop_outdated(connection: Connection, found: Sequence[Mapping[str, Any]]) -> set[int]:
-    asked = {"email_ids": [row["email_id"] for row in found]}
-    return {
-        email_id
-        for part in ("drop_outdated", "drop_decided")
-        for email_id in queries.statement(_SQL, part).execute(connection, asked).scalars()
-    }
+@contextmanager
+def _couriers(settings: Settings) -> Iterator[Couriers]:
+    mails = settings.mails
+    couriers = Couriers(opener(settings), mails.connections, mails.rate)
+    try:
+        yield couriers
+    finally:
+        couriers.stop()
 
 
-def _details(
-    connection: Connection, claimed: Sequence[Mapping[str, Any]], settings: Settings
-) -> Sequence[Mapping[str, Any]]:
-    unwritten = [row["email_id"] for row in claimed if row["content"] is None]
-    asked = {"email_ids": unwritten, "payment_days": settings.payment_days}
-    rows = queries.statement(_SQL, "details").execute(connection, asked)
-    return [dict(row) for row in rows.mappings()]
+def _size(left: int | None) -> int:
+    return BATCH_SIZE if left is None else max(0, min(left, BATCH_SIZE))
 
 
-def _write(
-    details: Sequence[Mapping[str, Any]], settings: Settings
-) -> tuple[list[_Mail], list[_Outcome]]:
-    written, failed = list[_Mail](), list[_Outcome]()
-    for row in details:
+def _prepare(outbox: Outbox, settings: Settings, size: int) -> _Batch:
+    """The next mails that are due, written and stored."""
+    claim = outbox.claim(size)
+    written, failed = list[Mail](), list[Outcome]()
+    for row in claim.mails:
+        details = claim.unwritten.get(row["email_id"])
         try:
-            message = write(row, settings)
+            content = row if details is None else vars(write(details, settings))
+            address = recipient_address(row["recipient"], None).addr_spec
         except Exception as error:
             # Whatever is wrong with one mail (its address, its template, its data) must not keep
-            # the others in the outbox for ever.
-            _log.warning("e-mail %s cannot be written: %s", row["email_id"], error)
+            # the others in the outbox for ever. What it is may name the customer: not in the log.
+            _log.warning("e-mail %s cannot be written: %s", row["email_id"], type(error).__name__)
             text = f"cannot be written: {type(error).__name__}: {error}"
-            failed.append(_Outcome(row["email_id"], "failed", text))
-        else:
-            written.append(_mail(row, message))
-    return written, failed
-
-
-def _mail(row: Mapping[str, Any], message: Message) -> _Mail:
-    return _Mail(row["email_id"], recipient_address(row["recipient"], None).addr_spec, message)
-
-
-def _store(connection: Connection, written: Sequence[_Mail], lease: datetime) -> set[int]:
-    rows = queries.statement(_SQL, "store").execute(
-        connection,
-        {
-            "email_ids": [mail.email_id for mail in written],
-            "message_ids": [mail.message.message_id for mail in written],
-            "contents": [mail.message.content for mail in written],
-            "lease": lease,
-        },
-    )
-    return set(rows.scalars())
-
-
-def _send(
-    transport: Transport, mails: Sequence[_Mail], stop_at: float
-) -> tuple[list[_Outcome], bool]:
-    outcomes, unreachable = list[_Outcome](), ""
-    for mail in mails:
-        if unreachable:
-            outcomes.append(_Outcome(mail.email_id, "pending", unreachable))
+            failed.append(Outcome(row["email_id"], "failed", text))
             continue
-        if time.monotonic() > stop_at:
-            break
-        try:
-            transport.send(mail.message.message_id, mail.recipient, mail.message.content)
-            outcomes.append(_Outcome(mail.email_id, "sent"))
-        except MailRefused as error:
-            outcomes.append(_Outcome(mail.email_id, "failed", str(error)))
-        except MailDeferred as error:
-            outcomes.append(_Outcome(mail.email_id, "pending", str(error)))
-        except MailServerUnreachable as error:
-            _log.warning("%s; trying again later", error)
-            unreachable = str(error)
-            outcomes.append(_Outcome(mail.email_id, "pending", unreachable))
-    return outcomes, not unreachable
+        written.append(
+            Mail(
+                row["email_id"], address, content["message_id"], bytes(content["content"]),
+                is_repeated=row["unknown_attempts"] > 0,
+            )
+        )  # fmt: skip
+    new = [mail for mail in written if mail.email_id in claim.unwritten]
+    lost = {mail.email_id for mail in new} - (outbox.store(new, claim) if new else set())
+    return _Batch(claim, [mail for mail in written if mail.email_id not in lost], failed)
 
 
-def _finish(connection: Connection, outcomes: Sequence[_Outcome], lease: datetime) -> None:
-    queries.statement(_SQL, "finish").execute(
-        connection,
-        {
-            "email_ids": [outcome.email_id for outcome in outcomes],
-            "statuses": [outcome.status for outcome in outcomes],
-            "errors": [outcome.error for outcome in outcomes],
-            "lease": lease,
-        },
-    )
+def _deliver(
+    outbox: Outbox, couriers: Couriers, batch: _Batch, settings: Settings
+) -> dict[str, int]:
+    """Hand over a batch; how many mails are in which state now."""
+    mails, states = settings.mails, Counter[str]()
+    window = mails.connections * _MARKED_PER_CONNECTION
+    if mails.rate:
+        window = max(1, min(window, mails.rate))
+    outcomes = list(batch.outcomes)
+    # What may have arrived is marked as late as can be: a second unknown attempt is the last one.
+    for waiting, marked in (
+        (deque(mail for mail in batch.mails if mail.is_repeated), mails.connections),
+        (deque(mail for mail in batch.mails if not mail.is_repeated), window),
+    ):
+        flying = 0
+        while flying or (waiting and _may_begin(couriers, batch.claim)):
+            if waiting and 2 * flying <= marked and _may_begin(couriers, batch.claim):
+                begin = [waiting.popleft() for _ in range(min(marked - flying, len(waiting)))]
+                noted, started = outbox.step(outcomes, begin, batch.claim)
+                states.update(noted)
+                outcomes = []
+                couriers.take([m for m in begin if m.email_id in started], batch.claim.stop_at)
+                flying += len(started)
+            if flying:
+                outcomes.append(couriers.outcome())
+                flying -= 1
+        outcomes += [_not_begun(mail, couriers) for mail in waiting]
+    noted, _ = outbox.step(outcomes, [], batch.claim)
+    states.update(noted)
+    return states
 
 
-def _give_back(
-    connection: Connection, mails: Sequence[_Mail], outcomes: Sequence[_Outcome], lease: datetime
-) -> None:
-    done = {outcome.email_id for outcome in outcomes}
-    untried = [mail.email_id for mail in mails if mail.email_id not in done]
-    queries.statement(_SQL, "give_back").execute(connection, {"email_ids": untried, "lease": lease})
+def _may_begin(couriers: Couriers, claim: Claim) -> bool:
+    return couriers.unreachable is None and time.monotonic() < claim.stop_at
+
+
+def _not_begun(mail: Mail, couriers: Couriers) -> Outcome:
+    if couriers.unreachable is None:
+        return Outcome(mail.email_id, "untried")
+    return Outcome(mail.email_id, "unreachable", couriers.unreachable)

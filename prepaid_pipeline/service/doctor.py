@@ -13,7 +13,8 @@ from sqlalchemy.exc import DBAPIError
 from prepaid_pipeline import database, migrations, queries
 from prepaid_pipeline.desk import configuration
 from prepaid_pipeline.desk.login import own_login
-from prepaid_pipeline.email.transport import SmtpTransport, parse_smtp_url, sender_address
+from prepaid_pipeline.email.smtp import SmtpTransport
+from prepaid_pipeline.email.transport import parse_smtp_url, sender_address
 from prepaid_pipeline.errors import DatabaseNotReady, PrepaidError, SettingError
 from prepaid_pipeline.service import guards
 from prepaid_pipeline.service.dagster_instance import prepare_dagster_home, shipped

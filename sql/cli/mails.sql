@@ -6,9 +6,15 @@ SELECT e.email_id, e.service_plan_id, e.template, e.occasion, c.customer_ref, e.
 FROM prepaid.emails e
 LEFT JOIN prepaid.service_plans p USING (service_plan_id)
 LEFT JOIN prepaid.customers c ON c.customer_id = p.customer_id
-WHERE CASE WHEN CAST(:status AS text) IS NULL THEN e.status IN ('pending', 'sending', 'failed')
+WHERE CASE WHEN CAST(:status AS text) IS NULL THEN e.status IN ('pending', 'sending', 'failed', 'unknown')
       ELSE e.status = :status END
 ORDER BY e.email_id DESC LIMIT 1000;
 
 -- name: resend
 SELECT prepaid.resend_emails(CAST(:mails AS bigint[])) AS resent;
+
+-- name: settle
+SELECT prepaid.settle_emails(CAST(:mails AS bigint[]), :note) AS settled;
+
+-- name: correct
+SELECT prepaid.correct_email_address(:mail, :address);

@@ -1,21 +1,37 @@
--- The outbox: mails are claimed in small batches, written once, sent, and their outcomes noted.
--- Between the steps no transaction is open: a slow mail server must not hold locks.
+-- The outbox: mails are claimed in batches, written once, sent, and their outcomes noted. Between
+-- the statements no transaction is open: a slow mail server must not hold locks.
+
+-- name: recover
+-- A mail that is still 'sending' when its lease is over: its sender died between the mark and the
+-- note of the outcome, and may have delivered it.
+WITH lost AS (
+    SELECT email_id FROM prepaid.emails
+    WHERE status = 'sending' AND (leased_until IS NULL OR leased_until < clock_timestamp())
+    ORDER BY email_id LIMIT :batch_size
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE prepaid.emails e
+SET unknown_attempts = e.unknown_attempts + 1, leased_until = NULL,
+    status = CASE e.unknown_attempts WHEN 0 THEN 'pending' ELSE 'unknown' END,
+    next_attempt_at = clock_timestamp(),
+    last_error = 'the sender ended before it had noted how the attempt went: it may have arrived'
+FROM lost WHERE e.email_id = lost.email_id
+RETURNING e.email_id, e.status;
 
 -- name: claim
 -- leased_until is also the claim's token: whoever finds another value in it has lost the mail.
 WITH due AS (
     SELECT email_id FROM prepaid.emails
-    WHERE status IN ('pending', 'sending') AND next_attempt_at <= clock_timestamp()
+    WHERE status = 'pending' AND next_attempt_at <= clock_timestamp()
       AND (leased_until IS NULL OR leased_until < clock_timestamp())
     ORDER BY next_attempt_at, email_id
     LIMIT :batch_size
     FOR UPDATE SKIP LOCKED
 )
 UPDATE prepaid.emails e
-SET leased_until = now() + make_interval(secs => :lease_seconds), attempts = e.attempts + 1,
-    status = CASE WHEN e.content IS NULL THEN 'pending' ELSE 'sending' END
+SET leased_until = now() + make_interval(secs => :lease_seconds)
 FROM due WHERE e.email_id = due.email_id
-RETURNING e.email_id, e.recipient, e.message_id, e.content, e.leased_until;
+RETURNING e.email_id, e.recipient, e.message_id, e.content, e.leased_until, e.unknown_attempts;
 
 -- name: drop_outdated
 -- A reminder goes out only as long as the invoice is one to be reminded of: not when it was paid or
@@ -43,7 +59,7 @@ RETURNING e.email_id;
 -- name: details
 -- What the templates may show: the plan's own snapshot, the invoice that the mail is about (else the
 -- live one) and the record that paid it. Amounts are texts inside JSON: a JSON number would become a float.
-SELECT e.email_id, e.template, e.occasion, e.recipient, e.created_at,
+SELECT e.email_id, e.template, e.occasion, e.recipient, e.created_at, e.corrections,
        coalesce(p.customer_name, c.name) AS customer_name, coalesce(p.plan_name, b.name) AS plan_name,
        p.quantity, p.kind, p.start_date, p.end_date,
        coalesce(p.addons, '[]') AS addons, coalesce(d.names, '[]') AS discounts,
@@ -94,26 +110,67 @@ WHERE e.email_id = ANY (CAST(:email_ids AS bigint[]));
 
 -- name: store
 UPDATE prepaid.emails e
-SET message_id = w.message_id, content = w.content, status = 'sending'
+SET message_id = w.message_id, content = w.content
 FROM unnest(CAST(:email_ids AS bigint[]), CAST(:message_ids AS text[]),
             CAST(:contents AS bytea[])) w (email_id, message_id, content)
 WHERE e.email_id = w.email_id AND e.leased_until = :lease AND e.content IS NULL
 RETURNING e.email_id;
 
--- name: finish
--- A mail that is to be tried again waits 1, 2, 4 … minutes, an hour at most.
+-- name: start
+-- The mark that an attempt has begun, committed before anything is handed over. (Set a second time
+-- when the answer to the first commit was lost.)
+UPDATE prepaid.emails
+SET attempts = attempts + CASE status WHEN 'pending' THEN 1 ELSE 0 END, status = 'sending'
+WHERE email_id = ANY (CAST(:email_ids AS bigint[])) AND leased_until = :lease
+RETURNING email_id;
+
+-- name: note
+-- Outcomes: sent; failed (refused for good); deferred (put off, or broken off before the end of the
+-- mail); unreachable (nothing could be handed over, which says nothing about the mail); unknown
+-- (broken off after it). What is tried again waits 1, 2, 4 … minutes, an hour at most; what the server
+-- puts off is tried a last time when retry_hours are over. Who may have got it is for a person to
+-- find out, however a later attempt ended.
+WITH judged AS (
+    SELECT e.email_id, o.outcome, o.error, p.since, p.since + p.patience AS give_up_at,
+           e.unknown_attempts + CASE o.outcome WHEN 'unknown' THEN 1 ELSE 0 END AS unknown_attempts,
+           a.attempts, clock_timestamp()
+               + make_interval(mins => least(60, power(2, least(a.attempts - 1, 6))::integer)) AS again_at
+    FROM unnest(CAST(:email_ids AS bigint[]), CAST(:outcomes AS text[]),
+                CAST(:errors AS text[])) o (email_id, outcome, error)
+    JOIN prepaid.emails e USING (email_id)
+    CROSS JOIN LATERAL (SELECT
+        CASE o.outcome WHEN 'deferred' THEN coalesce(e.deferred_since, clock_timestamp())
+             ELSE e.deferred_since END AS since,
+        make_interval(hours => :retry_hours) AS patience) p
+    -- Not begun because nothing could be handed over counts as well: the waits are to grow.
+    CROSS JOIN LATERAL (SELECT
+        e.attempts + CASE e.status WHEN 'pending' THEN 1 ELSE 0 END AS attempts) a
+), ended AS (
+    SELECT j.*, CASE
+        WHEN j.outcome = 'sent' THEN 'sent'
+        WHEN j.unknown_attempts > 1 THEN 'unknown'
+        WHEN j.outcome = 'failed' OR j.outcome = 'deferred' AND j.give_up_at <= clock_timestamp()
+            THEN CASE j.unknown_attempts WHEN 0 THEN 'failed' ELSE 'unknown' END
+        ELSE 'pending' END AS status
+    FROM judged j
+)
 UPDATE prepaid.emails e
-SET status = o.status, last_error = o.error, leased_until = NULL,
-    sent_at = CASE o.status WHEN 'sent' THEN clock_timestamp() END,
-    next_attempt_at = CASE o.status WHEN 'pending' THEN clock_timestamp()
-        + make_interval(mins => least(60, power(2, least(e.attempts - 1, 6))::integer))
+SET status = n.status, leased_until = NULL, attempts = n.attempts, unknown_attempts = n.unknown_attempts,
+    deferred_since = n.since,
+    last_error = CASE WHEN n.outcome = 'deferred' AND n.status <> 'pending'
+        THEN format('given up after %s hours: %s', CAST(:retry_hours AS integer), n.error)
+        ELSE n.error END,
+    sent_at = CASE n.status WHEN 'sent' THEN clock_timestamp() END,
+    next_attempt_at = CASE n.status WHEN 'pending'
+        THEN CASE n.outcome WHEN 'deferred' THEN least(n.again_at, n.give_up_at) ELSE n.again_at END
         ELSE e.next_attempt_at END
-FROM unnest(CAST(:email_ids AS bigint[]), CAST(:statuses AS text[]),
-            CAST(:errors AS text[])) o (email_id, status, error)
-WHERE e.email_id = o.email_id AND e.leased_until = :lease;
+FROM ended n
+WHERE e.email_id = n.email_id AND e.leased_until = :lease
+RETURNING e.email_id, e.status;
 
 -- name: give_back
--- Not tried after all: no time was left under the lease.
+-- Not tried after all: no time was left under the lease, or the sender is stopping.
 UPDATE prepaid.emails
-SET status = 'pending', attempts = attempts - 1, leased_until = NULL
+SET status = 'pending', leased_until = NULL,
+    attempts = attempts - CASE status WHEN 'sending' THEN 1 ELSE 0 END
 WHERE email_id = ANY (CAST(:email_ids AS bigint[])) AND leased_until = :lease;

@@ -183,7 +183,6 @@ BEGIN
             format('to invoice %s', to_invoice), person, prepaid.run_id(), prepaid.as_of());
 END $$;
 
-
 -- Which open invoices a parked payment may be meant for. A help for finance; nothing acts on it. By the
 -- customer or by the number: never by the amount alone, which many invoices share. (NOT MATERIALIZED: who
 -- asks about some records does not wait for the others.)
@@ -379,3 +378,137 @@ BEGIN
     WHERE n.outcome IS DISTINCT FROM o.outcome AND n.outcome IS NOT NULL;
     RETURN NULL;
 END $$;
+
+-- Mails: an attempt whose outcome is unknown, how long the server puts a mail off, corrected addresses.
+ALTER TABLE prepaid.emails
+    DROP CONSTRAINT emails_status_check,
+    ADD CONSTRAINT emails_status_check
+        CHECK (status IN ('pending', 'sending', 'sent', 'failed', 'unknown', 'dropped')),
+    ADD COLUMN unknown_attempts integer NOT NULL DEFAULT 0,
+    ADD COLUMN deferred_since timestamptz,
+    ADD COLUMN corrections integer NOT NULL DEFAULT 0;
+CREATE INDEX emails_undelivered ON prepaid.emails (email_id) WHERE status IN ('failed', 'unknown');
+CREATE OR REPLACE FUNCTION prepaid.audit_email_status() RETURNS trigger LANGUAGE plpgsql
+SET enable_nestloop TO off AS $$
+BEGIN
+    INSERT INTO prepaid.audit_log
+        (event, service_plan_id, entity, entity_id, before, after, detail, actor, run_id, as_of)
+    SELECT 'email_' || n.status, n.service_plan_id, 'email', n.email_id, o.status, n.status,
+           n.template, prepaid.actor(), prepaid.run_id(), prepaid.as_of()
+    FROM new_rows n JOIN old_rows o USING (email_id)
+    WHERE n.status <> o.status
+      AND (n.status IN ('sent', 'failed', 'unknown', 'dropped') OR o.status IN ('failed', 'unknown'));
+    INSERT INTO prepaid.audit_log
+        (event, service_plan_id, entity, entity_id, before, after, detail, actor, run_id, as_of)
+    SELECT 'email_attempt_unknown', n.service_plan_id, 'email', n.email_id, o.status, n.status,
+           n.template, prepaid.actor(), prepaid.run_id(), prepaid.as_of()
+    FROM new_rows n JOIN old_rows o USING (email_id)
+    WHERE n.unknown_attempts > o.unknown_attempts AND n.status <> 'unknown';
+    INSERT INTO prepaid.audit_log
+        (event, service_plan_id, entity, entity_id, detail, actor, run_id, as_of)
+    SELECT 'email_address_corrected', n.service_plan_id, 'email', n.email_id,
+           n.template, prepaid.actor(), prepaid.run_id(), prepaid.as_of()
+    FROM new_rows n JOIN old_rows o USING (email_id)
+    WHERE n.corrections > o.corrections;
+    RETURN NULL;
+END $$;
+
+-- Locks the mails that a person named and refuses the first that is not in one of ``states``, for an
+-- action such as 'be sent again'.
+CREATE FUNCTION prepaid.require_emails(email_ids bigint[], states text[], action text)
+RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    refused record;
+BEGIN
+    PERFORM FROM prepaid.emails e WHERE e.email_id = ANY (email_ids) ORDER BY e.email_id FOR UPDATE;
+    SELECT asked.email_id, e.status INTO refused
+    FROM unnest(email_ids) asked (email_id)
+    LEFT JOIN prepaid.emails e USING (email_id)
+    WHERE e.status <> ALL (states) OR e.status IS NULL ORDER BY asked.email_id LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'mail % cannot %: %', refused.email_id, action, coalesce(
+            'only ' || array_to_string(states, ' and ') || ' ones can, and it is ' || refused.status,
+            'there is no such mail');
+    END IF;
+END $$;
+
+-- Sends failed and unknown mails again under the acting person's name, all or nothing: what was
+-- written is sent as it was, the same bytes with the same Message-ID. One that may have arrived gets
+-- one more attempt of unknown outcome, no two. Returns how many.
+CREATE OR REPLACE FUNCTION prepaid.resend_emails(email_ids bigint[])
+RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_temp AS $$
+DECLARE
+    person text := prepaid.acting_person();
+    resent integer;
+BEGIN
+    IF NOT prepaid.is_in_team(person, 'customer_success', 'engineering') THEN
+        RAISE EXCEPTION '% may not send mails again: not in customer_success or engineering', person;
+    END IF;
+    PERFORM set_config('prepaid.actor', person, true);
+    PERFORM prepaid.require_emails(email_ids, ARRAY['failed', 'unknown'], 'be sent again');
+    UPDATE prepaid.emails e
+    SET status = 'pending', attempts = 0, next_attempt_at = clock_timestamp(), deferred_since = NULL,
+        unknown_attempts = least(e.unknown_attempts, 1)
+    WHERE e.email_id = ANY (email_ids);
+    GET DIAGNOSTICS resent = ROW_COUNT;
+    RETURN resent;
+END $$;
+
+-- Takes mails off the list without sending them, all or nothing, with the reason: an unknown one has
+-- arrived and counts as sent, a failed one is not needed any more and is dropped. Returns how many.
+CREATE FUNCTION prepaid.settle_emails(email_ids bigint[], why text)
+RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_temp AS $$
+DECLARE
+    person text := prepaid.person_in(ARRAY['customer_success', 'engineering'], 'settle mails', why);
+    settled integer;
+BEGIN
+    PERFORM prepaid.require_emails(email_ids, ARRAY['failed', 'unknown'], 'be settled');
+    UPDATE prepaid.emails e
+    SET status = CASE e.status WHEN 'unknown' THEN 'sent' ELSE 'dropped' END,
+        sent_at = CASE e.status WHEN 'unknown' THEN clock_timestamp() END,
+        last_error = concat_ws('; ', e.last_error, format('settled by %s: %s', person, why))
+    WHERE e.email_id = ANY (email_ids);
+    GET DIAGNOSTICS settled = ROW_COUNT;
+    RETURN settled;
+END $$;
+
+-- Sends a failed mail to another address: it is written anew, as another message. The customer gets
+-- that address for later mails too.
+CREATE FUNCTION prepaid.correct_email_address(mail bigint, address text)
+RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_temp AS $$
+BEGIN
+    PERFORM prepaid.person_in(ARRAY['customer_success'], 'change a customer''s address', address);
+    IF address !~ '^[^[:space:][:cntrl:]@]+@[^[:space:][:cntrl:]@]+$' THEN
+        RAISE EXCEPTION '% is not an e-mail address', address;
+    END IF;
+    -- Of an unknown one a copy may be where it was sent: it stays the mail that it is.
+    PERFORM prepaid.require_emails(ARRAY[mail], ARRAY['failed'], 'go to another address');
+    IF EXISTS (SELECT FROM prepaid.emails WHERE email_id = mail AND service_plan_id IS NULL) THEN
+        RAISE EXCEPTION 'mail % is to one of our own people: their address is changed with prepaid user add',
+            mail;
+    END IF;
+    UPDATE prepaid.emails
+    SET status = 'pending', attempts = 0, next_attempt_at = clock_timestamp(), deferred_since = NULL,
+        recipient = address, corrections = corrections + 1, message_id = NULL, content = NULL
+    WHERE email_id = mail;
+    UPDATE prepaid.customers c SET email = address
+    FROM prepaid.emails e JOIN prepaid.service_plans p USING (service_plan_id)
+    WHERE e.email_id = mail AND c.customer_id = p.customer_id AND c.email IS DISTINCT FROM address;
+END $$;
+
+-- Support's list: what failed for good, and what may or may not have arrived.
+CREATE VIEW prepaid.undelivered_mails AS
+SELECT e.email_id, e.status, e.template, e.occasion, e.recipient, e.created_at, e.attempts,
+       e.unknown_attempts, e.last_error, e.service_plan_id, c.customer_ref, c.name AS customer_name,
+       coalesce(p.plan_name, l.name) AS plan_name, i.invoice_number
+FROM prepaid.emails e
+LEFT JOIN prepaid.service_plans p USING (service_plan_id)
+LEFT JOIN prepaid.customers c ON c.customer_id = p.customer_id
+LEFT JOIN prepaid.plans l ON l.plan_id = p.plan_id
+LEFT JOIN prepaid.invoices i ON i.service_plan_id = p.service_plan_id
+    AND CASE WHEN e.invoice_id IS NULL THEN i.status <> 'Void' ELSE i.invoice_id = e.invoice_id END
+WHERE e.status IN ('failed', 'unknown');
+REVOKE EXECUTE ON FUNCTION prepaid.settle_emails, prepaid.correct_email_address FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION prepaid.settle_emails TO customer_success, engineering;
+GRANT EXECUTE ON FUNCTION prepaid.correct_email_address TO customer_success;
+GRANT SELECT ON prepaid.undelivered_mails TO customer_success, engineering;

@@ -22,11 +22,14 @@ GRANT USAGE ON SCHEMA revenue TO finance, leadership, engineering;
 REVOKE EXECUTE ON FUNCTION prepaid.decide_tasks FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION prepaid.release_holds FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION prepaid.assign_record FROM PUBLIC;
-REVOKE EXECUTE ON FUNCTION prepaid.resend_emails FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION prepaid.resend_emails, prepaid.settle_emails, prepaid.correct_email_address
+    FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION prepaid.decide_tasks TO finance, customer_success;
 GRANT EXECUTE ON FUNCTION prepaid.assign_record TO finance;
 GRANT EXECUTE ON FUNCTION prepaid.release_holds TO finance, customer_success, engineering;
-GRANT EXECUTE ON FUNCTION prepaid.resend_emails TO customer_success, engineering;
+GRANT EXECUTE ON FUNCTION prepaid.resend_emails, prepaid.settle_emails TO customer_success, engineering;
+GRANT EXECUTE ON FUNCTION prepaid.correct_email_address TO customer_success;
+GRANT SELECT ON prepaid.undelivered_mails TO customer_success;
 
 REVOKE EXECUTE ON FUNCTION prepaid.cancel, prepaid.change_plan, prepaid.void_invoice FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION prepaid.cancel, prepaid.change_plan TO finance, customer_success;

@@ -83,7 +83,7 @@ def test_all_or_nothing_and_only_failed_ones(
     world.officer("mails_engineer", "engineering")
     refused = prepaid("mails", "resend", first, second, "--as", "mails_engineer")
     assert refused.code == 1
-    assert f"mail {second} cannot be sent again: only failed ones can, and it is pending" in (
+    assert f"mail {second} cannot be sent again: only failed and unknown ones can, and it is" in (
         refused.err
     )
     missing = prepaid("mails", "resend", first, 999, "--as", "mails_engineer")
@@ -103,3 +103,69 @@ def test_who_may_not(world: World, prepaid: Prepaid, confirmed: list[int]) -> No
     assert prepaid("mails", "resend", confirmed[0], "--as", "nobody_known").code == 1
     assert prepaid("mails", "resend", "--as", "mails_finance").code == 2
     assert mail(world, confirmed[0])["status"] == "failed"
+
+
+def unknown(world: World, email_id: int) -> None:
+    world.sql(
+        "UPDATE prepaid.emails SET status = 'unknown', unknown_attempts = 2,"
+        " last_error = 'too late' WHERE email_id = :e", e=email_id,
+    )  # fmt: skip
+
+
+def test_settled(world: World, prepaid: Prepaid, settings: Settings, confirmed: list[int]) -> None:
+    send_emails(world.engine, settings, as_of=TODAY, limit=2)
+    first, second, waiting = confirmed
+    fail(world, first)
+    world.sql("UPDATE prepaid.emails SET sent_at = NULL, status = 'failed' WHERE email_id = :e",
+              e=second)  # fmt: skip
+    unknown(world, second)
+    world.officer("mails_care", "customer_success")
+    asked = ("mails", "settle", first, second, "--as", "mails_care", "--note", "told by phone")
+    settled = prepaid(*asked)
+    assert (settled.code, settled.out) == (0, "2 settled by mails_care\n")
+    assert mail(world, first)["status"] == "dropped"
+    assert mail(world, second)["status"] == "sent"
+    assert mail(world, second)["last_error"] == "too late; settled by mails_care: told by phone"
+    again = prepaid(*asked)
+    assert "cannot be settled: only failed and unknown ones can, and it is dropped" in again.err
+    assert prepaid("mails", "settle", waiting, "--as", "mails_care", "--note", " ").code == 1
+    world.officer("mails_finance", "finance")
+    assert prepaid("mails", "settle", first, "--as", "mails_finance", "--note", "x").code == 1
+    events = (
+        "SELECT event, before, actor FROM prepaid.audit_log WHERE actor = 'mails_care' ORDER BY 1"
+    )
+    assert world.rows(events) == [
+        ("email_dropped", "failed", "mails_care"), ("email_sent", "unknown", "mails_care"),
+    ]  # fmt: skip
+
+
+def test_another_address(
+    world: World, prepaid: Prepaid, settings: Settings, confirmed: list[int]
+) -> None:
+    send_emails(world.engine, settings, as_of=TODAY)
+    first, second, _ = confirmed
+    before = mail(world, first)
+    fail(world, first)
+    world.officer("mails_care", "customer_success")
+    asked = ("mails", "readdress", first, "--as", "mails_care", "--to")
+    assert prepaid(*asked, "nobody").code == 2
+    assert (
+        "only failed ones can, and it is sent"
+        in prepaid(
+            "mails", "readdress", second, "--as", "mails_care", "--to", "new@example.com"
+        ).err
+    )
+    assert prepaid(*asked, "new@example.com").code == 0
+    assert send_emails(world.engine, settings, as_of=TODAY) == SendResult(sent=1)
+    after = mail(world, first)
+    assert after["message_id"] != before["message_id"]
+    assert b"new@example.com" in bytes(after["content"])  # type: ignore[arg-type]
+    assert world.sql(
+        "SELECT c.email FROM prepaid.customers c JOIN prepaid.service_plans USING (customer_id)"
+        " JOIN prepaid.emails e USING (service_plan_id) WHERE e.email_id = :e", e=first,
+    ) == "new@example.com"  # fmt: skip
+    # What an address was is nobody's business for ever: the log says only that it was corrected.
+    logged = "SELECT count(*) FROM prepaid.audit_log WHERE event = 'email_address_corrected'"
+    assert world.sql(logged) == 1
+    told = "SELECT count(*) FROM prepaid.audit_log a WHERE a::text LIKE '%example.com%'"
+    assert world.sql(told) == 0

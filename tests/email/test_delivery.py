@@ -1,5 +1,6 @@
 """Sending: once each, later again when the server says so, never again when it says never."""
 
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -9,16 +10,24 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
-from prepaid_pipeline.email import sender
+from prepaid_pipeline.email import outbox
 from prepaid_pipeline.email.alert import send_alert
+from prepaid_pipeline.email.couriers import Couriers
 from prepaid_pipeline.email.sender import SendResult, send_emails
-from prepaid_pipeline.email.transport import SmtpTransport, parse_smtp_url
+from prepaid_pipeline.email.smtp import SmtpTransport
+from prepaid_pipeline.email.transport import parse_smtp_url
 from prepaid_pipeline.errors import SettingError
 from prepaid_pipeline.settings import Settings
 from tests.email.conftest import Mailbox, free_port
+from tests.email.server import OK, Fault, Server, serving
 
 AS_OF = date(2026, 11, 1)
 Row = Callable[[int], Mapping[str, Any]]
+
+
+def mailing(settings: Settings, server: Server, **changes: Any) -> Settings:
+    """The settings with that server, and changed settings of the mails."""
+    return replace(settings, smtp_url=server.url, mails=replace(settings.mails, **changes))
 
 
 @pytest.fixture
@@ -113,13 +122,14 @@ def test_a_crash_after_sending_sends_the_same_mail_again(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(sender, "_finish", crash)
+        patch.setattr(Couriers, "outcome", crash)
         with pytest.raises(KeyboardInterrupt):
             send_emails(engine, over_smtp, as_of=AS_OF)
     assert row(email_id)["status"] == "sending"
     assert send_emails(engine, over_smtp, as_of=AS_OF) == SendResult(), "the lease still runs"
     due_again()
     assert send_emails(engine, over_smtp, as_of=AS_OF) == SendResult(sent=1)
+    assert row(email_id)["unknown_attempts"] == 1
     (first, second) = box.contents
     assert first == second
     assert row(email_id)["message_id"] == box.messages()[0]["Message-ID"]
@@ -154,12 +164,96 @@ def test_a_lost_lease_changes_nothing(
     assert row(email_id)["status"] == "sending", "whoever claims it next finishes it"
 
 
+def test_several_connections_at_once(
+    engine: Engine, settings: Settings, order: Callable[..., int]
+) -> None:
+    for n in range(60):
+        order(recipient=f"p{n}@example.com")
+    with serving() as server:
+        server.will("dot", *[Fault(OK["dot"], delivered=True, seconds=0.02)] * 60)
+        several = mailing(settings, server, connections=3)
+        assert send_emails(engine, several, as_of=AS_OF) == SendResult(sent=60)
+        assert server.most_at_once == server.connections == 3
+        assert {len(copies) for copies in server.delivered.values()} == {1}
+
+
+def test_a_server_that_allows_one_connection(
+    engine: Engine, settings: Settings, order: Callable[..., int]
+) -> None:
+    for n in range(40):
+        order(recipient=f"p{n}@example.com")
+    with serving() as server:
+        server.will("greeting", None, *[Fault(b"421 too many of you")] * 3)
+        server.will("dot", *[Fault(OK["dot"], delivered=True, seconds=0.01)] * 10)
+        assert send_emails(engine, mailing(settings, server), as_of=AS_OF) == SendResult(sent=40)
+        assert server.connections == 4
+
+
+def test_pacing(engine: Engine, settings: Settings, order: Callable[..., int]) -> None:
+    for n in range(9):
+        order(recipient=f"p{n}@example.com")
+    with serving() as server:
+        started = time.monotonic()
+        paced = mailing(settings, server, rate=20)
+        assert send_emails(engine, paced, as_of=AS_OF) == SendResult(sent=9)
+        assert time.monotonic() - started >= 8 / 20
+
+
+def test_given_up_after_a_last_attempt(
+    engine: Engine, over_smtp: Settings, order: Callable[..., int], row: Row, box: Mailbox,
+    due_again: Callable[[], None],
+) -> None:  # fmt: skip
+    email_id = order()
+    patient = replace(over_smtp, mails=replace(over_smtp.mails, retry_hours=2))
+    box.answers = ["451 later"] * 3
+
+    def wait(hours: float) -> None:
+        change = "UPDATE prepaid.emails SET deferred_since = clock_timestamp() - :h * interval '1h'"
+        with engine.begin() as connection:
+            connection.execute(text(change), {"h": hours})
+        due_again()
+
+    assert send_emails(engine, patient, as_of=AS_OF) == SendResult(retried=1)
+    wait(1.999)
+    assert send_emails(engine, patient, as_of=AS_OF) == SendResult(retried=1)
+    assert float(row(email_id)["minutes"]) == pytest.approx(0.06, abs=0.05), "then, not later"
+    wait(2)
+    assert send_emails(engine, patient, as_of=AS_OF) == SendResult(failed=1)
+    assert row(email_id)["last_error"].startswith("given up after 2 hours: 127.0.0.1")
+
+
+def test_a_database_that_restarts_loses_no_outcome(
+    engine: Engine, over_smtp: Settings, order: Callable[..., int], box: Mailbox,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    for n in range(3):
+        order(recipient=f"p{n}@example.com")
+    original, lost = Couriers.outcome, iter([True, False, False])
+
+    def outcome(self: Couriers) -> object:
+        if next(lost):
+            engine.dispose()
+            with engine.begin() as connection:
+                connection.execute(text(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND pid <> pg_backend_pid()"))  # fmt: skip
+                connection.execute(text("LOCK prepaid.emails"))
+                unlocked.append(engine)
+        return original(self)
+
+    unlocked: list[Engine] = []
+    monkeypatch.setattr(Couriers, "outcome", outcome)
+    assert send_emails(engine, over_smtp, as_of=AS_OF) == SendResult(sent=3)
+    assert unlocked
+    assert len(box.contents) == 3
+
+
 def test_no_time_left_gives_the_mail_back(
     engine: Engine, over_smtp: Settings, order: Callable[..., int], row: Row,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     email_id = order()
-    monkeypatch.setattr(sender, "LEASE_SECONDS", 0.0)
+    monkeypatch.setattr(outbox, "WORK_SECONDS", -1.0)
     assert send_emails(engine, over_smtp, as_of=AS_OF, limit=1) == SendResult()
     given_back = row(email_id)
     assert (given_back["status"], given_back["attempts"]) == ("pending", 0)
