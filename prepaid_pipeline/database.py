@@ -49,6 +49,8 @@ def engine_for(database: URL) -> Engine:
     return create_engine(
         database.set(drivername="postgresql+psycopg"),
         pool_pre_ping=True,
+        # An error is logged and shown in Dagster: not with the customers' data of its statement.
+        hide_parameters=True,
         connect_args={"application_name": "prepaid"},
     )
 

@@ -8,15 +8,20 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Iterator
+import traceback
+import warnings
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from prepaid_pipeline.settings import Settings
 
 _ROOT = "prepaid_pipeline"
 _FIELDS = "prepaid_fields"
+# The innermost functions of an error, which say where it came from.
+_FRAMES = 6
 
 
 class EventFormatter(logging.Formatter):
@@ -28,17 +33,19 @@ class EventFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, without a line break in it: what failed keeps the words, not the lines."""
+        # Of a run: the message alone, for what Dagster adds to it quotes what the database refused.
+        meta = getattr(record, "dagster_meta", None)
         fields = {
             "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "event": record.getMessage(),
-            **_of_dagster(record),
+            "event": record.getMessage() if meta is None else meta.get("orig_message", ""),
+            **_of_dagster(meta or {}),
             **getattr(record, _FIELDS, {}),
         }
         if record.exc_info and record.exc_info[1] is not None:
             # Not its text: what the database refuses it quotes, with the customer's data.
-            fields["error"] = record.exc_info[0].__name__ if record.exc_info[0] else "error"
+            fields |= _of_error(record.exc_info[1])
         if self._as_json:
             return json.dumps(fields, default=str, ensure_ascii=False)
         at, level, logger, event = (fields.pop(k) for k in ("at", "level", "logger", "event"))
@@ -53,11 +60,8 @@ def configure(settings: Settings, quiet: bool = False) -> None:
     """
     as_json = settings.operations.log_format == "json"
     logger = logging.getLogger(_ROOT)
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(EventFormatter(as_json))
-    logger.handlers[:] = [handler]
+    logger.handlers[:] = [_handler(as_json)]
     logger.setLevel(logging.WARNING if quiet and not as_json else logging.INFO)
-    logger.propagate = False
 
 
 def configure_service(settings: Settings) -> str:
@@ -66,13 +70,21 @@ def configure_service(settings: Settings) -> str:
     """
     configure(settings)
     as_json = settings.operations.log_format == "json"
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(EventFormatter(as_json))
-    handler.setLevel(logging.WARNING)
-    logging.getLogger().handlers[:] = [handler]
-    # It has a handler of its own.
-    logging.getLogger("dagster").propagate = False
+    logging.getLogger().handlers[:] = [_handler(as_json, logging.WARNING)]
+    logging.captureWarnings(True)
+    # What Dagster says of its own parameters is nothing that anybody here can act on.
+    warnings.filterwarnings("ignore", module=r"dagster\b")
+    # They have handlers of their own.
+    for name in (_ROOT, "dagster"):
+        logging.getLogger(name).propagate = False
     return "json" if as_json else "colored"
+
+
+def run_logger(name: str, level: str | int) -> logging.Logger:
+    """The logger of a run's process, in place of Dagster's coloured one: a JSON line per event."""
+    logger = logging.Logger(name, level)
+    logger.addHandler(_handler(as_json=True))
+    return logger
 
 
 def event(logger: logging.Logger, name: str, level: int = logging.INFO, **fields: Any) -> None:
@@ -98,10 +110,35 @@ def timed(logger: logging.Logger, name: str, **fields: Any) -> Iterator[dict[str
     event(logger, name, **fields, seconds=round(time.monotonic() - started, 3))
 
 
-def _of_dagster(record: logging.LogRecord) -> dict[str, Any]:
-    meta = getattr(record, "dagster_meta", None) or {}
+def _of_error(error: BaseException) -> dict[str, Any]:
+    frames = traceback.extract_tb(error.__traceback__)
+    where = [f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in frames[-_FRAMES:]]
+    return {"error": type(error).__name__, "where": " < ".join(reversed(where))}
+
+
+class _StandardError(logging.StreamHandler[Any]):
+    """Writes to what standard error is at that moment."""
+
+    @property
+    def stream(self) -> Any:
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, _: Any) -> None:
+        return
+
+
+def _handler(as_json: bool, level: int = logging.NOTSET) -> logging.Handler:
+    handler = _StandardError()
+    handler.setFormatter(EventFormatter(as_json))
+    handler.setLevel(level)
+    return handler
+
+
+def _of_dagster(meta: Mapping[str, Any]) -> dict[str, Any]:
     of_run = {"run_id": meta.get("run_id"), "job": meta.get("job_name"), "op": meta.get("op_name")}
     found = meta.get("dagster_event")
     if found is not None:
-        of_run["dagster_event"] = getattr(found, "event_type_value", None)
+        # Dagster's old word for a run is still what it stores.
+        of_run["dagster_event"] = found.event_type_value.replace("PIPELINE_", "RUN_")
     return {name: value for name, value in of_run.items() if value is not None}

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from prepaid_pipeline import audit, queries
+from prepaid_pipeline import audit, logs, queries
 from prepaid_pipeline.database import sqlstate, transaction
 from prepaid_pipeline.settings import PAYMENT_DAYS, REMINDER_DAYS, Settings
 
@@ -134,6 +134,10 @@ def claim(engine: Engine, queue: str, context: Context) -> int | None:
             connection, {**params, "batch_id": batch_id}
         )
         if claimed.rowcount > 0:
+            logs.event(
+                log, "batch claimed", batch_id=batch_id, queue=queue, plans=claimed.rowcount,
+                job=context.actor, run_id=context.run_id,
+            )  # fmt: skip
             return batch_id
         connection.rollback()
     return None
@@ -175,7 +179,10 @@ def run_step(engine: Engine, step: str, batch_id: int, context: Context) -> Step
         return StepResult(step, held + locked.number, locked.number - held_now, held + held_now)
 
     def hold(plans: list[int], reason: str) -> StepResult:
-        log.warning("step %s: service plan %s held: %s", step, plans, reason)
+        # Not the reason: the database quotes what it refuses. The hold has it.
+        said = {"step": step, "batch_id": batch_id, "run_id": context.run_id}
+        for plan in plans:
+            logs.event(log, "plan held", logging.WARNING, service_plan_id=plan, **said)
         text = f"Step {step} failed: {reason}. Correct the data it names, then release the hold."
         with _transaction(engine, context) as connection:
             alone = params | {"plans": _array(plans), "text": text}
@@ -183,10 +190,13 @@ def run_step(engine: Engine, step: str, batch_id: int, context: Context) -> Step
             held = around("leave_held").execute(connection, alone).rowcount
         return StepResult(step, held, 0, held)
 
-    with engine.connect() as connection:
-        found = around("plans_of_batch").execute(connection, params).scalar_one()
-    plans = [int(plan) for plan in found.strip("{}").split(",") if plan]
-    result = _halving(attempt, hold, plans)
+    about = {"step": step, "batch_id": batch_id, "job": context.actor, "run_id": context.run_id}
+    with logs.timed(log, "step", **about) as fields:
+        with engine.connect() as connection:
+            found = around("plans_of_batch").execute(connection, params).scalar_one()
+        plans = [int(plan) for plan in found.strip("{}").split(",") if plan]
+        result = _halving(attempt, hold, plans)
+        fields |= {"taken": result.taken, "finished": result.finished, "held": result.held}
     if any(step == steps[-1] for steps in QUEUES.values()):
         with _transaction(engine, context) as connection:
             around("finish_batch").execute(connection, params)
@@ -260,7 +270,10 @@ def _open(
             return statement.execute(connection, params | _bounds(subscriptions)).rowcount
 
     def note(subscriptions: range, reason: str) -> int:
-        log.warning("no plan opened for subscription %s: %s", subscriptions.start, reason)
+        logs.event(
+            log, "no plan opened", logging.WARNING,
+            subscription_id=subscriptions.start, run_id=context.run_id,
+        )  # fmt: skip
         with _transaction(engine, context) as connection:
             failed = queries.statement("batches/open", "note_failed")
             failed.execute(connection, params | _bounds(subscriptions) | {"text": reason})

@@ -18,6 +18,7 @@ COMMANDS = {
     "migrate": "service",
     "db": "service",
     "doctor": "service",
+    "metrics": "service",
     "import": "data",
     "payments": "payments",
     "due": "process",

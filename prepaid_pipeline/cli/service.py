@@ -4,13 +4,13 @@ import logging
 from dataclasses import asdict
 
 import click
-from sqlalchemy import make_url
+from sqlalchemy import Engine, make_url
 
 from prepaid_pipeline import database, installation, logs, migrations
-from prepaid_pipeline.cli.common import echo_json, json_option
+from prepaid_pipeline.cli.common import echo_json, json_option, with_database
 from prepaid_pipeline.errors import PrepaidError, SettingError
 from prepaid_pipeline.service import server
-from prepaid_pipeline.settings import load
+from prepaid_pipeline.settings import Settings, load
 
 
 @click.command("up")
@@ -75,6 +75,15 @@ def db_command() -> None:
 def db_url() -> None:
     """Print the database's URL: psql "$(prepaid db url)"."""
     click.echo(database.url(load()).render_as_string(hide_password=False))
+
+
+@click.command("metrics")
+@with_database
+def metrics_command(settings: Settings, engine: Engine) -> None:  # noqa: ARG001
+    """Print the metrics in Prometheus' text format."""
+    from prepaid_pipeline.service import metrics
+
+    click.echo(metrics.text(engine), nl=False)
 
 
 @click.command("doctor")

@@ -1,5 +1,6 @@
 """The desk's own process: the web server."""
 
+import logging
 import os
 import socket
 import sys
@@ -7,8 +8,9 @@ from collections.abc import Mapping
 
 import uvicorn
 from sqlalchemy import URL
+from uvicorn.config import LOGGING_CONFIG
 
-from prepaid_pipeline import database
+from prepaid_pipeline import database, logs
 from prepaid_pipeline.desk.app import build
 from prepaid_pipeline.desk.configuration import DeskSettings, load
 from prepaid_pipeline.desk.login import own_login
@@ -58,6 +60,8 @@ def run(settings: Settings, desk: DeskSettings, login: URL) -> None:
             server_header=False,
             date_header=True,
             log_level="info",
+            # Our own handlers where they are set up (main): one line per event, as all processes.
+            log_config=None if logging.getLogger().handlers else LOGGING_CONFIG,
             # A request's query can hold a customer's name: no access log.
             access_log=False,
             timeout_graceful_shutdown=5,
@@ -95,6 +99,8 @@ def main() -> int:
     """Serve with the settings of the environment; for ``prepaid up``, which made the login."""
     try:
         settings, desk = load_settings(os.environ), load(os.environ)
+        logs.configure_service(settings)
+        logging.getLogger("uvicorn.error").setLevel(logging.INFO)
         login = own_login(settings, desk)
         run(settings, desk, login)
     except PrepaidError as error:

@@ -8,7 +8,7 @@ import json
 import logging
 import sys
 
-from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
+from dagster import DagsterInstance, DagsterRunStatus, RunsFilter, _loggers
 from dagster._cli.api import api_cli
 from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._grpc.server import DagsterApiServer
@@ -72,5 +72,14 @@ def main() -> None:
     )  # fmt: skip
 
 
+def begin_run_process() -> None:
+    """Let the events of a run go where the code server's go, in the same format."""
+    if logs.configure_service(load()) == "json":
+        _loggers.create_console_logger = logs.run_logger  # type: ignore[attr-defined]
+
+
 if __name__ == "__main__":
     main()
+elif __name__ == "__mp_main__":
+    # The process of a run, which multiprocessing starts with the module of its parent.
+    begin_run_process()

@@ -14,7 +14,7 @@ from dagster import DagsterInstance
 from prepaid_pipeline import database, installation, migrations
 from prepaid_pipeline.desk import configuration, serve
 from prepaid_pipeline.errors import PrepaidError, SettingError
-from prepaid_pipeline.service import guards, processes, server
+from prepaid_pipeline.service import guards, metrics, processes, server
 from prepaid_pipeline.service.code_server import close_lost_runs
 from prepaid_pipeline.service.dagster_instance import prepare_dagster_home
 from prepaid_pipeline.service.lock import UP, SessionLock
@@ -61,6 +61,8 @@ def run(settings: Settings, say: Callable[[str], None]) -> None:
         stack.callback(say, "Stopping …")
         say("Starting Dagster …")
         _start(supervisor, settings, socket_path, stop)
+        if settings.operations.metrics_port is not None:
+            stack.callback(metrics.serve(engine, settings.operations.metrics_port).shutdown)
         if desk.port is not None and not stop.requested:
             supervisor.start("desk", ["prepaid_pipeline.desk.serve"])
             _wait(lambda: serve.answers(desk), "the sign-off desk", supervisor, stop)
@@ -69,6 +71,8 @@ def run(settings: Settings, say: Callable[[str], None]) -> None:
             say(f"Dagster UI: http://{HOST}:{settings.port}   (logs: {settings.home / 'log'})")
             if settings.operations.read_only_port is not None:
                 say(f"Dagster UI, read-only: http://{HOST}:{settings.operations.read_only_port}")
+            if settings.operations.metrics_port is not None:
+                say(f"Metrics: http://{HOST}:{settings.operations.metrics_port}/metrics")
             say("Stop with Ctrl-C.")
         _keep_up(supervisor, settings, lock, stop, say)
     say("Stopped.")

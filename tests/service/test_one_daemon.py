@@ -68,6 +68,8 @@ def test_a_second_one_ends_before_it_does_anything(
 ) -> None:
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
+    # It is for a process of its own.
+    monkeypatch.setattr(daemon_module.logs, "configure_service", lambda _: "colored")
     monkeypatch.setattr("sys.argv", ["daemon", "no-workspace.yaml"])
     with (
         SessionLock(engine, DAEMON),
