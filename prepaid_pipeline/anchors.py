@@ -5,13 +5,60 @@ in the report store, the mail of that day, a published report.
 """
 
 import re
+from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 
+from sqlalchemy import Engine
+
+from prepaid_pipeline import audit
 from prepaid_pipeline.audit import Anchor, Seal
+from prepaid_pipeline.email.alert import send_alert
 from prepaid_pipeline.errors import UnknownThing
+from prepaid_pipeline.report.store import Store
+from prepaid_pipeline.settings import Settings
+
+# Below PREPAID_REPORTS.
+FOLDER = "anchors"
 
 # Mails break lines where they like.
 _SAID = re.compile(r"audit\s+seal\s+(\d+)\s+sha256\s+([0-9a-f]{64})")
+
+
+@dataclass(frozen=True)
+class Anchored:
+    """A seal that is now remembered: in the file ``name`` of the report store, and by mail."""
+
+    seal: Seal
+    name: str
+    mailed: bool
+
+
+def anchor(engine: Engine, settings: Settings, day: date) -> Anchored | None:
+    """Seal what is left, and remember the newest seal outside the database; None if there is none.
+
+    The file has the day's name and is never changed. The mail goes to ``settings.anchor_to``.
+    Raises SettingError if the store cannot be written to, MailNotSent if the mail cannot be handed
+    over; the file is written by then.
+    """
+    audit.seal(engine, wait=True)
+    newest = audit.newest(engine)
+    if newest is None:
+        return None
+    name = f"{FOLDER}/{day.isoformat()}-seal-{newest.seal_number:06}.txt"
+    Store.of(settings).keep(name, text(newest).encode())
+    subject = f"Audit log of {day.isoformat()}: seal {newest.seal_number}"
+    mailed = send_alert(replace(settings, alert_to=settings.anchor_to), subject, text(newest))
+    return Anchored(newest, name, mailed)
+
+
+def stored(settings: Settings) -> list[Anchor]:
+    """The anchors of the report store, oldest first."""
+    store = Store.of(settings)
+    files = [(name, store.read(name) or b"") for name in store.names(FOLDER)]
+    return [
+        found for name, content in files for found in read(name, content.decode(errors="replace"))
+    ]
 
 
 def sentence(seal_number: int, seal_hash: str) -> str:

@@ -1,10 +1,11 @@
-"""The jobs of the audit log: sealing what no batch has sealed."""
+"""The jobs of the audit log: sealing what no batch has sealed, and the daily anchor."""
 
 import dagster as dg
 
-from prepaid_pipeline import audit
+from prepaid_pipeline import anchors, audit
 from prepaid_pipeline.jobs import QUEUE_TAG
 from prepaid_pipeline.resources import Database
+from prepaid_pipeline.steps import BusinessDate
 
 
 @dg.op(description="Seals the entries that are not sealed yet.", tags={"dagster/kind": "sql"})
@@ -19,11 +20,44 @@ def seal_audit_log_graph() -> None:
     seal_entries()
 
 
-seal_audit_log = seal_audit_log_graph.to_job(
-    name="seal_audit_log",
-    description=seal_audit_log_graph.description,
-    executor_def=dg.in_process_executor,
-    tags={QUEUE_TAG: "seal_audit_log", "dagster/retry_strategy": "ALL_STEPS"},
+@dg.op(
+    description="Remembers the newest seal outside the database.", tags={"dagster/kind": "python"}
 )
+def anchor_newest_seal(
+    context: dg.OpExecutionContext, config: BusinessDate, database: Database
+) -> dg.Output[None]:
+    """In a file of the day in the report store, and by mail to PREPAID_ANCHOR_TO."""
+    day = config.context(context, database).as_of
+    made = anchors.anchor(database.engine(), database.settings(), day)
+    if made is None:
+        return dg.Output(None, metadata={"anchored": "the audit log is empty"})
+    return dg.Output(
+        None,
+        metadata={
+            "seal": made.seal.seal_number,
+            "sha256": made.seal.seal_hash,
+            "file": made.name,
+            "mailed": made.mailed,
+        },
+    )
 
-AUDIT_JOBS = (seal_audit_log,)
+
+@dg.graph(description="The newest seal of the audit log is remembered outside the database.")
+def anchor_audit_log_graph() -> None:
+    """One op."""
+    anchor_newest_seal()
+
+
+def _job(name: str, graph: dg.GraphDefinition) -> dg.JobDefinition:
+    return graph.to_job(
+        name=name,
+        description=graph.description,
+        executor_def=dg.in_process_executor,
+        tags={QUEUE_TAG: name, "dagster/retry_strategy": "ALL_STEPS"},
+    )
+
+
+seal_audit_log = _job("seal_audit_log", seal_audit_log_graph)
+anchor_audit_log = _job("anchor_audit_log", anchor_audit_log_graph)
+
+AUDIT_JOBS = (seal_audit_log, anchor_audit_log)

@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from prepaid_pipeline.audit_jobs import anchor_audit_log
 from prepaid_pipeline.jobs import (
     chase_unpaid_invoices,
     expire_service_plans,
@@ -17,6 +18,7 @@ def daily_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
     not at midnight itself, when a clock that is off by a minute would give the day before.
     Unpaid invoices at 10:00: a payment of the last day is on the bank's statement of the next
     morning, and customers get their mail by day. Overdue tasks at 07:00: before the day's work.
+    The audit log is anchored at 00:30, after the night's renewals.
     Old runs are deleted at 03:30, when little else is going on.
     """
     return [
@@ -27,6 +29,8 @@ def daily_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
                "0 10 * * *", settings),
         _daily("remind_overdue_tasks_daily", remind_overdue_tasks, "remind_of_overdue_tasks",
                "0 7 * * *", settings),
+        _daily("anchor_audit_log_daily", anchor_audit_log, "anchor_newest_seal", "30 0 * * *",
+               settings),
         _daily("clean_up_daily", clean_up, "delete_old_runs", "30 3 * * *", settings),
     ]  # fmt: skip
 

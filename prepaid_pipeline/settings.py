@@ -53,6 +53,7 @@ class Settings:
     smtp_url: str | None
     mail_from: str
     alert_to: str | None
+    anchor_to: str | None
     port: int
     reminder_days: tuple[int, ...]
     payment_days: int | None
@@ -95,6 +96,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         smtp_url=env.get("PREPAID_SMTP_URL") or None,
         mail_from=env.get("PREPAID_MAIL_FROM") or "Prepaid plans <billing@localhost>",
         alert_to=env.get("PREPAID_ALERT_TO") or None,
+        anchor_to=env.get("PREPAID_ANCHOR_TO") or env.get("PREPAID_ALERT_TO") or None,
         port=_whole_number(env, "PREPAID_PORT", 3000, 1, 65535),
         reminder_days=reminder_days,
         payment_days=payment_days,

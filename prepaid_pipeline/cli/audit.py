@@ -1,13 +1,20 @@
 """``prepaid audit``: is the audit log what it was?"""
 
 from dataclasses import asdict
+from datetime import date
 from pathlib import Path
 
 import click
 from sqlalchemy import Engine
 
 from prepaid_pipeline import anchors, audit
-from prepaid_pipeline.cli.common import echo_json, json_option, with_database
+from prepaid_pipeline.cli.common import (
+    as_of_option,
+    business_date,
+    echo_json,
+    json_option,
+    with_database,
+)
 from prepaid_pipeline.cli.progress import counter
 from prepaid_pipeline.settings import Settings
 
@@ -28,15 +35,17 @@ def audit_command() -> None:
 def audit_verify(
     files: tuple[Path, ...],
     as_json: bool,
-    settings: Settings,  # noqa: ARG001
+    settings: Settings,
     engine: Engine,
 ) -> None:
     """Recompute the chain of seals over the whole audit log. Exit 1 if anything was changed.
 
     What was edited, removed, put in between or re-dated is named. That the newest entries are gone,
-    or that everything was made anew, only an anchor shows.
+    or that everything was made anew, only an anchor shows: those in the report store are read, and
+    those that are given.
     """
-    known = [anchor for file in files for anchor in anchors.from_file(file)]
+    given = [anchor for file in files for anchor in anchors.from_file(file)]
+    known = [*anchors.stored(settings), *given]
     with counter() as progress:
         found = audit.verify(engine, known, lambda entries: progress("entries verified", entries))
     newest, unsealed = audit.newest(engine), audit.unsealed(engine)
@@ -64,6 +73,22 @@ def audit_seal(settings: Settings, engine: Engine) -> None:  # noqa: ARG001
     sealed, newest = audit.seal(engine, wait=True), audit.newest(engine)
     number = newest.seal_number if newest else 0
     click.echo(f"Entries sealed: {sealed}. The newest seal is number {number}.")
+
+
+@audit_command.command("anchor")
+@as_of_option
+@with_database
+def audit_anchor(as_of: date | None, settings: Settings, engine: Engine) -> None:
+    """Remember the newest seal outside the database: in the report store, and by mail.
+
+    The schedule anchor_audit_log_daily does so every day.
+    """
+    made = anchors.anchor(engine, settings, business_date(as_of, settings))
+    if made is None:
+        click.echo("The audit log is empty: there is nothing to anchor.")
+        return
+    mailed = f", and mailed to {settings.anchor_to}" if made.mailed else ""
+    click.echo(f"Seal {made.seal.seal_number} is anchored in {made.name}{mailed}.")
 
 
 def _state(newest: audit.Seal | None, unsealed: int, known: int, *, changed: bool) -> str:

@@ -38,6 +38,29 @@ class Store:
         suffix = "" if version is None else f"-v{version}"
         return self.root / f"{month:%Y-%m}" / f"report{suffix}.{kind}"
 
+    def read(self, name: str) -> bytes | None:
+        """A file's content, by its name below the root; None if there is no such file."""
+        path = self.root / name
+        return path.read_bytes() if path.is_file() else None
+
+    def names(self, folder: str) -> list[str]:
+        """The names of the files of a folder below the root, sorted; none if it is not there."""
+        found = (self.root / folder).glob("[!.]*")
+        return sorted(f"{folder}/{path.name}" for path in found)
+
+    def keep(self, name: str, content: bytes) -> bool:
+        """Write a file that is never changed; False if it is there already.
+
+        Raises SettingError if it is there with another content, or cannot be written.
+        """
+        there = self.read(name)
+        if there is not None and there != content:
+            raise SettingError(
+                f"PREPAID_REPORTS: {self.root / name} has another content than was written:"
+                " somebody changed it. Find out who, and keep it."
+            )
+        return self.write(self.root / name, content.decode())
+
     def write(self, path: Path, text: str) -> bool:
         """Write the file whole or not at all; False if it has this very text already.
 

@@ -21,6 +21,7 @@ FIRST_OP = {
     "send_emails": "send_outbox",
     "chase_unpaid_invoices": "remind_unpaid_invoices",
     "remind_overdue_tasks": "remind_of_overdue_tasks",
+    "anchor_audit_log": "anchor_newest_seal",
 }
 Run = Callable[..., dg.ExecuteInProcessResult]
 
@@ -199,3 +200,15 @@ def test_a_bad_as_of_fails_the_run_and_says_why(world: World, run: Run) -> None:
     result = run("open_renewals", "31.02.2026", raise_on_error=False)
     assert not result.success
     assert world.rows("SELECT * FROM prepaid.batches") == []
+
+
+def test_the_audit_log_is_sealed_and_anchored(
+    world: World, run: Run, location: dg.RepositoryDefinition, tmp_path: Path
+) -> None:
+    world.sql("INSERT INTO prepaid.audit_log (event, entity, actor) VALUES ('x', 'y', 'z')")
+    sealed = location.get_job("seal_audit_log").execute_in_process()
+    assert reported(sealed) == {"seal_entries": {"sealed": 1}}
+    assert run("anchor_audit_log").success
+    (file,) = (tmp_path / "home" / "reports" / "anchors").iterdir()
+    assert file.name == "2026-11-02-seal-000001.txt"
+    assert "audit seal 1" in file.read_text()

@@ -15,6 +15,7 @@ DAILY = {
     "chase_unpaid_invoices_daily": ("chase_unpaid_invoices", "remind_unpaid_invoices"),
     "remind_overdue_tasks_daily": ("remind_overdue_tasks", "remind_of_overdue_tasks"),
     "clean_up_daily": ("clean_up", "delete_old_runs"),
+    "anchor_audit_log_daily": ("anchor_audit_log", "anchor_newest_seal"),
 }
 # The local hours at which they may run; the later one where the earlier does not exist.
 HOURS = {name: {0, 1} for name in DAILY} | {
