@@ -24,6 +24,9 @@ _MOMENT = re.compile(
 _NUMBER = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,15})?", re.ASCII)
 _WHOLE = re.compile(r"[0-9]{1,6}", re.ASCII)
 _EMAIL = re.compile(r"[^@\s\x00-\x1f]+@[^@\s\x00-\x1f]+")
+# Unicode's embeddings, overrides and isolates turn around how what follows is shown, up to an
+# amount in a mail. The marks of right-to-left scripts (U+200F, U+061C) only say what a letter is.
+_TURNS_AROUND = re.compile(r"[\u202a-\u202e\u2066-\u2069]")
 _STATUSES = ("Pending", "Active", "Expired", "Cancelled")
 
 
@@ -32,7 +35,9 @@ class BadValue(Exception):  # noqa: N818  (never leaves the importer; its text i
 
 
 def words(text: str) -> str:
-    """Any text."""
+    """Any text that is shown in the order in which it is written."""
+    if found := _TURNS_AROUND.search(text):
+        raise BadValue(f"text without U+{ord(found[0]):04X}, which turns around what follows it")
     return text
 
 
@@ -169,7 +174,7 @@ def email(text: str) -> str:
     """A mail address: something on both sides of one @, and no blanks or line breaks."""
     if not _EMAIL.fullmatch(text):
         raise BadValue("an e-mail address such as billing@example.com, or nothing")
-    return text
+    return words(text)
 
 
 def status(text: str) -> str:
