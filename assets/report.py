@@ -1,4 +1,4 @@
-"""Step 13: the month's report, stored as a version and written as HTML and JSON."""
+"""Step 13: the month's report, stored as a version and written as HTML, PDF, XLSX, CSV and JSON."""
 
 from collections.abc import Iterator
 
@@ -25,7 +25,7 @@ _SPEC = dg.AssetSpec(
     group_name="report",
     freshness_policy=figures.FRESH,
     owners=["team:leadership", "team:finance"],
-    kinds={"html", "json"},
+    kinds={"html", "pdf"},
     description="New plans against renewals, MRR and what moved it. Preliminary until the month is"
     " closed, then a version that stays.",
     metadata={"dagster/table_name": "revenue.monthly_report"},
@@ -65,10 +65,9 @@ def monthly_revenue_report(months: Months) -> dg.AssetsDefinition:
                 context.run.run_id,
                 settings.grace_days,
                 settings.reporting_currency,
+                settings.report_recipients,
             )
-            page = files.write(
-                engine, store, span.first_month, span.last_month, settings.grace_days
-            )
+            page = files.write(engine, settings, store, span.first_month, span.last_month)
             with engine.connect() as connection:
                 latest = {
                     version.month: version
@@ -81,7 +80,7 @@ def monthly_revenue_report(months: Months) -> dg.AssetsDefinition:
                 published.append(f"{month:%Y-%m}: {version.name}. {version.note}")
             context.add_asset_metadata(
                 {
-                    "report": dg.MetadataValue.path(store.path(month, "html")),
+                    "report": _link(store, store.page(month)),
                     "version": version.version,
                     "note": version.note,
                 },
@@ -93,10 +92,14 @@ def monthly_revenue_report(months: Months) -> dg.AssetsDefinition:
         yield dg.MaterializeResult(
             metadata={
                 "figures": figures.table(reports),
-                "latest report": dg.MetadataValue.path(page),
-                "all months": dg.MetadataValue.path(store.root / INDEX),
+                "latest report": _link(store, page),
+                "all months": _link(store, store.address(INDEX)),
                 "months changed": len(changed),
             }
         )
 
     return monthly_revenue_report
+
+
+def _link(store: Store, address: str) -> dg.MetadataValue[str]:
+    return dg.MetadataValue.path(address) if store.is_local else dg.MetadataValue.text(address)

@@ -10,7 +10,6 @@ import sys
 import tempfile
 import time
 from datetime import date
-from pathlib import Path
 
 from sqlalchemy import make_url
 
@@ -20,6 +19,7 @@ from prepaid_pipeline.report import files, versions
 from prepaid_pipeline.report.store import Store
 from prepaid_pipeline.revenue import Span
 from prepaid_pipeline.rules import MONTHLY_FIGURES, MONTHLY_REPORT
+from prepaid_pipeline.settings import load
 
 RUN_ID, GRACE_DAYS = "benchmark", 7
 
@@ -37,7 +37,8 @@ def main() -> None:
         versions.stage(engine, span, RUN_ID)
         found += quality.validate(make_url(url), MONTHLY_REPORT, run_id=RUN_ID, as_of=span.as_of)
         versions.publish(engine, span, RUN_ID, GRACE_DAYS)
-        files.write(engine, Store(Path(folder)), span.first_month, span.last_month, GRACE_DAYS)
+        settings = load({"PREPAID_HOME": folder})
+        files.write(engine, settings, Store.of(settings), span.first_month, span.last_month)
     seconds = time.perf_counter() - start
     failed = [str(finding) for finding in found if not finding.passed]
     if failed:

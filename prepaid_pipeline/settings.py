@@ -61,6 +61,9 @@ class Settings:
     reporting_currency: str | None
     operations: OperationsSettings
     mails: MailSettings
+    # How reports speak, as CLDR names it, and whom a closed month is mailed to.
+    locale: str = "en_GB"
+    report_recipients: tuple[str, ...] = ()
 
     @property
     def mail_directory(self) -> Path:
@@ -120,6 +123,8 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
             alert_webhook=webhook(env, "PREPAID_ALERT_WEBHOOK"),
         ),
         mails=mail_settings(env, _whole_number),
+        locale=_locale(env),
+        report_recipients=_addresses(env, "PREPAID_REPORT_RECIPIENTS"),
     )
 
 
@@ -185,6 +190,27 @@ def _rising_days(env: Mapping[str, str], name: str, default: tuple[int, ...]) ->
             " commas, such as 3,7,14, or none"
         )
     return days
+
+
+def _locale(env: Mapping[str, str]) -> str:
+    # Whether CLDR knows it, and whether there are texts, is asked when a report is written.
+    name = (env.get("PREPAID_LOCALE") or "en_GB").replace("-", "_")
+    if not re.fullmatch(r"[A-Za-z]{2,3}(_[A-Za-z]{4})?(_[A-Za-z]{2}|_[0-9]{3})?", name):
+        raise SettingError(
+            f"PREPAID_LOCALE={name!r}: expected a locale such as en_GB, en_US or de_DE"
+        )
+    return name
+
+
+def _addresses(env: Mapping[str, str], name: str) -> tuple[str, ...]:
+    parts = [part.strip() for part in (env.get(name) or "").split(",") if part.strip()]
+    for part in parts:
+        if not re.fullmatch(r"[^@\s<>]+@[^@\s<>]+", part):
+            raise SettingError(
+                f"{name}: {part!r} is no e-mail address: expected addresses separated by commas,"
+                " such as board@example.com,cfo@example.com"
+            )
+    return tuple(dict.fromkeys(parts))
 
 
 def _timezone(env: Mapping[str, str]) -> ZoneInfo:

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from prepaid_pipeline import audit, database, logs, migrations
+from prepaid_pipeline.formulas import harmless
 from prepaid_pipeline.settings import Settings, load, parse_month
 
 
@@ -34,9 +35,6 @@ class _Month(click.ParamType[date]):
         except ValueError:
             self.fail(f"{value!r} is no month: expected YYYY-MM", param, ctx)
 
-
-# In full width too.
-_FORMULA = "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20"
 
 DATE = _Date()
 MONTH = _Month()
@@ -97,14 +95,6 @@ def echo_csv(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> N
             [harmless(row[key]) if isinstance(row[key], str) else row[key] for key in columns]
         )
     click.echo(out.getvalue(), nl=False)
-
-
-def harmless(text: str) -> str:
-    """The text, with an apostrophe before what a spreadsheet would take for a formula.
-
-    As OWASP's page on CSV injection lists them: = + - @, tab and line breaks, also in full width.
-    """
-    return f"'{text}" if text[:1] and text[0] in _FORMULA else text
 
 
 def echo_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> None:

@@ -52,7 +52,7 @@ def demo_command() -> None:
     _open(report)
 
 
-def _materialise(settings: Settings) -> Path:
+def _materialise(settings: Settings) -> str:
     from prepaid_pipeline import backfill
     from prepaid_pipeline.definitions import build_defs
     from prepaid_pipeline.report.store import Store
@@ -63,7 +63,7 @@ def _materialise(settings: Settings) -> Path:
     outcome = backfill.run(build_defs(), settings, span, lambda _: None)
     if outcome.failed_checks:
         raise PrepaidError("; ".join(outcome.failed_checks))
-    return Store.of(settings).path(last, "html")
+    return Store.of(settings).page(last)
 
 
 def _require_sound(results: list[checks.Checked]) -> None:
@@ -72,8 +72,8 @@ def _require_sound(results: list[checks.Checked]) -> None:
         raise PrepaidError(f"{len(broken)} invariants are broken, the first: {broken[0]}")
 
 
-def _open(report: Path) -> None:
+def _open(report: str) -> None:
     """In a browser, where there is a screen and somebody to look at it."""
     screen = sys.platform == "darwin" or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
     if screen and sys.stdout.isatty():
-        click.launch(report.as_uri())
+        click.launch(Path(report).as_uri() if Path(report).is_file() else report)

@@ -15,9 +15,8 @@ from prepaid_pipeline.cli.common import (
     json_option,
     with_database,
 )
-from prepaid_pipeline.errors import UnknownThing
-from prepaid_pipeline.report.pages import count, money
-from prepaid_pipeline.report.store import Store
+from prepaid_pipeline.report.english import count, money
+from prepaid_pipeline.report.store import ENDINGS, Store
 from prepaid_pipeline.report.versions import load
 from prepaid_pipeline.settings import Settings
 
@@ -65,9 +64,9 @@ def backfill_command(
             f" of {missing} (import exchange_rates.csv)",
             err=True,
         )
-    path = Store.of(settings).path(last, "html")
+    page = Store.of(settings).page(last)
     if as_json:
-        figures = {"month": f"{last:%Y-%m}", "run_id": outcome.run_id, "report": str(path)}
+        figures = {"month": f"{last:%Y-%m}", "run_id": outcome.run_id, "report": page}
         echo_json({**figures, "version": report.version, "currencies": report.figures})
         return
     for f in report.figures or ():
@@ -77,29 +76,34 @@ def backfill_command(
         )
     if not report.figures:
         click.echo(f"Nothing is active in {last:%Y-%m}.")
-    click.echo(f"Report ({report.name}): {path}")
+    click.echo(f"Report ({report.name}): {page}")
 
 
 @click.command("report")
 @click.argument("month", type=MONTH)
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(tuple(ENDINGS)),
+    default="html",
+    show_default=True,
+    help="As a page, on paper, for spreadsheets (XLSX, or CSV files in a ZIP), for programs.",
+)
+@click.option(
+    "--version",
+    type=click.IntRange(min=1),
+    default=None,
+    metavar="N",
+    help="A closed version. Default: the latest, closed or not.",
+)
 @with_database
-def report_command(month: date, settings: Settings, engine: Engine) -> None:
-    """Print the path of a month's report (YYYY-MM), its latest version."""
-    path = Store.of(settings).path(month, "html")
-    if path.is_file():
-        click.echo(path)
-        return
-    with engine.connect() as connection:
-        known = bool(load(connection, month, month))
-    if known:
-        raise UnknownThing(
-            f"the report of {month:%Y-%m} is in the database but not in {path.parent}:"
-            f" 'prepaid backfill {month:%Y-%m} {month:%Y-%m}' writes it again"
-        )
-    raise UnknownThing(
-        f"there is no report of {month:%Y-%m}: 'prepaid backfill {month:%Y-%m} {month:%Y-%m}'"
-        " makes it"
-    )
+def report_command(
+    month: date, kind: str, version: int | None, settings: Settings, engine: Engine
+) -> None:
+    """Print where a month's report (YYYY-MM) is; a file that is not there is written."""
+    from prepaid_pipeline.report import files
+
+    click.echo(files.one(engine, settings, Store.of(settings), month, kind, version))
 
 
 def _progress(what: str) -> None:

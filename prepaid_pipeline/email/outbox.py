@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from prepaid_pipeline import database, queries
+from prepaid_pipeline.email import report
 from prepaid_pipeline.email.couriers import Mail, Outcome
 from prepaid_pipeline.settings import Settings
 
@@ -62,6 +63,7 @@ class Outbox:
             unwritten = [row["email_id"] for row in mails if row["content"] is None]
             asked = {"email_ids": unwritten, "payment_days": self._settings.payment_days}
             details = _run(connection, "details", asked) if unwritten else []
+            details = [self._with_report(connection, row) for row in details]
         return Claim(
             mails=sorted(mails, key=lambda row: row["email_id"]),
             unwritten={row["email_id"]: row for row in details},
@@ -113,6 +115,11 @@ class Outbox:
 
     def _transaction(self) -> Any:
         return database.transaction(self._engine, **self._about)  # type: ignore[arg-type]
+
+    def _with_report(self, connection: Connection, row: dict[str, Any]) -> dict[str, Any]:
+        if row["template"] != report.TEMPLATE:
+            return row
+        return {**row, **report.details(connection, row["occasion"], self._settings)}
 
     def _drop_outdated(self, connection: Connection, email_ids: list[int]) -> set[int]:
         asked = {"email_ids": email_ids}

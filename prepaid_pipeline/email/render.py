@@ -14,6 +14,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
+from prepaid_pipeline.email import report
 from prepaid_pipeline.email.transport import sender_address
 from prepaid_pipeline.settings import Settings
 
@@ -55,6 +56,9 @@ def write(details: Mapping[str, Any], settings: Settings) -> Message:
     message["Auto-Submitted"] = "auto-generated"
     message.set_content(_render(f"{name}.txt", values))
     message.add_alternative(_render(f"{name}.html", values), subtype="html")
+    if name == report.TEMPLATE:
+        file, content = report.attachment(details, settings)
+        message.add_attachment(content, maintype="application", subtype="pdf", filename=file)
     return Message(message_id, message.as_bytes())
 
 
@@ -118,6 +122,8 @@ def times(name: str, quantity: int) -> str:
 def _values(details: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
     if details["template"] == "overdue_tasks":
         return _overdue(details) | {"desk": settings.sign_offs.desk_url}
+    if details["template"] == report.TEMPLATE:
+        return report.values(details, settings)
     # Terms are [start, end): the last day that is paid for is the one before the end.
     return {**details, "last_day": details["end_date"] - timedelta(days=1)}
 

@@ -1,7 +1,8 @@
 """Where reports are kept: a folder per month under PREPAID_REPORTS, each file whole or absent.
 
-``2026-10/report.html`` and ``report.json`` are the latest version; closed versions stay beside them
-as ``report-v1.html`` and so on; ``index.html`` lists the months.
+``2026-10/report.html`` is the latest version, and stays the address of the month; closed versions
+stay beside it as ``report-v1.html`` and so on; ``index.html`` lists the months. The folder is a
+local one or any that fsspec knows (``s3://…``, ``gs://…``, ``memory://…``).
 """
 
 import os
@@ -9,44 +10,94 @@ import tempfile
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from prepaid_pipeline.errors import SettingError
 from prepaid_pipeline.settings import Settings
 
 INDEX = "index.html"
+# What a report is written as, and how the name of its file ends.
+ENDINGS = {"html": "html", "pdf": "pdf", "xlsx": "xlsx", "csv": "csv.zip", "json": "json"}
 _READABLE = 0o644
+_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "az": "azure"}
 
 
 @dataclass(frozen=True)
 class Store:
-    """The report folder."""
+    """The report folder: ``root`` in a file system ``files`` of fsspec's."""
 
-    root: Path
+    files: Any
+    root: str
 
     @classmethod
     def of(cls, settings: Settings) -> "Store":
-        """The installation's store. Raises SettingError for anything but a local path."""
-        if "://" in settings.reports:
+        """The installation's store. Raises SettingError for one that cannot be reached that way."""
+        if "://" not in settings.reports:
+            return cls.local(Path(settings.reports))
+        from fsspec.core import url_to_fs
+
+        scheme = settings.reports.partition("://")[0]
+        try:
+            files, root = url_to_fs(settings.reports)
+        except ImportError as error:
+            extra = _EXTRAS.get(scheme)
+            needed = f"pip install 'prepaid-pipeline[{extra}]'" if extra else str(error)
             raise SettingError(
-                f"PREPAID_REPORTS={settings.reports!r}: reports are written to a local folder;"
-                " give a path such as /srv/reports"
-            )
-        return cls(Path(settings.reports).expanduser().resolve())
+                f"PREPAID_REPORTS: writing to {scheme}:// needs another package: {needed}"
+            ) from error
+        except ValueError as error:
+            raise SettingError(
+                f"PREPAID_REPORTS={settings.reports!r}: expected a folder such as /srv/reports or"
+                f" an address such as s3://bucket/reports: {error}"
+            ) from error
+        return cls(files, root.rstrip("/"))
 
-    def path(self, month: date, kind: str, version: int | None = None) -> Path:
-        """The path of a report of ``kind`` html or json; without a version, the latest one's."""
+    @classmethod
+    def local(cls, folder: Path) -> "Store":
+        """A store in a local folder."""
+        from fsspec.implementations.local import LocalFileSystem
+
+        return cls(LocalFileSystem(), str(folder.expanduser().resolve()))
+
+    @property
+    def is_local(self) -> bool:
+        """Whether files can be opened by their path."""
+        return "file" in self.files.protocol
+
+    def name(self, month: date, kind: str, version: int | None = None) -> str:
+        """The file of a report of ``kind``, below the root; without a version, the latest one's."""
         suffix = "" if version is None else f"-v{version}"
-        return self.root / f"{month:%Y-%m}" / f"report{suffix}.{kind}"
+        return f"{month:%Y-%m}/report{suffix}.{ENDINGS[kind]}"
 
-    def read(self, name: str) -> bytes | None:
-        """A file's content, by its name below the root; None if there is no such file."""
-        path = self.root / name
-        return path.read_bytes() if path.is_file() else None
+    def address(self, name: str) -> str:
+        """Where people and programs find a file: a path, or a URL."""
+        full = f"{self.root}/{name}"
+        return full if self.is_local else str(self.files.unstrip_protocol(full))
+
+    def page(self, month: date) -> str:
+        """The address of a month's latest page."""
+        return self.address(self.name(month, "html"))
+
+    def listed(self, month: date) -> set[str]:
+        """The names of the files that a month has, as ``name`` gives them."""
+        return set(self.names(f"{month:%Y-%m}"))
 
     def names(self, folder: str) -> list[str]:
         """The names of the files of a folder below the root, sorted; none if it is not there."""
-        found = (self.root / folder).glob("[!.]*")
-        return sorted(f"{folder}/{path.name}" for path in found)
+        try:
+            # Whoever else writes there, what is there now counts.
+            found = self.files.ls(f"{self.root}/{folder}", detail=False, refresh=True)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        files = sorted(str(path).rpartition("/")[2] for path in found)
+        return [f"{folder}/{name}" for name in files if not name.startswith(".")]
+
+    def read(self, name: str) -> bytes | None:
+        """A file's content; None if there is no such file."""
+        try:
+            return bytes(self.files.cat_file(f"{self.root}/{name}"))
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return None
 
     def keep(self, name: str, content: bytes) -> bool:
         """Write a file that is never changed; False if it is there already.
@@ -56,31 +107,47 @@ class Store:
         there = self.read(name)
         if there is not None and there != content:
             raise SettingError(
-                f"PREPAID_REPORTS: {self.root / name} has another content than was written:"
+                f"PREPAID_REPORTS: {self.address(name)} has another content than was written:"
                 " somebody changed it. Find out who, and keep it."
             )
-        return self.write(self.root / name, content.decode())
+        return self.write(name, content)
 
-    def write(self, path: Path, text: str) -> bool:
-        """Write the file whole or not at all; False if it has this very text already.
+    def write(self, name: str, content: bytes) -> bool:
+        """Write the file whole or not at all; False if it has this very content already.
 
-        Raises SettingError when the folder cannot be written to.
+        Raises SettingError when it cannot be written.
         """
-        content = text.encode()
         try:
-            if path.is_file() and path.read_bytes() == content:
+            if self.read(name) == content:
                 return False
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _replace(path, content)
+            if self.is_local:
+                _replace(Path(self.root, name), content)
+            else:
+                # One request: an object store shows an object when it is there as a whole.
+                self.files.pipe_file(f"{self.root}/{name}", content)
         except OSError as error:
             raise SettingError(
-                f"PREPAID_REPORTS: {path} cannot be written: {error.strerror}. The figures are in"
-                " the database; the files are written by the next run."
+                f"PREPAID_REPORTS: {self.address(name)} cannot be written:"
+                f" {error.strerror or error}. The figures are in the database; the files are"
+                " written by the next run."
             ) from error
         return True
 
+    def probe(self) -> None:
+        """Write a file and take it away. Raises SettingError, in the store's own words."""
+        probe = f"{self.root}/.prepaid-doctor"
+        try:
+            self.files.pipe_file(probe, b"")
+            self.files.rm_file(probe)
+        except Exception as error:
+            # Each kind of store has errors of its own, for keys, buckets and networks.
+            raise SettingError(
+                f"PREPAID_REPORTS: {self.address('')} cannot be written: {error}"
+            ) from error
+
 
 def _replace(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:

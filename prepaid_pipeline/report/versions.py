@@ -4,6 +4,7 @@ each later truth. Figures are staged, validated by the caller, then published.
 
 import json
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, cast
@@ -16,7 +17,7 @@ from prepaid_pipeline.report import converted, parts
 from prepaid_pipeline.report.changes import describe, since
 from prepaid_pipeline.report.figures import collect, same, staged_row
 from prepaid_pipeline.report.sections.reading import SQL
-from prepaid_pipeline.revenue import Span, clean_staging, closes_on
+from prepaid_pipeline.revenue import Span, clean_staging, closes_on, next_month
 
 PRELIMINARY = 0
 _PUBLISH = "revenue/13_publish_report"
@@ -93,11 +94,14 @@ def publish(
     run_id: str,
     grace_days: int,
     reporting_currency: str | None = None,
+    recipients: Sequence[str] = (),
 ) -> list[date]:
     """Publish what changed among the staged months, in one transaction; returns those months.
 
     A closed month whose figures are the same gets no new version, and neither does one whose
     figures have an earlier cut-off than its last version: that is a replay, not later truth.
+    ``recipients`` get a mail about each version that is news: of the month that was closed last,
+    or after one that they had.
     """
     months = {"first_month": span.first_month, "last_month": span.last_month}
     with engine.begin() as connection:
@@ -124,12 +128,21 @@ def publish(
             if last is not None and last.is_closed:
                 note = f"Changed since version {last.version}: {_changes(last, made)}."
                 document["changes"] = since(connection, month, last, figures, made.cut_off)
-            changed.append(made.row(version, note, document))
-        params = {"run_id": run_id, "versions": json.dumps(changed)}
+            is_news = made.cut_off < closes_on(next_month(month), grace_days)
+            changed.append({**made.row(version, note, document), "is_news": is_news})
+        params = {
+            "run_id": run_id, "versions": json.dumps(changed), "recipients": list(recipients)
+        }  # fmt: skip
         for part in queries.script(_PUBLISH):
             part.execute(connection, params)
         clean_staging(connection, run_id)
     return [date.fromisoformat(version["month"]) for version in changed]
+
+
+def occasion_of(text: str) -> tuple[date, int]:
+    """The month and version of a mail's occasion, ``2026-10 version 1``. Raises ValueError."""
+    month, _, version = text.partition(" version ")
+    return date.fromisoformat(f"{month}-01"), int(version)
 
 
 @dataclass(frozen=True)

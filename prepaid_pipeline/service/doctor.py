@@ -16,6 +16,7 @@ from prepaid_pipeline.desk.login import own_login
 from prepaid_pipeline.email.smtp import SmtpTransport
 from prepaid_pipeline.email.transport import parse_smtp_url, sender_address
 from prepaid_pipeline.errors import DatabaseNotReady, PrepaidError, SettingError
+from prepaid_pipeline.report import language
 from prepaid_pipeline.service import guards
 from prepaid_pipeline.service.dagster_instance import prepare_dagster_home, shipped
 from prepaid_pipeline.service.lock import holder
@@ -38,6 +39,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     """All checks, cheap ones first. Those of the database are left out if it cannot be reached."""
     yield _finding("home", lambda: guards.writable(settings.home, "PREPAID_HOME"))
     yield _finding("reports", lambda: guards.reports(settings))
+    yield _finding("language", lambda: language.load(settings).tag)
     yield _finding("disks", lambda: guards.room(settings))
     yield _finding("mail", lambda: _mail(settings))
     yield _finding("sign-off desk", _desk)

@@ -75,7 +75,11 @@ def writable(directory: Path, setting: str) -> str:
 
 def reports(settings: Settings) -> str:
     """The report store can be written. Raises SettingError."""
-    return writable(Store.of(settings).root, "PREPAID_REPORTS")
+    store = Store.of(settings)
+    if store.is_local:
+        return writable(Path(store.root), "PREPAID_REPORTS")
+    store.probe()
+    return store.address("")
 
 
 def room(settings: Settings) -> str:

@@ -59,7 +59,7 @@ def test_the_month_of_both_teams(
     world.sql("INSERT INTO prepaid.approval_limits VALUES ('USD', 1000)")
     world.sql(_HOLD, plan=plans[5])
     report(world.engine, date(2026, 11, 8), OCTOBER)
-    files.write(world.engine, Store.of(settings), OCTOBER, OCTOBER, settings.grace_days)
+    files.write(world.engine, settings, Store.of(settings), OCTOBER, OCTOBER)
 
     port = free_port()
     app = build(desk_engine, settings, load({"PREPAID_DESK_PORT": str(port)}))

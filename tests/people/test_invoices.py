@@ -9,8 +9,8 @@ from decimal import Decimal
 import pytest
 
 from prepaid_pipeline import invoices, people, process
-from prepaid_pipeline.cli.common import harmless
 from prepaid_pipeline.errors import NotAllowed
+from prepaid_pipeline.formulas import harmless
 from tests.people.test_cancelling import charge_back, sound
 from tests.world import TODAY, World, context
 

@@ -2,6 +2,7 @@
 
 import json
 from datetime import date
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
@@ -23,6 +24,15 @@ def test_backfill_is_one_recorded_run_and_prints_what_matters(
     assert (code, err) == (0, "")
     assert out == (f"MRR of 2026-04: 666.67 USD over 4 active plans\nReport (version 1): {page}\n")
     assert prepaid("report", "2026-04") == (0, f"{page}\n", "")
+    for kind, file in (("pdf", "report.pdf"), ("csv", "report.csv.zip"), ("xlsx", "report.xlsx")):
+        path = page.with_name(file)
+        assert prepaid("report", "2026-04", "--format", kind) == (0, f"{path}\n", "")
+        assert path.is_file()
+    page.with_name("report-v1.json").unlink()
+    code, out, _ = prepaid("report", "2026-04", "--format", "json", "--version", "1")
+    assert (code, json.loads(Path(out.strip()).read_text())["version"]) == (0, 1)
+    code, _, err = prepaid("report", "2026-04", "--version", "2")
+    assert (code, err) == (1, "prepaid: there is no version 2 of the report of 2026-04\n")
     assert rows(engine, "SELECT status, pipeline_name FROM dagster.runs") == [
         ("SUCCESS", "materialise_mrr")
     ]
@@ -103,5 +113,8 @@ def test_a_month_that_has_not_begun(prepaid: Run) -> None:
 def test_a_report_store_that_cannot_be_used(prepaid: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREPAID_REPORTS", "s3://bucket/reports")
     code, _, err = prepaid("report", "2026-03")
-    assert code == 1
-    assert "PREPAID_REPORTS='s3://bucket/reports'" in err
+    assert (code, err) == (
+        1,
+        "prepaid: PREPAID_REPORTS: writing to s3:// needs another package: pip install"
+        " 'prepaid-pipeline[s3]'\n",
+    )

@@ -157,7 +157,7 @@ def test_a_home_and_reports_that_cannot_be_written(findings: Findings, tmp_path:
 
 def test_reports_that_are_no_directory(findings: Findings) -> None:
     wrong = _wrong(findings(reports="s3://bucket/reports"))
-    assert "reports are written to a local folder" in wrong["reports"]
+    assert "pip install 'prepaid-pipeline[s3]'" in wrong["reports"]
 
 
 def test_a_mail_server(findings: Findings, mailbox: tuple[Mailbox, str]) -> None:

@@ -3,9 +3,8 @@
 import re
 from datetime import date
 from itertools import groupby
-from pathlib import Path
 
-from starlette.responses import FileResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 
 from prepaid_pipeline.desk.guards import POLICY, REPORT_POLICY
 from prepaid_pipeline.desk.visits import Visit, rows
@@ -28,16 +27,9 @@ def reports(visit: Visit) -> Response:
     """All published months, latest first, each with its versions and the files of the latest."""
     with visit.acting() as connection:
         found = rows(connection, "reports", "months", {})
+    store = Store.of(visit.desk.settings)
     months = [
-        {
-            "month": month,
-            "versions": list(of),
-            "files": [
-                (label, f"report.{ending}")
-                for ending, (label, _) in _TYPES.items()
-                if ending != "html" and _file(visit, month, f"report.{ending}").is_file()
-            ],
-        }
+        {"month": month, "versions": list(of), "files": _files(store.listed(month), month)}
         for month, of in groupby(found, key=lambda row: row.month)
     ]
     return visit.page("reports.html", months=months)
@@ -70,23 +62,26 @@ def report(visit: Visit) -> Response:
     unknown = version is not None and version not in versions
     if not asked or asked["ending"] not in _TYPES or not versions or unknown:
         raise UnknownThing(f"There is no published report of {month:%Y-%m} called {name}.")
-    path = _file(visit, month, name)
-    if not path.is_file():
+    content = Store.of(visit.desk.settings).read(f"{month:%Y-%m}/{name}")
+    if content is None:
         raise UnknownThing(
             f"The report of {month:%Y-%m} is published, but its file {name} is missing. 'prepaid"
             f" backfill {month:%Y-%m} {month:%Y-%m}' writes it again."
         )
     is_page = asked["ending"] == "html"
-    return FileResponse(
-        path,
-        media_type=_TYPES[asked["ending"]][1],
-        filename=None if is_page else f"{month:%Y-%m}-{name}",
-        headers={"Content-Security-Policy": REPORT_POLICY if is_page else POLICY},
-    )
+    headers = {"Content-Security-Policy": REPORT_POLICY if is_page else POLICY}
+    if not is_page:
+        headers["Content-Disposition"] = f'attachment; filename="{month:%Y-%m}-{name}"'
+    return Response(content, media_type=_TYPES[asked["ending"]][1], headers=headers)
 
 
-def _file(visit: Visit, month: date, name: str) -> Path:
-    return Store.of(visit.desk.settings).root / f"{month:%Y-%m}" / name
+def _files(there: set[str], month: date) -> list[tuple[str, str]]:
+    """What the latest version is there as, beside the page: label and file."""
+    return [
+        (label, f"report.{ending}")
+        for ending, (label, _) in _TYPES.items()
+        if ending != "html" and f"{month:%Y-%m}/report.{ending}" in there
+    ]
 
 
 def _month(visit: Visit) -> date:
