@@ -14,6 +14,7 @@ from filelock import FileLock
 from sqlalchemy import URL, Engine, make_url
 
 from prepaid_pipeline import database, migrations
+from prepaid_pipeline.report import drawing
 from prepaid_pipeline.service import server
 from prepaid_pipeline.settings import Settings, load
 from tests.world import World
@@ -33,6 +34,18 @@ def fastest_directory() -> Path:
 def _execute(url: URL, command: str) -> None:
     with psycopg.connect(url.render_as_string(hide_password=False), autocommit=True) as connection:
         connection.execute(command)
+
+
+@pytest.fixture(autouse=True)
+def drawn_here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports are rendered in the test's own process: starting others takes seconds."""
+    if "drawn_elsewhere" not in request.fixturenames:
+        monkeypatch.setattr(drawing, "PROCESSES", 0)
+
+
+@pytest.fixture
+def drawn_elsewhere() -> None:
+    """As an installation does it."""
 
 
 @pytest.fixture(scope="session")

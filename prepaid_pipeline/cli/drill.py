@@ -18,13 +18,13 @@ from prepaid_pipeline.cli.common import (
     MONTH,
     echo_json,
     echo_table,
-    harmless,
     json_option,
     with_database,
 )
 from prepaid_pipeline.drill import FIGURES, Behind, Figure, Total, behind
 from prepaid_pipeline.errors import PrepaidError
-from prepaid_pipeline.report.pages import count, money
+from prepaid_pipeline.formulas import harmless
+from prepaid_pipeline.report.english import count, money
 from prepaid_pipeline.report.rounding import rounded
 from prepaid_pipeline.rules import KINDS, MOVEMENTS
 from prepaid_pipeline.settings import Settings

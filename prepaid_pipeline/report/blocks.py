@@ -22,6 +22,8 @@ class Word:
 
     group: str
     code: str
+    # What to say where no catalogue has a text.
+    given: str = ""
 
     def text(self, say: Language) -> str:
         """Its text, or the code in plain words where no catalogue knows it.
@@ -33,7 +35,7 @@ class Word:
         key = f"{self.group}.{self.code}"
         if say.knows(key):
             return say(key)
-        words = self.code.replace("_", " ")
+        words = self.given or self.code.replace("_", " ")
         return words[:1].upper() + words[1:]
 
 

@@ -28,13 +28,26 @@ LABELS = {
     "change_net": "net of changes",
     "reversals": "payments taken back",
     "credit_notes": "credit notes",
+    "due": "terms due",
+    "renewed": "terms renewed",
+    "recognised": "revenue recognised",
+    "deferred": "deferred revenue at the end",
+    "cash": "cash",
 }
+# The same of all currencies in one; converted.py has their notes.
+CONVERTED = ("mrr", "opening_mrr", "exchange_rates", "new_net", "renewal_net")
 
 
 def since(
-    connection: Connection, month: date, last: Any, figures: Sequence[_Figures], as_of: date
+    connection: Connection,
+    month: date,
+    last: Any,
+    figures: Sequence[_Figures],
+    document: Mapping[str, Any],
+    as_of: date,
 ) -> dict[str, Any]:
-    """What a version after ``last`` (a Version) says of it: ``{since, figures, causes}``.
+    """What a version of these ``figures`` and this ``document`` says of the one before it, ``last``
+    (a Version): ``{since, figures, causes}``.
 
     ``figures`` are ``{currency, figure, before, after, difference}``, ``causes`` ``{cause, times,
     first_on, last_on}``: what has become known since ``last`` was computed, of all that the month's
@@ -48,7 +61,10 @@ def since(
     ]
     return {
         "since": last.version,
-        "figures": differences(last.figures, figures),
+        "figures": [
+            *differences(last.figures, figures),
+            *_converted_differences((last.document or {}).get("converted"), document["converted"]),
+        ],
         "causes": causes,
     }
 
@@ -59,20 +75,42 @@ def differences(before: Sequence[_Figures], after: Sequence[_Figures]) -> list[d
     new = {figures["currency"]: _headline(complete(figures)) for figures in after}
     found = []
     for currency in sorted(old.keys() | new.keys()):
-        for figure in LABELS:
-            pair = [side.get(currency, {}).get(figure, "0") for side in (old, new)]
-            # A currency that was not there before had 0 of all, whatever its decimals.
-            if Decimal(pair[0]) != Decimal(pair[1]):
-                found.append(
-                    {
-                        "currency": currency,
-                        "figure": figure,
-                        "before": pair[0],
-                        "after": pair[1],
-                        "difference": f"{Decimal(pair[1]) - Decimal(pair[0]):f}",
-                    }
-                )
+        # A currency that was not there before had 0 of all, whatever its decimals.
+        nothing = dict.fromkeys(LABELS, "0")
+        before_, after_ = old.get(currency, nothing), new.get(currency, nothing)
+        # What a version of an older release did not know has not changed.
+        for figure in (f for f in LABELS if f in before_ and f in after_):
+            found += _difference(currency, figure, before_[figure], after_[figure])
     return found
+
+
+def _converted_differences(
+    before: Mapping[str, Any] | None, after: Mapping[str, Any] | None
+) -> list[dict[str, str]]:
+    if before is None or after is None or before["currency"] != after["currency"]:
+        return []
+    return [
+        entry
+        for figure in CONVERTED
+        for entry in _difference(
+            after["currency"], f"converted_{figure}", before[figure], after[figure]
+        )
+    ]
+
+
+def _difference(currency: str, figure: str, before: str, after: str) -> list[dict[str, str]]:
+    if Decimal(before) == Decimal(after):
+        return []
+    difference = f"{Decimal(after) - Decimal(before):f}"
+    return [
+        {
+            "currency": currency,
+            "figure": figure,
+            "before": before,
+            "after": after,
+            "difference": difference,
+        }
+    ]
 
 
 def describe(before: Sequence[_Figures], after: Sequence[_Figures]) -> str:
@@ -107,7 +145,21 @@ def _headline(figures: _Figures) -> dict[str, str]:
         "change_net": kinds["change"]["net_amount"],
         "reversals": figures["reversals"]["amount"],
         "credit_notes": figures["credit_notes"]["total"],
+        **_later(figures),
     }
+
+
+def _later(figures: _Figures) -> dict[str, str]:
+    """The figures that versions of an older release do not have."""
+    found = dict[str, str]()
+    if (renewals := figures["renewals"]) is not None:
+        found |= {"due": str(renewals["due"]), "renewed": str(renewals["renewed"])}
+    if (deferred := figures["deferred"]) is not None:
+        found |= {"recognised": deferred["recognised"], "deferred": deferred["closing"]}
+    for line in figures["reconciliation"] or ():
+        if line["line"] == "cash":
+            found["cash"] = line["amount"]
+    return found
 
 
 def _change(found: Mapping[str, str]) -> str:

@@ -1,6 +1,7 @@
 """The page of a report: what is said in which order, and in which words. Formats only draw it."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -280,11 +281,15 @@ def _some(table: Table, say: Language) -> Block:
     """The table, or a sentence where it has no rows; not more cohorts than a page can take."""
     if not table.rows:
         return Paragraph(say(f"none.{table.name}"))
+    if table.name == "reconciliation":
+        # Lines of nothing explain nothing; they are in the tables for spreadsheets.
+        kept = [n for n, row in enumerate(table.rows) if table.role(n) or Decimal(str(row[1]))]
+        return replace(
+            table, rows=[table.rows[n] for n in kept], roles=[table.role(n) for n in kept]
+        )
     if table.name == "cohorts" and len(table.rows) > _SHOWN_COHORTS:
         more = say.counted("note.more_cohorts", len(table.rows) - _SHOWN_COHORTS)
-        return Table(
-            table.name, table.columns, table.rows[:_SHOWN_COHORTS], table.currency, (), more
-        )
+        return replace(table, rows=table.rows[:_SHOWN_COHORTS], note=more)
     return table
 
 

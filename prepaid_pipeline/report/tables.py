@@ -14,6 +14,8 @@ _Figures = Mapping[str, Any]
 _PLAN = Column("plan")
 _TOTAL: Role = "total"
 _NO_ROLE: list[Role] = [""]
+# Lines of the reconciliation to which those before them add up.
+_SUMS = ("invoices_net", "invoices_total", "cash")
 
 
 def of_currency(figures: _Figures, course: _Figures | None) -> dict[str, Table]:
@@ -254,9 +256,13 @@ def reconciliation(figures: _Figures) -> Table | None:
     found = figures.get("reconciliation")
     if not found:
         return None
-    rows = [(Word("reconciliation", r["line"]), r["amount"], Word("why", r["why"])) for r in found]
-    columns = (Column("line"), Column("amount", "money"), Column("why", spare=True))
-    return Table("reconciliation", columns, rows, figures["currency"])
+    rows = [
+        (Word("reconciliation", r["line"]), r["amount"], Word("why", r["line"], r["why"]))
+        for r in found
+    ]
+    columns = (Column("line"), Column("amount", "signed"), Column("why", spare=True))
+    roles: list[Role] = ["total" if r["line"] in _SUMS else "" for r in found]
+    return Table("reconciliation", columns, rows, figures["currency"], roles)
 
 
 def reversals(figures: _Figures) -> Table:
@@ -370,8 +376,10 @@ def rates(document: Mapping[str, Any]) -> Table | None:
     found = (document.get("converted") or {}).get("rates")
     if not found:
         return None
-    columns = (Column("currency"), Column("rate_of_exchange", "money"))
-    return Table("rates", columns, [(r["currency"], r["rate"]) for r in found])
+    columns = (
+        Column("currency"), Column("opening_rate", "money"), Column("rate_of_exchange", "money")
+    )  # fmt: skip
+    return Table("rates", columns, [(r["currency"], r["opening_rate"], r["rate"]) for r in found])
 
 
 def versions(document: Mapping[str, Any]) -> Table:

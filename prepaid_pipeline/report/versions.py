@@ -127,7 +127,9 @@ def publish(
             document = {**made.document, "changes": None}
             if last is not None and last.is_closed:
                 note = f"Changed since version {last.version}: {_changes(last, made)}."
-                document["changes"] = since(connection, month, last, figures, made.cut_off)
+                document["changes"] = since(
+                    connection, month, last, figures, made.document, made.cut_off
+                )
             is_news = made.cut_off < closes_on(next_month(month), grace_days)
             changed.append({**made.row(version, note, document), "is_news": is_news})
         params = {

@@ -22,7 +22,7 @@ OCTOBER = date(2026, 10, 1)
 def folder(world: World, settings: Settings) -> Path:
     """The folder of a month with one closed version."""
     report(world.engine, date(2026, 11, 8), OCTOBER)
-    files.write(world.engine, Store.of(settings), OCTOBER, OCTOBER, settings.grace_days)
+    files.write(world.engine, settings, Store.of(settings), OCTOBER, OCTOBER)
     return settings.home / "reports" / "2026-10"
 
 
@@ -46,9 +46,8 @@ def test_each_team_opens_it(browser: Browsers, folder: Path) -> None:
 
 def test_other_files_are_offered_when_they_are_there(browser: Browsers, folder: Path) -> None:
     leader = browser("leadership")
-    assert "as PDF" not in leader.get("/reports").text
-    (folder / "report.pdf").write_bytes(b"%PDF-1.7")
-    (folder / "report.csv.zip").write_bytes(b"PK")
+    (folder / "report.xlsx").unlink()
+    assert "as Excel" not in leader.get("/reports").text
     page = leader.get("/reports").text
     assert 'aria-label="October 2026 as PDF"' in page
     assert 'aria-label="October 2026 as CSV"' in page

@@ -9,23 +9,10 @@ from sqlalchemy import URL
 
 from prepaid_pipeline.cli.main import main
 from prepaid_pipeline.definitions import build_defs
-from prepaid_pipeline.report import drawing
 from prepaid_pipeline.settings import Settings
 
 # A command's exit code, and what it wrote to both streams.
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture(autouse=True)
-def drawn_here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reports are rendered in the test's own process: starting others takes seconds."""
-    if "drawn_elsewhere" not in request.fixturenames:
-        monkeypatch.setattr(drawing, "PROCESSES", 0)
-
-
-@pytest.fixture
-def drawn_elsewhere() -> None:
-    """As an installation does it."""
 
 
 @pytest.fixture

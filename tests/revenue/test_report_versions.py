@@ -81,7 +81,9 @@ def test_later_truth_is_a_new_version_that_says_what_changed(engine: Engine) -> 
     assert (new.version, new.cut_off, new.figures[0]["mrr"]) == (2, LATER, "12.50")
     assert new.note == (
         "Changed since version 1: USD: MRR 10.00 -> 12.50 (+2.50), active plans 1 -> 2 (+1),"
-        " customers 1 -> 2 (+1), renewals 0 -> 1 (+1), net of renewals 0.00 -> 2.50 (+2.50)."
+        " customers 1 -> 2 (+1), renewals 0 -> 1 (+1), net of renewals 0.00 -> 2.50 (+2.50),"
+        " revenue recognised 8.71 -> 10.56 (+1.85),"
+        " deferred revenue at the end 1.29 -> 1.94 (+0.65)."
     )
     ((mrr,),) = rows(engine, "SELECT mrr FROM revenue.monthly_report WHERE version = 1")
     assert mrr == 10
@@ -194,5 +196,6 @@ def test_a_late_refund_is_later_truth(engine: Engine) -> None:
     land(engine, [record("Success", PAID), record("Refunded", BACK)])
     assert report(engine, LATER) == [MARCH]
     assert stored(engine)[-1].note == (
-        "Changed since version 1: USD: payments taken back 0.00 -> 100.00 (+100.00)."
+        "Changed since version 1: USD: payments taken back 0.00 -> 100.00 (+100.00),"
+        " cash 0.00 -> -100.00 (-100.00)."
     )
