@@ -1,6 +1,7 @@
 """Step 13: the month's report, stored as a version and written as HTML, PDF, XLSX, CSV and JSON."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import dagster as dg
 
@@ -9,7 +10,7 @@ from assets.checking import check_results, check_specs, report_failures
 from prepaid_pipeline import database as db
 from prepaid_pipeline import quality, revenue
 from prepaid_pipeline.partitions import Months, key_of
-from prepaid_pipeline.report import files, versions
+from prepaid_pipeline.report import drawing, files, versions
 from prepaid_pipeline.report.figures import collect
 from prepaid_pipeline.report.store import INDEX, Store
 from prepaid_pipeline.resources import Database
@@ -49,11 +50,15 @@ def monthly_revenue_report(months: Months) -> dg.AssetsDefinition:
     ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult[None]]:
         settings, engine = database.settings(), database.engine()
         span, store = config.span(context, settings), Store.of(settings)
-        with revenue.one_at_a_time(engine):
+        with revenue.one_at_a_time(engine), ExitStack() as started:
+            # What a long run has started ahead ends with it, whatever it came to.
+            started.callback(drawing.stop)
+            started.callback(quality.stop)
             versions.stage(engine, span, context.run.run_id)
             findings = quality.validate(
                 db.url(settings), MONTHLY_REPORT, run_id=context.run.run_id, as_of=span.as_of
             )
+            quality.stop()
             quality.keep(engine, "report", findings, run_id=context.run.run_id, as_of=span.as_of)
             yield from check_results(findings)
             if report_failures(context, findings):

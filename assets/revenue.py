@@ -11,10 +11,12 @@ from assets.checking import check_results, check_specs, report_failures
 from prepaid_pipeline import database as db
 from prepaid_pipeline import quality, revenue
 from prepaid_pipeline.partitions import Months, key_of
+from prepaid_pipeline.report import drawing
 from prepaid_pipeline.report.figures import collect
 from prepaid_pipeline.resources import Database
 from prepaid_pipeline.revenue_jobs import KEPT
 from prepaid_pipeline.rules import MONTHLY_FIGURES
+from prepaid_pipeline.service.dagster_instance import keep_connection
 
 OP_NAME = "monthly_figures"
 _DESCRIPTIONS = {
@@ -81,6 +83,10 @@ def monthly_figures(months: Months) -> dg.AssetsDefinition:
     ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult[None]]:
         settings, engine = database.settings(), database.engine()
         span = config.span(context, settings)
+        if span.is_long:
+            keep_connection(context.instance)
+            quality.start()
+            drawing.start()
         with revenue.one_at_a_time(engine):
             revenue.stage(engine, span, context.run.run_id)
             findings = quality.validate(

@@ -1,24 +1,30 @@
 """Runs the rules of ``rules.py`` with Great Expectations and says which rows break them.
 
-Great Expectations takes seconds to import: it is imported when a validation starts, not before.
+Great Expectations takes seconds to import: it is imported when a validation starts, not before, or
+ahead of that in a process of its own.
 """
 
 import json
 import os
+import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
+from importlib import import_module
 from typing import Any
 
 from sqlalchemy import URL, Engine
 
 from prepaid_pipeline import queries
+from prepaid_pipeline.ahead import Ahead
 from prepaid_pipeline.rules import SESSION_SETTINGS, Rule, Suite
 
 SAMPLE_SIZE = 5
 # Of a rule that fails everywhere, this many rows tell the months and make the sample.
 ROWS_LOOKED_AT = 200
+_LIBRARY = "great_expectations"
 
 
 @dataclass(frozen=True)
@@ -45,12 +51,37 @@ class Finding:
         return f"{self.asset}: {self.rule.name} fails for {rows}{months}"
 
 
+_started: Ahead | None = None
+
+
+def start() -> None:
+    """Begin the import ahead of the next validations, in a process that they will use."""
+    global _started
+    if _started is None and _LIBRARY not in sys.modules:
+        _started = Ahead(_import, 1)
+
+
+def stop() -> None:
+    """End that process."""
+    global _started
+    if _started is not None:
+        _started.close()
+        _started = None
+
+
 def validate(database: URL, suites: Sequence[Suite], *, run_id: str, as_of: date) -> list[Finding]:
     """Every rule's outcome, in the order of the suites.
 
     ``database`` is the URL without a driver. Rules see the staged rows of ``run_id``. Raises
     RuntimeError if a rule cannot be evaluated: that is a broken check and not a failed one.
     """
+    if _started is not None:
+        work = partial(_validate, database, run_id=run_id, as_of=as_of)
+        return next(_started.map(work, [suites]))
+    return _validate(database, suites, run_id=run_id, as_of=as_of)
+
+
+def _validate(database: URL, suites: Sequence[Suite], *, run_id: str, as_of: date) -> list[Finding]:
     session = {"prepaid.run_id": run_id, "prepaid.as_of": as_of.isoformat(), **SESSION_SETTINGS}
     with warnings.catch_warnings():
         # Its own use of deprecated modules is nothing that we could act on.
@@ -97,9 +128,15 @@ def _with_session(database: URL, session: Mapping[str, str]) -> URL:
     return with_options.set(drivername="postgresql+psycopg")
 
 
-def _source(database: URL) -> Any:
+def _import() -> Any:
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
-    import great_expectations as gx
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return import_module(_LIBRARY)
+
+
+def _source(database: URL) -> Any:
+    gx = _import()
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
     context = gx.get_context(mode="ephemeral")

@@ -23,6 +23,7 @@ STAGES = (
     "revenue/12_deferred_revenue",
     "revenue/12_reconciliation",
 )
+_LONG_DAYS = 7 * 31
 _PUBLISH = "revenue/12_publish_monthly_figures"
 _REPLACE = "revenue/12_publish_retention"
 _CLEAN = "revenue/12_clean_staging"
@@ -50,6 +51,11 @@ class Span:
 
     def __str__(self) -> str:
         return f"{self.first_month:%Y-%m} to {self.last_month:%Y-%m}"
+
+    @property
+    def is_long(self) -> bool:
+        """Whether it pays to start ahead what takes seconds to start."""
+        return (self.last_month - self.first_month).days > _LONG_DAYS
 
     @property
     def until(self) -> date:

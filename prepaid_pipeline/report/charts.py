@@ -101,6 +101,14 @@ def bridge(figures: Mapping[str, Any], title: str, alternative: str, say: Langua
     return _draw("bridge", figures["currency"], {"points": points}, title, alternative)
 
 
+def warm_up() -> None:
+    """Do once what the first chart would wait for."""
+    from prepaid_pipeline.report import chart_specs  # noqa: PLC0415  (half a second)
+
+    for key in chart_specs.SPECS:
+        _compiled(key)
+
+
 def short(amount: Decimal, say: Language, like: Decimal | None = None) -> str:
     """An amount as a chart has room for it: ``455.7 k``, ``1.24 M``; in the unit of ``like``."""
     biggest = abs(amount if like is None else like)

@@ -4,21 +4,22 @@ The process that computes and checks the figures stays as small as it is, and a 
 months is drawn on two cores.
 """
 
-import multiprocessing
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prepaid_pipeline.report import language
+from prepaid_pipeline.ahead import Ahead
+from prepaid_pipeline.report import charts, language
 from prepaid_pipeline.report.rendering import Rendering
 
-# More would take more memory than most machines have to spare: each needs some 250 MiB.
+# More would take more memory than most machines have to spare: each needs some 400 MiB.
 PROCESSES = 2
 # Starting one costs as much as drawing this many reports.
 _WORTH_ANOTHER = 8
+
+_started: Ahead | None = None
 
 
 @dataclass(frozen=True)
@@ -36,14 +37,35 @@ class Job:
         return {kind: rendering.as_(kind) for kind in self.kinds}
 
 
+def start() -> None:
+    """Start the processes ahead of the next reports, which will be many."""
+    global _started
+    if _started is None:
+        _started = Ahead(charts.warm_up, _processes(PROCESSES * _WORTH_ANOTHER))
+
+
+def stop() -> None:
+    """End the processes that were started, whether they were needed or not."""
+    global _started
+    if _started is not None:
+        _started.close()
+        _started = None
+
+
 def rendered(jobs: Sequence[Job]) -> Iterator[dict[str, bytes]]:
     """What the jobs give, in their order. Raises what a job raises."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    processes = min(PROCESSES, cores or 1, 1 + len(jobs) // _WORTH_ANOTHER)
+    processes = _processes(len(jobs))
     if not jobs or processes < 1:
         yield from map(Job.run, jobs)
         return
-    # Not forked: this process may have threads and database connections.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context) as pool:
+    pool = _started or Ahead(charts.warm_up, processes)
+    try:
         yield from pool.map(Job.run, jobs)
+    finally:
+        if pool is not _started:
+            pool.close()
+
+
+def _processes(reports: int) -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(PROCESSES, cores or 1, 1 + reports // _WORTH_ANOTHER)

@@ -93,7 +93,7 @@ def _blocks(block: Block, section: Section, say: Language) -> list[dict[str, Any
         case Table():
             return [_table(block, say, half=section.halves)]
         case Folded():
-            return [_table(block.table, say, half=False)]
+            return []  # as in a printed page: paper shows what everybody reads
         case Terms():
             entries = [{"term": term, "text": text} for term, text in block.entries]
             return [{"kind": "terms", "half": False, "entries": entries}]

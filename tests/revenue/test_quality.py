@@ -1,5 +1,7 @@
 """Every rule passes on good rows and fails on rows that break it, naming the months."""
 
+import multiprocessing
+import sys
 from datetime import date
 
 import pytest
@@ -231,6 +233,23 @@ def test_good_figures_pass(good: Engine) -> None:
     found = findings(good, MONTHLY_FIGURES)
     assert set(found) == set(BREAKS_FIGURES)
     assert [name for name, finding in found.items() if not finding.passed] == []
+
+
+def test_started_ahead_it_finds_the_same(good: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long run imports the library in another process, which ends when it is no longer needed."""
+    with good.begin() as connection:
+        connection.exec_driver_sql(BREAKS_FIGURES["mrr_is_known"])
+    here = findings(good, MONTHLY_FIGURES)
+    monkeypatch.delitem(sys.modules, "great_expectations")
+    before = set(multiprocessing.active_children())
+    quality.start()
+    try:
+        (process,) = set(multiprocessing.active_children()) - before
+        assert findings(good, MONTHLY_FIGURES) == here
+        assert "great_expectations" not in sys.modules
+    finally:
+        quality.stop()
+    assert not process.is_alive()
 
 
 @pytest.mark.parametrize("rule", BREAKS_FIGURES)
