@@ -7,6 +7,8 @@ from prepaid_pipeline.jobs import QUEUE_TAG
 from prepaid_pipeline.resources import Database
 from prepaid_pipeline.steps import BusinessDate
 
+_FINDINGS_SAID = 5
+
 
 @dg.op(description="Seals the entries that are not sealed yet.", tags={"dagster/kind": "sql"})
 def seal_entries(context: dg.OpExecutionContext, database: Database) -> dg.Output[None]:  # noqa: ARG001
@@ -48,6 +50,32 @@ def anchor_audit_log_graph() -> None:
     anchor_newest_seal()
 
 
+@dg.op(
+    description="Recomputes the seals of the audit log and compares them with the anchors.",
+    tags={"dagster/kind": "sql"},
+)
+def verify_whole_log(
+    context: dg.OpExecutionContext, config: BusinessDate, database: Database
+) -> dg.Output[None]:
+    """Fails, and so alerts, if anything was changed: the first findings are named."""
+    context.log.info(f"asked for {config.as_of or 'today'}: the whole log, whatever the date")
+    known = anchors.stored(database.settings())
+    found = audit.verify(database.engine(), known)
+    if found:
+        said = "\n".join(finding.text for finding in found[:_FINDINGS_SAID])
+        raise dg.Failure(
+            f"The audit log was changed ({len(found)} findings); 'prepaid audit verify' has all:"
+            f"\n{said}"
+        )
+    return dg.Output(None, metadata={"anchors": len(known)})
+
+
+@dg.graph(description="The audit log is compared with its seals and anchors.")
+def verify_audit_log_graph() -> None:
+    """One op."""
+    verify_whole_log()
+
+
 def _job(name: str, graph: dg.GraphDefinition) -> dg.JobDefinition:
     return graph.to_job(
         name=name,
@@ -59,5 +87,6 @@ def _job(name: str, graph: dg.GraphDefinition) -> dg.JobDefinition:
 
 seal_audit_log = _job("seal_audit_log", seal_audit_log_graph)
 anchor_audit_log = _job("anchor_audit_log", anchor_audit_log_graph)
+verify_audit_log = _job("verify_audit_log", verify_audit_log_graph)
 
-AUDIT_JOBS = (seal_audit_log, anchor_audit_log)
+AUDIT_JOBS = (seal_audit_log, anchor_audit_log, verify_audit_log)

@@ -21,6 +21,7 @@ from sensors.purchases import purchases
 from sensors.run_failures import run_failures
 from sensors.sign_offs import sign_offs
 from sensors.unsealed_entries import unsealed_entries
+from sensors.waiting_too_long import waiting_too_long
 
 SENSORS = (
     purchases,
@@ -29,6 +30,7 @@ SENSORS = (
     outbox,
     run_failures,
     late_figures,
+    waiting_too_long,
     changed_months,
     unsealed_entries,
 )

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from prepaid_pipeline.audit_jobs import anchor_audit_log
+from prepaid_pipeline.audit_jobs import anchor_audit_log, verify_audit_log
 from prepaid_pipeline.jobs import (
     chase_unpaid_invoices,
     expire_service_plans,
@@ -19,7 +19,8 @@ def daily_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
     Unpaid invoices at 10:00: a payment of the last day is on the bank's statement of the next
     morning, and customers get their mail by day. Overdue tasks at 07:00: before the day's work.
     The audit log is anchored at 00:30, after the night's renewals.
-    Old runs are deleted at 03:30, when little else is going on.
+    Old runs are deleted at 03:30 and the whole audit log is verified at 04:30, when little else is
+    going on.
     """
     return [
         _daily("open_renewals_daily", open_renewals, "open_service_plans", "10 0 * * *", settings),
@@ -30,6 +31,8 @@ def daily_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         _daily("remind_overdue_tasks_daily", remind_overdue_tasks, "remind_of_overdue_tasks",
                "0 7 * * *", settings),
         _daily("anchor_audit_log_daily", anchor_audit_log, "anchor_newest_seal", "30 0 * * *",
+               settings),
+        _daily("verify_audit_log_daily", verify_audit_log, "verify_whole_log", "30 4 * * *",
                settings),
         _daily("clean_up_daily", clean_up, "delete_old_runs", "30 3 * * *", settings),
     ]  # fmt: skip

@@ -5,8 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 
-from prepaid_pipeline import queries
-from prepaid_pipeline.email.alert import send_alert
+from prepaid_pipeline import alerts, queries
 from prepaid_pipeline.resources import Database
 from prepaid_pipeline.revenue_jobs import due_months
 from prepaid_pipeline.rules import CLOSE_DAYS, FIGURES_HOURS
@@ -17,7 +16,7 @@ from prepaid_pipeline.settings import Settings
     name="late_figures",
     minimum_interval_seconds=600,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Logs monthly figures that are late and mails them to PREPAID_ALERT_TO, once each.",
+    description="Logs monthly figures that are late and tells of them, once each.",
 )
 def late_figures(context: dg.SensorEvaluationContext, database: Database) -> dg.SkipReason:
     """Asks for no run: the schedules do, and their failures have an alert of their own. This one
@@ -28,7 +27,7 @@ def late_figures(context: dg.SensorEvaluationContext, database: Database) -> dg.
     told = set(json.loads(context.cursor or "[]"))
     if news := [sentence for sentence in late if sentence not in told]:
         context.log.error("; ".join(news))
-        send_alert(
+        alerts.tell(
             settings,
             subject="Monthly figures are late",
             body="".join(f"{sentence}\n" for sentence in news)

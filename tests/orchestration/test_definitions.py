@@ -27,14 +27,16 @@ QUEUES = {
     **{name: name for name in (
         "open_renewals", "match_payments", "settle_renewals", "close_quality_checks",
         "send_emails", "expire_service_plans", "chase_unpaid_invoices", "remind_overdue_tasks",
-        "seal_audit_log", "clean_up",
+        "seal_audit_log", "clean_up", "verify_audit_log",
     )},
     "materialise_mrr": "revenue", "close_month": "revenue", "notice_late_data": "revenue",
 }  # fmt: skip
-SENSORS = ("purchases", "payment_records", "sign_offs", "outbox", "run_failures")
+SENSORS = (
+    "purchases", "payment_records", "sign_offs", "outbox", "run_failures", "waiting_too_long",
+)  # fmt: skip
 SCHEDULES = (
     "open_renewals_daily", "expire_service_plans_daily", "chase_unpaid_invoices_daily",
-    "remind_overdue_tasks_daily", "clean_up_daily",
+    "remind_overdue_tasks_daily", "clean_up_daily", "verify_audit_log_daily",
     "materialise_mrr_hourly", "close_month_daily", "notice_late_data_daily",
 )  # fmt: skip
 

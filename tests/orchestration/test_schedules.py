@@ -15,6 +15,7 @@ DAILY = {
     "chase_unpaid_invoices_daily": ("chase_unpaid_invoices", "remind_unpaid_invoices"),
     "remind_overdue_tasks_daily": ("remind_overdue_tasks", "remind_of_overdue_tasks"),
     "clean_up_daily": ("clean_up", "delete_old_runs"),
+    "verify_audit_log_daily": ("verify_audit_log", "verify_whole_log"),
     "anchor_audit_log_daily": ("anchor_audit_log", "anchor_newest_seal"),
 }
 # The local hours at which they may run; the later one where the earlier does not exist.
@@ -22,6 +23,7 @@ HOURS = {name: {0, 1} for name in DAILY} | {
     "chase_unpaid_invoices_daily": {10},
     "remind_overdue_tasks_daily": {7},
     "clean_up_daily": {3},
+    "verify_audit_log_daily": {4},
 }
 
 
