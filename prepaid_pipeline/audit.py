@@ -83,7 +83,12 @@ def seal_after(engine: Engine) -> None:
 def newest(engine: Engine) -> Seal | None:
     """The newest seal; None if there is none."""
     with engine.connect() as connection:
-        row = queries.statement(_SQL, "newest").execute(connection, {}).one_or_none()
+        return newest_seen(connection)
+
+
+def newest_seen(connection: Connection) -> Seal | None:
+    """The newest seal that a transaction sees."""
+    row = queries.statement(_SQL, "newest").execute(connection, {}).one_or_none()
     return None if row is None else Seal(**row._mapping)
 
 

@@ -30,6 +30,7 @@ COMMANDS = {
     "plans": "plans",
     "invoices": "invoices",
     "audit": "audit",
+    "backup": "backup",
     "story": "inspect",
     "check": "inspect",
     "backfill": "revenue",

