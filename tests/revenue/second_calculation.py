@@ -20,6 +20,9 @@ class Figures:
     mrr: dict[tuple[str, str, str], tuple[int, Fraction]]
     movements: dict[tuple[str, str, str], tuple[int, Fraction]]
     activations: dict[tuple[str, str, str, str], tuple[int, Fraction]]
+    countries: dict[tuple[str, str, str], tuple[int, Fraction]]
+    customers: dict[tuple[str, str, str], tuple[int, Fraction]]
+    activations_by_country: dict[tuple[str, str, str, str], tuple[int, Fraction]]
 
 
 def calculate(folder: Path, as_of: date, grace_days: int) -> Figures:
@@ -42,6 +45,9 @@ def calculate(folder: Path, as_of: date, grace_days: int) -> Figures:
         _by(seen, ["month", "currency", "plan_code"], "monthly"),
         _movements(seen, months),
         _by(terms, ["month_of_start", "currency", "plan_code", "kind"], "net"),
+        _by(seen, ["month", "currency", "country"], "monthly"),
+        _customers(seen, ["month", "currency", "country"]),
+        _by(terms, ["month_of_start", "currency", "country", "kind"], "net"),
     )
 
 
@@ -57,7 +63,11 @@ def _terms(folder: Path, grace_days: int) -> Any:
         file("service_plans")
         .query("status in ('Active', 'Expired')")
         .merge(file("subscriptions").drop(columns="price"), on="subscription_ref", validate="m:1")
-        .merge(file("customers")[["customer_ref", "currency"]], on="customer_ref", validate="m:1")
+        .merge(
+            file("customers")[["customer_ref", "currency", "country"]],
+            on="customer_ref",
+            validate="m:1",
+        )
         .merge(plans, on="plan_code", validate="m:1")
         .sort_values(["subscription_ref", "start_date"])
     )
@@ -109,6 +119,40 @@ def _months(term: str) -> Fraction:
 
 def _by(rows: Any, keys: list[str], amount: str) -> dict[Any, tuple[int, Fraction]]:
     return {key: (len(of), sum(of[amount], Fraction(0))) for key, of in rows.groupby(keys)}
+
+
+def _customers(rows: Any, keys: list[str]) -> dict[Any, tuple[int, Fraction]]:
+    """How many different customers have revenue there, and how much."""
+    paying = rows[[amount > 0 for amount in rows["monthly"]]]
+    return {
+        key: (of["customer_ref"].nunique(), sum(of["monthly"], Fraction(0)))
+        for key, of in paying.groupby(keys)
+    }
+
+
+def convert(
+    figures: Figures, rates: dict[tuple[str, str], Fraction], month: str, before: str
+) -> dict[str, Fraction]:
+    """A month in one currency, from scratch: each customer's plans at the rates of two month ends.
+    ``rates`` has (month, currency), the reporting currency's own is 1.
+    """
+
+    def total(of: str, at: str) -> Fraction:
+        return sum(
+            (amount * rates[at, c] for (m, c, _), (_, amount) in figures.mrr.items() if m == of),
+            Fraction(0),
+        )
+
+    found = {"opening_mrr": total(before, before), "mrr": total(month, month)}
+    found["exchange_rates"] = total(before, month) - found["opening_mrr"]
+    for (m, currency, movement), (_, amount) in figures.movements.items():
+        if m == month:
+            found[movement] = found.get(movement, Fraction(0)) + amount * rates[month, currency]
+    for (m, currency, _, kind), (_, amount) in figures.activations.items():
+        if m == month:
+            key = f"{kind}_net"
+            found[key] = found.get(key, Fraction(0)) + amount * rates[month, currency]
+    return found
 
 
 def _movements(seen: Any, months: list[str]) -> dict[tuple[str, str, str], tuple[int, Fraction]]:

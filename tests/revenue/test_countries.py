@@ -103,7 +103,7 @@ COUNTRIES = st.lists(st.sampled_from(["DE", "AT", None]), min_size=12, max_size=
 
 
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(terms=TERMS, countries=COUNTRIES, first=st.integers(0, 6), cut=st.integers(0, 30))
 def test_against_plain_counting(

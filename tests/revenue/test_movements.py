@@ -84,6 +84,32 @@ def test_worked_examples(engine: Engine, terms: list[Term], april: dict[str, lis
     assert movements(engine, "2026-04") == expected
 
 
+def test_a_customers_whole_story(engine: Engine) -> None:
+    """The story of ChartMogul Help, article 201244842: four yearly plans for 2,000.00; two monthly
+    ones at 30.00 a few days later, which is a month later here; they are not renewed; the yearly
+    ones end; three monthly ones at 50.00 bring the customer back.
+    """
+    yearly = [Term(D(2025, 1, 10), "500.00", 12) for _ in range(4)]
+    silver = [Term(D(2025, 2, 3), "30.00") for _ in range(2)]
+    gold = [Term(D(2026, 5, 20), "50.00") for _ in range(3)]
+    insert(engine, [*yearly, *silver, *gold])
+    publish(engine, "2025-01", "2026-06")
+    found = rows(
+        engine,
+        "SELECT to_char(month, 'YYYY-MM'), movement, customers, round(amount, 2)::text"
+        " FROM revenue.mrr_movements ORDER BY 1, 2",
+    )
+    assert found == [
+        ("2025-01", "new", 1, "166.67"),
+        ("2025-02", "expansion", 1, "60.00"),
+        ("2025-03", "contraction", 1, "-60.00"),
+        ("2026-01", "churn", 1, "-166.67"),
+        ("2026-05", "reactivation", 1, "150.00"),
+        ("2026-06", "churn", 1, "-150.00"),
+    ]
+    assert_identity(engine)
+
+
 def test_the_very_first_month_is_all_new(engine: Engine) -> None:
     insert(engine, [Term(D(2026, 4, 3)), Term(D(2026, 4, 4), "5.00", customer=2)])
     publish(engine, "2026-04", "2026-04")

@@ -2,6 +2,7 @@
 
 from datetime import date
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ from sqlalchemy import Engine
 
 import prepaid_pipeline
 from prepaid_pipeline.importer.loading import import_directory
+from prepaid_pipeline.report import converted
 from tests.revenue.history import publish, rows
-from tests.revenue.second_calculation import Figures, calculate
+from tests.revenue.second_calculation import Figures, calculate, convert
+from tests.revenue.test_converted import set_rate
 from tests.world import World
 
 SAMPLE = Path(prepaid_pipeline.__file__).parent / "sample"
@@ -38,6 +41,11 @@ def engine(module_world: World) -> Engine:
         ("movements", "currency, movement, customers, amount FROM revenue.mrr_movements"),
         ("activations", "currency, plan_code, kind, plans, net_amount"
                         " FROM revenue.plan_activations"),
+        ("countries", "currency, country, active_plans, mrr FROM revenue.mrr_by_country"),
+        ("customers", "currency, country, customers, mrr FROM revenue.mrr_by_country"
+                      " WHERE customers > 0"),
+        ("activations_by_country", "currency, country, kind, plans, net_amount"
+                                   " FROM revenue.activations_by_country"),
     ],
 )  # fmt: skip
 def test_both_calculations_agree(engine: Engine, second: Figures, figure: str, select: str) -> None:
@@ -57,6 +65,36 @@ def test_both_calculations_agree(engine: Engine, second: Figures, figure: str, s
         if abs(amount - expected[key][1]) > A_CENT / 10**6
     }
     assert apart == {}
+
+
+def test_both_convert_to_the_cent(engine: Engine, second: Figures) -> None:
+    """Every currency of the sample into Swiss francs, at rates that change every month."""
+    months = sorted({month for month, *_ in second.mrr})
+    currencies = sorted({currency for _, currency, _ in second.mrr})
+    rates = {
+        (month, currency): Fraction(7 + 3 * place + 5 * (n % 4), 10)
+        for n, month in enumerate(months)
+        for place, currency in enumerate(currencies)
+    }
+    assert len(currencies) > 1
+    for (month, currency), rate in rates.items():
+        first_day = date.fromisoformat(f"{month}-01")
+        set_rate(engine, first_day, str(float(rate)), currency, "CHF")
+    with engine.connect() as connection:
+        first, last = (date.fromisoformat(f"{m}-01") for m in (months[1], months[-1]))
+        found = converted.collect(connection, first, last, "CHF")
+    assert len(found) == len(months) - 1
+    for before, month in pairwise(months):
+        part = found[date.fromisoformat(f"{month}-01")]["converted"]
+        shown = {m["movement"]: m["amount"] for m in part["movements"]} | {
+            key: part[key] for key in ("opening_mrr", "mrr", "exchange_rates", "new_net",
+                                       "renewal_net")
+        }  # fmt: skip
+        expected = convert(second, rates, month, before)
+        for key, amount in shown.items():
+            # A line that is shown is at most a cent from its exact value: it adds up with others.
+            assert abs(Fraction(amount) - expected.get(key, Fraction(0))) < A_CENT, (month, key)
+        assert abs(Fraction(shown["mrr"]) - expected["mrr"]) <= A_CENT / 2
 
 
 def test_the_sample_moves_in_every_way(second: Figures) -> None:
