@@ -2,20 +2,26 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, make_url, text
 from sqlalchemy.exc import ArgumentError
 
-from prepaid_pipeline.errors import SettingError
+from prepaid_pipeline.errors import DatabaseNotReady, SettingError
 from prepaid_pipeline.service import server
 from prepaid_pipeline.settings import Settings
 
+# Compiling a statement takes the server two seconds where it expects many rows, as it does on
+# tables that are not analysed yet; a small batch takes it milliseconds.
 _SET_CONTEXT = text(
     "SELECT set_config('prepaid.actor', :actor, true),"
-    " set_config('prepaid.run_id', :run_id, true), set_config('prepaid.as_of', :as_of, true)"
+    " set_config('prepaid.run_id', :run_id, true), set_config('prepaid.as_of', :as_of, true),"
+    " set_config('jit', 'off', true)"
 )
+_CLOCK = text("SELECT clock_timestamp()")
+# Daily work begins ten minutes after midnight: a clock that is off by less gives the right day.
+WRONG_DAY_SECONDS = 300.0
 
 
 def url(settings: Settings) -> URL:
@@ -81,3 +87,21 @@ def sqlstate(error: BaseException) -> str:
     """The SQLSTATE of a database error, five characters; empty when the connection was lost."""
     original: Any = getattr(error, "orig", error)
     return getattr(original, "sqlstate", None) or ""
+
+
+def require_same_clock(engine: Engine, most_seconds: float = WRONG_DAY_SECONDS) -> None:
+    """Refuse to work while this machine's clock and the database's differ by more.
+
+    Business dates that nobody names are this machine's: with a wrong clock terms would be opened,
+    expired and cancelled on other days than theirs. Raises DatabaseNotReady.
+    """
+    with engine.connect() as connection:
+        connection.execute(_CLOCK)
+        before = datetime.now(UTC)
+        theirs = connection.execute(_CLOCK).scalar_one()
+        after = datetime.now(UTC)
+    skew = max((before - theirs).total_seconds(), (theirs - after).total_seconds(), 0.0)
+    if skew > most_seconds:
+        raise DatabaseNotReady(
+            f"The database's clock and this machine's differ by {skew:.0f} s. Set both by NTP."
+        )

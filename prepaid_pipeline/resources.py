@@ -24,9 +24,13 @@ class Database(dg.ConfigurableResource["Database"]):
         return self._settings
 
     def engine(self) -> Engine:
-        """The engine of this run or tick, opened on first use."""
+        """The engine of this run or tick, opened on first use.
+
+        Raises DatabaseNotReady when this machine's clock is not the database's.
+        """
         if self._engine is None:
             self._engine = database.engine(self._settings)
+            database.require_same_clock(self._engine)
         return self._engine
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002

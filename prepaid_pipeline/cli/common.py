@@ -62,6 +62,7 @@ def with_database(command: Callable[..., None]) -> Callable[..., None]:
         engine = database.engine(settings)
         try:
             migrations.require_current(engine)
+            database.require_same_clock(engine)
             try:
                 command(*args, settings=settings, engine=engine, **kwargs)
             finally:

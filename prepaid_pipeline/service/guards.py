@@ -1,12 +1,11 @@
 """What must be right before anything is started: disks, clocks, durability, one daemon."""
 
 import shutil
-from datetime import UTC, datetime
 from pathlib import Path
 
 from sqlalchemy import Engine
 
-from prepaid_pipeline import queries
+from prepaid_pipeline import database, queries
 from prepaid_pipeline.errors import DatabaseNotReady, PrepaidError, SettingError
 from prepaid_pipeline.report.store import Store
 from prepaid_pipeline.service.daemon import HEARTBEAT_SECONDS, NOT_ALONE, other_daemon
@@ -45,16 +44,7 @@ def durability(engine: Engine) -> str:
 
 def clock(engine: Engine) -> str:
     """The database and this machine have the same time. Raises DatabaseNotReady."""
-    with engine.connect() as connection:
-        queries.statement(_SQL, "clock").execute(connection, {})
-        before = datetime.now(UTC)
-        theirs = queries.statement(_SQL, "clock").execute(connection, {}).scalar_one()
-        after = datetime.now(UTC)
-    skew = max((before - theirs).total_seconds(), (theirs - after).total_seconds(), 0.0)
-    if skew > _MOST_SKEW_SECONDS:
-        raise DatabaseNotReady(
-            f"The database's clock and this machine's differ by {skew:.0f} s. Set both by NTP."
-        )
+    database.require_same_clock(engine, _MOST_SKEW_SECONDS)
     return "the database's and this machine's agree"
 
 

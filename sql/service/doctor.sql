@@ -5,9 +5,6 @@
 SELECT name FROM pg_settings
 WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit') AND setting = 'off' ORDER BY name;
 
--- name: clock
-SELECT clock_timestamp();
-
 -- name: btree_gist
 SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'btree_gist')
     OR EXISTS (SELECT FROM pg_extension WHERE extname = 'btree_gist');

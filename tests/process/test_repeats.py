@@ -1,13 +1,8 @@
-"""Exactly once: steps run twice, workers side by side, workers killed; the end is the same."""
+"""Exactly once: steps run twice, workers side by side or thought dead; the end is the same."""
 
-import os
-import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -98,27 +93,6 @@ def _side_by_side(work: Callable[[process.Context], object]) -> None:
 def _without_numbers(dump: dict[str, list[str]]) -> dict[str, int]:
     """Two workers may number the invoices in another order: compare how many rows there are."""
     return {table: len(rows) for table, rows in dump.items()}
-
-
-@pytest.mark.parametrize("moment", ["before-commit", "after-commit"])
-@pytest.mark.parametrize("step", process.STEPS)
-def test_a_killed_worker_is_finished_by_the_next(
-    due: World, step: str, moment: str, undisturbed: dict[str, list[str]]
-) -> None:
-    queue = "settle_renewals" if step in process.SETTLING_STEPS else "open_renewals"
-    if queue == "settle_renewals":
-        due.pay_and_approve(*(plan for plan in due.open() if not due.holds(plan)))
-    url = due.engine.url.render_as_string(hide_password=False)
-    worker = subprocess.run(
-        [sys.executable, "-m", "tests.process.dying_worker", url, queue, step, moment],
-        cwd=Path(__file__).parents[2], env=os.environ, capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
-    assert worker.returncode == -signal.SIGKILL, worker.stderr
-    # Nobody takes its plans while the lease lasts.
-    assert process.claim(due.engine, queue, context()) is None
-    due.sql("UPDATE prepaid.batches SET leased_until = clock_timestamp() WHERE finished_at IS NULL")
-    assert finish(due) == undisturbed
 
 
 def test_a_worker_thought_dead_changes_nothing(due: World) -> None:

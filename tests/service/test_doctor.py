@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL, Engine, text
 
-from prepaid_pipeline import migrations
-from prepaid_pipeline.service import doctor, guards
+from prepaid_pipeline import database, migrations
+from prepaid_pipeline.service import doctor
 from prepaid_pipeline.settings import Settings
 from tests.email.conftest import Mailbox, free_port, mailbox
 from tests.service.conftest import Command
@@ -141,7 +141,7 @@ def test_clocks_that_differ(
             moved = datetime.now(tz) + timedelta(hours=hours)
             return cls.fromtimestamp(moved.timestamp(), tz)
 
-    monkeypatch.setattr(guards, "datetime", Elsewhere)
+    monkeypatch.setattr(database, "datetime", Elsewhere)
     assert "differ by 3600 s" in _wrong(findings())["clock"]
 
 

@@ -1,0 +1,118 @@
+"""The stages of a plan's way, each with plans that wait just before it, one job after the other."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from prepaid_pipeline import process
+from tests.faults.business import CHANGE, HELD, PURCHASE, RENEWALS, Business
+from tests.world import context
+
+# One of each to a job; those that are held at once are in the first stages only.
+GOING_ON = tuple(sorted({*RENEWALS} - {HELD}))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """``groups``: how many jobs are prepared, more than there are moments in one of them."""
+
+    name: str
+    groups: int = 42
+
+    def jobs(self, business: Business) -> Iterator[dict[str, object]]:
+        """Jobs that are as good as each other: each finds plans of its own to work on."""
+        kind, _, step = self.name.partition(" ")
+        yield from _KINDS[kind](business, step, self.groups)
+
+
+def _open(business: Business, _: str, groups: int) -> Iterator[dict[str, object]]:
+    for _group in range(groups):
+        business.add(1, (*RENEWALS, PURCHASE))
+        yield {"work": "open"}
+
+
+def _claim(business: Business, queue: str, groups: int) -> Iterator[dict[str, object]]:
+    if queue == "open_renewals":
+        business.add(groups, GOING_ON)
+        process.open_service_plans(business.engine, context())
+    else:
+        _until_settling(business, groups, GOING_ON)
+    for _group in range(groups):
+        yield {"work": "claim", "queue": queue, "size": len(GOING_ON)}
+
+
+def _step(business: Business, step: str, groups: int) -> Iterator[dict[str, object]]:
+    queue = "settle_renewals" if step in process.SETTLING_STEPS else "open_renewals"
+    situations = RENEWALS if step == next(iter(process.OPENING_STEPS)) else GOING_ON
+    if queue == "settle_renewals":
+        _until_settling(business, groups, situations)
+    else:
+        business.add(groups, situations)
+        process.open_service_plans(business.engine, context())
+    business.steps(queue, before=step)
+    for _group in range(groups):
+        yield {"work": "step", "step": step, "batch": business.claim(queue, len(situations))}
+
+
+def _change(business: Business, step: str, groups: int) -> Iterator[dict[str, object]]:
+    _until_settling(business, groups, (CHANGE,))
+    business.steps("settle_renewals", before=step)
+    for _group in range(groups):
+        yield {"work": "step", "step": step, "batch": business.claim("settle_renewals", 1)}
+
+
+def _match(business: Business, _: str, groups: int) -> Iterator[dict[str, object]]:
+    business.add(groups, GOING_ON)
+    business.invoice()
+    for _group in range(groups):
+        business.pay(2)
+        yield {"work": "match"}
+
+
+def _decide(business: Business, _: str, groups: int) -> Iterator[dict[str, object]]:
+    business.add(groups, GOING_ON)
+    business.invoice()
+    business.pay()
+    process.match_payments(business.engine, context())
+    tasks = business.do("undecided", kind="payment_verification", limit=groups)
+    for task in tasks:
+        yield {"work": "decide", "person": "faults_clerk", "tasks": [task], "word": "approve"}
+
+
+def _mail(business: Business, _: str, groups: int) -> Iterator[dict[str, object]]:
+    _until_settling(business, groups, GOING_ON)
+    business.steps("settle_renewals")
+    for _mail in range(groups * len(GOING_ON)):
+        business.sink.extra += 1
+        yield {"work": "mail", "size": 1}
+
+
+def _quality(business: Business, _: str, groups: int) -> Iterator[dict[str, object]]:
+    _until_settling(business, groups, GOING_ON)
+    business.steps("settle_renewals")
+    for _group in range(groups):
+        business.approve("quality_check", 2)
+        yield {"work": "quality"}
+
+
+def _until_settling(business: Business, groups: int, situations: tuple[int, ...]) -> None:
+    business.add(groups, situations)
+    business.invoice()
+    business.pay()
+    process.match_payments(business.engine, context())
+    business.approve()
+
+
+_KINDS = {
+    "open": _open, "claim": _claim, "step": _step, "change": _change, "match": _match,
+    "decide": _decide, "mail": _mail, "quality": _quality,
+}  # fmt: skip
+
+OPENING = (
+    Stage("open", 26), Stage("claim open_renewals", 16),
+    *(Stage(f"step {name}") for name in process.OPENING_STEPS), Stage("match", 80),
+)  # fmt: skip
+SETTLING = (
+    Stage("decide", 24), Stage("claim settle_renewals", 16),
+    *(Stage(f"step {name}") for name in process.SETTLING_STEPS),
+    Stage("change activate_service_plans"), Stage("mail", 36), Stage("quality", 22),
+)  # fmt: skip

@@ -1,0 +1,95 @@
+"""What a worker can be asked to do: the very functions that the jobs and ``prepaid drain`` call."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from sqlalchemy import Engine, make_url
+from sqlalchemy.exc import DBAPIError
+
+from prepaid_pipeline import database, drain, people, process
+from prepaid_pipeline.email.sender import send_emails
+from prepaid_pipeline.settings import Settings, load
+from tests.faults.moments import Moments, strike_of
+from tests.world import TODAY, context
+
+Job = dict[str, Any]
+
+
+@cache
+def _engine(url: str) -> Engine:
+    return database.engine_for(make_url(url))
+
+
+def warm_up(job: Job) -> None:
+    """Everything once with nothing to do, so that a fork need not load and compile it again."""
+    engine, settings = _engine(job["url"]), settings_of(job)
+    for step in process.STEPS:
+        process.run_step(engine, step, 0, context())
+    for work in (_open, _match, _quality, _drain):
+        work(engine, settings, job)
+    engine.dispose()
+
+
+def settings_of(job: Job) -> Settings:
+    environ = {"PREPAID_HOME": job["home"], "PREPAID_DATABASE_URL": job["url"]}
+    return load(environ | ({"PREPAID_SMTP_URL": job["smtp"]} if job.get("smtp") else {}))
+
+
+def do(job: Job) -> Job:
+    """Do one job up to its fatal moment; how it ended, unless this process is killed."""
+    engine = _engine(job["url"])
+    engine.connect().close()
+    moments = Moments(engine, job.get("point"), strike_of(job))
+    error = said = None
+    try:
+        said = _WORK[job["work"]](engine, settings_of(job), job)
+        moments.pass_by("the end")
+    except DBAPIError as lost:
+        if not is_lost(lost):
+            raise
+        error = type(lost).__name__
+    return {"struck": moments.struck, "moments": moments.count, "error": error, "said": said}
+
+
+def is_lost(error: DBAPIError) -> bool:
+    """The session or the server is gone: no answer at all, or 08… and 57P… (being shut down)."""
+    return database.sqlstate(error).startswith(("08", "57P")) or not database.sqlstate(error)
+
+
+def _open(engine: Engine, _: Settings, job: Job) -> int:
+    return process.open_service_plans(engine, context())
+
+
+def _claim(engine: Engine, _: Settings, job: Job) -> int | None:
+    return process.claim(engine, job["queue"], context(batch_size=job["size"]))
+
+
+def _step(engine: Engine, _: Settings, job: Job) -> int:
+    return process.run_step(engine, job["step"], job["batch"], context()).finished
+
+
+def _match(engine: Engine, _: Settings, job: Job) -> dict[str, int]:
+    return process.match_payments(engine, context())
+
+
+def _decide(engine: Engine, _: Settings, job: Job) -> int:
+    return people.decide(engine, job["person"], job["tasks"], job["word"], None)
+
+
+def _quality(engine: Engine, _: Settings, job: Job) -> dict[str, int]:
+    return process.close_quality_checks(engine, context())
+
+
+def _mail(engine: Engine, settings: Settings, job: Job) -> int:
+    return send_emails(engine, settings, as_of=TODAY, limit=job["size"]).sent
+
+
+def _drain(engine: Engine, settings: Settings, job: Job) -> int:
+    return drain.drain(engine, settings, context()).settled
+
+
+_WORK: dict[str, Callable[[Engine, Settings, Job], Any]] = {
+    "open": _open, "claim": _claim, "step": _step, "match": _match, "decide": _decide,
+    "quality": _quality, "mail": _mail, "drain": _drain,
+}  # fmt: skip
