@@ -61,16 +61,16 @@ def stored(settings: Settings) -> list[Anchor]:
     ]
 
 
-def sentence(seal_number: int, seal_hash: str) -> str:
-    """What an anchor says, as ``read`` finds it again; the hash is on a line of less than 78."""
-    return f"audit seal {seal_number}\nsha256 {seal_hash}"
+def _folded(seal_number: int, seal_hash: str) -> str:
+    """Lines of less than 78 characters, which no mail program breaks."""
+    return audit.sentence(seal_number, seal_hash).replace(" sha256 ", "\nsha256 ")
 
 
 def text(seal: Seal) -> str:
     """An anchor for people and programs: the newest seal and the first one of its log."""
-    said = sentence(seal.seal_number, seal.seal_hash)
+    said = _folded(seal.seal_number, seal.seal_hash)
     if seal.first_hash and seal.seal_number != 1:
-        said += f"\n\nIt is of the log that begins with\n{sentence(1, seal.first_hash)}"
+        said += f"\n\nIt is of the log that begins with\n{_folded(1, seal.first_hash)}"
     return (
         f"{said}\n\nmade at {seal.sealed_at.isoformat()}, over the entries up to"
         f" {seal.sealed_through}\n\nKeep this where nobody who can write to the database can change"

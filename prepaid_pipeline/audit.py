@@ -47,6 +47,11 @@ class Anchor:
     seal_hash: str
 
 
+def sentence(seal_number: int, seal_hash: str) -> str:
+    """What an anchor says in one line, as ``anchors.read`` finds it again."""
+    return f"audit seal {seal_number} sha256 {seal_hash}"
+
+
 @dataclass(frozen=True)
 class Finding:
     """One proof that the log was changed: a sentence, the seal it is about and the entries' ids."""

@@ -42,6 +42,7 @@ def document(versions: Sequence[Version], grace_days: int) -> dict[str, Any]:
         ],
         "currencies": [complete(figures) for figures in latest.figures],
         **dict.fromkeys(_PARTS),
+        "audit_seal": None,
         **(latest.document or {}),
     }
 

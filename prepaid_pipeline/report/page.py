@@ -367,3 +367,5 @@ def _footer(document: Mapping[str, Any], say: Language) -> Iterable[str]:
     yield say("footer.published", at=say.moment(document["published_at"]))
     if document["fingerprint"]:
         yield say("footer.fingerprint", fingerprint=document["fingerprint"])
+    if document.get("audit_seal"):
+        yield say("footer.audit_seal", seal=document["audit_seal"])

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from sqlalchemy import Connection, Engine
 
-from prepaid_pipeline import queries
+from prepaid_pipeline import audit, queries
 from prepaid_pipeline.errors import UnknownThing
 from prepaid_pipeline.report import converted, parts
 from prepaid_pipeline.report.changes import describe, since
@@ -116,6 +116,9 @@ def publish(
             run_id=run_id,
             reporting_currency=reporting_currency,
         )
+        # The published report remembers the audit log as it is now: it is an anchor of its own.
+        newest = audit.newest_seen(connection)
+        seal = newest and audit.sentence(newest.seal_number, newest.seal_hash)
         changed = []
         for month, figures in reports.items():
             made = _Made(month, rows[month], figures, documents[month])
@@ -124,7 +127,7 @@ def publish(
             if version is None:
                 continue
             note = "First closed version." if version else _PRELIMINARY_NOTE
-            document = {**made.document, "changes": None}
+            document = {**made.document, "changes": None, "audit_seal": seal}
             if last is not None and last.is_closed:
                 note = f"Changed since version {last.version}: {_changes(last, made)}."
                 document["changes"] = since(
@@ -175,8 +178,9 @@ class _Made:
     def is_as_in(self, last: Version) -> bool:
         """Whether a preliminary version says all this already."""
         document = {**self.document, "changes": None}
+        published = {k: v for k, v in (last.document or {}).items() if k != "audit_seal"}
         return (last.cut_off, last.fingerprint) == (self.cut_off, self.computed.fingerprint) and (
-            list(last.figures), last.document
+            list(last.figures), published
         ) == (self.figures, document)  # fmt: skip
 
 

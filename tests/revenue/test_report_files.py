@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
+from prepaid_pipeline import anchors, audit
 from prepaid_pipeline.errors import SettingError, UnknownThing
 from prepaid_pipeline.report import files
 from prepaid_pipeline.report.store import ENDINGS, Store
+from tests.audit.writers import write as log_entries
 from tests.revenue.history import Term, insert
 from tests.revenue.pages import MARCH, Read, settings_of, write
 
@@ -51,6 +53,27 @@ def test_old_versions_stay_beside_the_latest(history: Engine, tmp_path: Path) ->
     assert "Closed · version 2" in page.words
     assert "Changed since version 1: USD: MRR 1,234.56 \u2192 1,239.56 (+5.00)" in page.words
     assert json.loads((folder / "report-v1.json").read_text())["version"] == 1
+
+
+@pytest.mark.parametrize("as_of", [D(2026, 3, 20), CLOSED])
+def test_a_report_is_an_anchor_of_the_audit_log(
+    history: Engine, tmp_path: Path, as_of: date
+) -> None:
+    """Its page and its JSON name the newest seal; a later seal alone publishes nothing anew."""
+    log_entries(history)
+    audit.seal(history)
+    newest = audit.newest(history)
+    assert newest is not None
+    write(history, tmp_path, as_of)
+    for name in ("report.html", "report.json"):
+        (found,) = anchors.from_file(tmp_path / "2026-03" / name)
+        assert (found.seal_number, found.seal_hash) == (newest.seal_number, newest.seal_hash)
+        assert audit.verify(history, [found]) == []
+    before = content(tmp_path)
+    log_entries(history)
+    audit.seal(history)
+    write(history, tmp_path, as_of)
+    assert content(tmp_path) == before
 
 
 def test_again_writes_nothing_and_a_lost_file_comes_back(
