@@ -3,10 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from decimal import Decimal
-from email import policy
 from email.headerregistry import Address
-from email.message import EmailMessage
 from email.utils import format_datetime
 from functools import cache
 from pathlib import Path
@@ -14,8 +11,9 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
-from prepaid_pipeline.email import report
+from prepaid_pipeline.email import mime, receipt, report
 from prepaid_pipeline.email.transport import sender_address
+from prepaid_pipeline.email.words import day, money, origin, percentage, times
 from prepaid_pipeline.settings import Settings
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -46,20 +44,20 @@ def write(details: Mapping[str, Any], settings: Settings) -> Message:
         f"@{sender.domain}>"
     )
     name, values = details["template"], _values(details, settings)
-    message = EmailMessage(policy=policy.SMTP)
-    message["From"] = sender
-    message["To"] = recipient_address(details["recipient"], details["customer_name"])
-    message["Subject"] = _one_line(_render(f"{name}.subject", values))
-    message["Date"] = format_datetime(ordered.astimezone(settings.timezone))
-    message["Message-ID"] = message_id
-    # RFC 3834: nobody's out-of-office reply is wanted.
-    message["Auto-Submitted"] = "auto-generated"
-    message.set_content(_render(f"{name}.txt", values))
-    message.add_alternative(_render(f"{name}.html", values), subtype="html")
-    if name == report.TEMPLATE:
-        file, content = report.attachment(details, settings)
-        message.add_attachment(content, maintype="application", subtype="pdf", filename=file)
-    return Message(message_id, message.as_bytes())
+    headers: list[tuple[str, str | Address]] = [
+        ("From", sender),
+        ("To", recipient_address(details["recipient"], details["customer_name"])),
+        ("Subject", _one_line(_render(f"{name}.subject", values))),
+        ("Date", format_datetime(ordered.astimezone(settings.timezone))),
+        ("Message-ID", message_id),
+        # RFC 3834: nobody's out-of-office reply is wanted.
+        ("Auto-Submitted", "auto-generated"),
+    ]
+    plain, html = _render(f"{name}.txt", values), _render(f"{name}.html", values)
+    made_by = report if name == report.TEMPLATE else receipt
+    attached = made_by.attachment(details, settings)
+    files = [] if attached is None else [attached]
+    return Message(message_id, mime.message(headers, plain, html, files, seed=message_id))
 
 
 def recipient_address(address: str, name: str | None) -> Address:
@@ -76,47 +74,6 @@ def recipient_address(address: str, name: str | None) -> Address:
         return Address(_one_line(name or ""), addr_spec=f"{local}@{encoded}")
     except (ValueError, IndexError) as error:
         raise ValueError(f"{address!r} is not an e-mail address that can be written to") from error
-
-
-def money(amount: Decimal | str, exponent: int) -> str:
-    """An amount with its currency's decimals (ISO 4217): 1,234.50 in USD, 1,235 in JPY."""
-    return f"{Decimal(amount):,.{exponent}f}"
-
-
-def percentage(rate: Decimal | str | None) -> str:
-    """A tax rate as people write it: 0.0725 is 7.25 %; none at all is exempt."""
-    if rate is None:
-        return "exempt"
-    return f"{(Decimal(rate) * 100).normalize():f} %"
-
-
-def origin(line: Mapping[str, Any], exponent: int) -> str:
-    """How a line's net came about, where that is not its price alone; else nothing.
-
-    3 × 11.90 = 35.70 with tax in it, less 3.57.
-    """
-    parts = []
-    if line["quantity"] != 1:
-        unit = money(line["unit_price"], exponent)
-        parts.append(f"{line['quantity']} × {unit} =")
-    discount = Decimal(line["discount"])
-    taxed = line["includes_tax"] and Decimal(line["tax"]) > 0
-    if parts or discount or taxed:
-        parts.append(money(line["list_amount"], exponent))
-    if taxed:
-        parts.append("with tax in it")
-    text = " ".join(parts)
-    return f"{text}, less {money(discount, exponent)}" if discount else text
-
-
-def day(value: date) -> str:
-    """A date that reads the same everywhere: 1 November 2026."""
-    return f"{value.day} {value:%B %Y}"
-
-
-def times(name: str, quantity: int) -> str:
-    """A name with how many of it there are, if more than one: 3 × Storage."""
-    return name if quantity == 1 else f"{quantity} × {name}"
 
 
 def _values(details: Mapping[str, Any], settings: Settings) -> dict[str, Any]:

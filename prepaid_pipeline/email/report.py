@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from prepaid_pipeline.email.mime import Attachment
 from prepaid_pipeline.report import language, page
 from prepaid_pipeline.report.document import document
 from prepaid_pipeline.report.drawing import Job
@@ -46,11 +47,11 @@ def values(details: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
     }
 
 
-def attachment(details: Mapping[str, Any], settings: Settings) -> tuple[str, bytes]:
-    """The name and content of the PDF."""
+def attachment(details: Mapping[str, Any], settings: Settings) -> Attachment:
+    """The PDF."""
     report = details["report"]
     name = f"{report['month']}-report-v{report['version']}.pdf"
-    return name, _pdf(_Same(report, settings))
+    return Attachment(name, "application/pdf", _pdf(_Same(report, settings)))
 
 
 class _Same:

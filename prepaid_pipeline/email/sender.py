@@ -20,7 +20,7 @@ from sqlalchemy import Engine
 from prepaid_pipeline.email.couriers import Couriers, Mail, Outcome
 from prepaid_pipeline.email.opening import opener
 from prepaid_pipeline.email.outbox import Claim, Outbox
-from prepaid_pipeline.email.render import recipient_address, write
+from prepaid_pipeline.email.writers import Writers
 from prepaid_pipeline.settings import Settings
 
 BATCH_SIZE = 100
@@ -67,16 +67,17 @@ def send_emails(
     not business time. Raises SettingError for mail settings that cannot be used.
     """
     outbox, counts = Outbox(engine, settings, as_of, run_id), Counter[str]()
-    with _couriers(settings) as couriers, ThreadPoolExecutor(1, "mail-writer") as writer:
+    writers = Writers(settings)
+    with _couriers(settings) as couriers, writers, ThreadPoolExecutor(1, "mail-ahead") as other:
         left = limit
-        batch = _prepare(outbox, settings, _size(left))
+        batch = _prepare(outbox, writers, _size(left))
         while batch.claim.found:
             left = None if left is None else left - batch.claim.found
             full = batch.claim.found == BATCH_SIZE
-            ahead = writer.submit(_prepare, outbox, settings, _size(left)) if full else None
+            ahead = other.submit(_prepare, outbox, writers, _size(left)) if full else None
             counts.update(_deliver(outbox, couriers, batch, settings))
             counts.update(dropped=batch.claim.dropped, unknown=batch.claim.given_up)
-            batch = ahead.result() if ahead else _prepare(outbox, settings, _size(left))
+            batch = ahead.result() if ahead else _prepare(outbox, writers, _size(left))
             if couriers.unreachable is not None:
                 _log.warning("%s; trying again later", couriers.unreachable)
                 back = [Outcome(mail.email_id, "untried") for mail in batch.mails]
@@ -102,28 +103,10 @@ def _size(left: int | None) -> int:
     return BATCH_SIZE if left is None else max(0, min(left, BATCH_SIZE))
 
 
-def _prepare(outbox: Outbox, settings: Settings, size: int) -> _Batch:
+def _prepare(outbox: Outbox, writers: Writers, size: int) -> _Batch:
     """The next mails that are due, written and stored."""
     claim = outbox.claim(size)
-    written, failed = list[Mail](), list[Outcome]()
-    for row in claim.mails:
-        details = claim.unwritten.get(row["email_id"])
-        try:
-            content = row if details is None else vars(write(details, settings))
-            address = recipient_address(row["recipient"], None).addr_spec
-        except Exception as error:
-            # Whatever is wrong with one mail (its address, its template, its data) must not keep
-            # the others in the outbox for ever. What it is may name the customer: not in the log.
-            _log.warning("e-mail %s cannot be written: %s", row["email_id"], type(error).__name__)
-            text = f"cannot be written: {type(error).__name__}: {error}"
-            failed.append(Outcome(row["email_id"], "failed", text))
-            continue
-        written.append(
-            Mail(
-                row["email_id"], address, content["message_id"], bytes(content["content"]),
-                is_repeated=row["unknown_attempts"] > 0,
-            )
-        )  # fmt: skip
+    written, failed = writers.write(claim)
     new = [mail for mail in written if mail.email_id in claim.unwritten]
     lost = {mail.email_id for mail in new} - (outbox.store(new, claim) if new else set())
     return _Batch(claim, [mail for mail in written if mail.email_id not in lost], failed)

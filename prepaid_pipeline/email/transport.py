@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 from email.headerregistry import Address
 from email.message import EmailMessage
+from functools import lru_cache
 from pathlib import Path
 from threading import get_ident
 from typing import Protocol
@@ -80,16 +81,19 @@ def parse_smtp_url(url: str) -> SmtpServer:
 
 def sender_address(settings: Settings) -> Address:
     """PREPAID_MAIL_FROM as name and address. Raises SettingError."""
+    return _sender(settings.mail_from)
+
+
+@lru_cache(maxsize=4)
+def _sender(text: str) -> Address:
     message = EmailMessage()
     try:
-        message["From"] = settings.mail_from
+        message["From"] = text
         (address,) = message["From"].addresses
     except (ValueError, IndexError):
         address = Address()
     if not (address.username and address.domain and address.addr_spec.isascii()):
-        raise SettingError(
-            f"PREPAID_MAIL_FROM={settings.mail_from!r}: expected Name <name@example.com>"
-        )
+        raise SettingError(f"PREPAID_MAIL_FROM={text!r}: expected Name <name@example.com>")
     assert isinstance(address, Address)
     return address
 

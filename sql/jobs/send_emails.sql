@@ -60,10 +60,10 @@ RETURNING e.email_id;
 -- What the templates may show: the plan's own snapshot, the invoice that the mail is about (else the
 -- live one) and the record that paid it. Amounts are texts inside JSON: a JSON number would become a float.
 SELECT e.email_id, e.template, e.occasion, e.recipient, e.created_at, e.corrections,
-       coalesce(p.customer_name, c.name) AS customer_name, coalesce(p.plan_name, b.name) AS plan_name,
+       coalesce(p.customer_name, c.name) AS customer_name, c.customer_ref, c.country, coalesce(p.plan_name, b.name) AS plan_name,
        p.quantity, p.kind, p.start_date, p.end_date,
        coalesce(p.addons, '[]') AS addons, coalesce(d.names, '[]') AS discounts,
-       i.invoice_number, i.issued_on, i.paid_on, p.currency, u.exponent, i.net, i.tax, i.total,
+       i.invoice_number, i.status AS invoice_status, i.issued_on, i.paid_on, p.currency, u.exponent, i.net, i.tax, i.total,
        i.credit, i.payable, n.credit_note_number, n.total AS credited, n.refund,
        paid.credit_note_number AS applied_note, due.due_on,
        prepaid.last_day_to_pay(due.due_on, CAST(:payment_days AS integer), running.end_date) AS pay_by,
