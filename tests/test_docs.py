@@ -14,8 +14,8 @@ from prepaid_pipeline.definitions import build_defs
 
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-# Not the user's to set: 'prepaid' computes it for Dagster.
-COMPUTED = {"PREPAID_DAGSTER_URL"}
+# No settings: 'prepaid' computes the first for Dagster, the second is for the tests of faults.
+COMPUTED = {"PREPAID_DAGSTER_URL", "PREPAID_FAULT_SEED"}
 MAKE_TARGETS = ("install", "demo", "test", "test-long", "reliability", "up", "lint", "bench")
 
 

@@ -17,6 +17,7 @@ from tests.world import TODAY, World, context
 _SQL = Path(__file__).with_name("plans.sql")
 RENEWALS = (0, 1, 2, 3)
 HELD, PURCHASE, CHANGE = 3, 4, 5
+GOING_ON = tuple(sorted({*RENEWALS} - {HELD}))
 
 
 class Business:
@@ -28,7 +29,7 @@ class Business:
         self.world = World(engine)
         self.reference: dict[str, str] = {}
         self._parts = {s.name: s for s in queries.parse("plans", _SQL.read_text(encoding="utf-8"))}
-        self._made = self._looked_at = 0
+        self.made_before = self._looked_at = 0
 
     def open_for_business(self) -> None:
         """Plans, people, and one undisturbed plan of each situation."""
@@ -54,12 +55,20 @@ class Business:
             result = self._parts[part].execute(connection, {"due": TODAY, **params})
             return list(result.scalars()) if result.returns_rows else []
 
-    def add(self, number: int, situations: tuple[int, ...] = RENEWALS) -> None:
-        """So many of each situation that are due today, next to each other in their order."""
-        numbers = {"first": self._made + 1, "last": self._made + number}
-        self._made += number
-        for part in ("customers", "subscriptions", "addons", "discounts", "terms"):
-            self.do(part, **numbers, situations=list(situations))
+    def add(
+        self, number: int, situations: tuple[int, ...] = RENEWALS, first: int | None = None
+    ) -> None:
+        """So many of each situation that are due today, next to each other in their order.
+
+        ``first`` is the number in their references; by default the next one.
+        """
+        first = first or self.made_before + 1
+        numbers = {"first": first, "last": first + number - 1}
+        self.made_before = max(self.made_before, first + number - 1)
+        params = {"due": TODAY, **numbers, "situations": list(situations)}
+        with self.engine.begin() as connection:
+            for part in ("customers", "subscriptions", "addons", "discounts", "terms"):
+                self._parts[part].execute(connection, params)
         if CHANGE in situations:
             asked = {"subscriptions": self.do("to_change"), "due": TODAY}
             with people.acting(self.engine, "faults_care", TODAY) as connection:

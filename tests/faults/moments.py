@@ -7,9 +7,7 @@ the one before the first act and the one after the last these are all there are.
 
 import os
 import signal
-import subprocess
 import threading
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,6 +15,7 @@ import psycopg
 from sqlalchemy import Engine, event
 
 from prepaid_pipeline.email.smtp import SmtpTransport
+from tests.faults.servers import stop_server
 
 Strike = Callable[[int], None]
 
@@ -24,7 +23,7 @@ Strike = Callable[[int], None]
 class Moments:
     """Counts the moments of an engine and strikes at the one numbered ``point`` (None: at none).
 
-    ``strike`` is given the process id of the last session that was used (0: none yet).
+    ``strike`` is given the process id of the last session that was used.
     """
 
     def __init__(self, engine: Engine, point: int | None, strike: Strike | None) -> None:
@@ -83,24 +82,15 @@ def terminate_session(admin_url: str) -> Strike:
     return strike
 
 
-def crash_server(postmaster: int) -> Strike:
+def crash_server(session: int) -> None:
     """SIGKILL of the session's server process: the server ends all sessions and recovers."""
-
-    def strike(session: int) -> None:
-        os.kill(session or postmaster, signal.SIGKILL)
-        # Until the server has noticed, it would still let other sessions go on.
-        time.sleep(0.05)
-
-    return strike
+    assert session  # 0 would be all of us
+    os.kill(session, signal.SIGKILL)
 
 
-def stop_server(command: list[str]) -> Strike:
+def stop_now(postmaster: int) -> Strike:
     """Immediate stop of the whole server, as when its machine loses power."""
-
-    def strike(_: int) -> None:
-        subprocess.run(command, check=True, capture_output=True)
-
-    return strike
+    return lambda _: stop_server(postmaster)
 
 
 def strike_of(job: Mapping[str, Any]) -> Strike | None:
@@ -111,7 +101,7 @@ def strike_of(job: Mapping[str, Any]) -> Strike | None:
         case "terminate":
             return terminate_session(job["admin_url"])
         case "crash":
-            return crash_server(job["postmaster"])
+            return crash_server
         case "stop":
-            return stop_server(job["stop_command"])
+            return stop_now(job["postmaster"])
     return None

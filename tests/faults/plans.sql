@@ -81,6 +81,10 @@ CROSS JOIN generate_series(1, CASE WHEN s.subscription_ref LIKE 'F2-%' THEN 2 EL
 SELECT task_id FROM prepaid.tasks
 WHERE kind = :kind AND status = 'Open' AND decision IS NULL ORDER BY task_id LIMIT :limit;
 
+-- name: agreeing
+SELECT task_id FROM prepaid.payment_verifications
+WHERE status = 'Open' AND agrees ORDER BY task_id LIMIT :limit;
+
 -- name: time_passes
 -- Until every lease is over.
 WITH batches AS (

@@ -4,11 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from prepaid_pipeline import process
-from tests.faults.business import CHANGE, HELD, PURCHASE, RENEWALS, Business
+from tests.faults.business import CHANGE, GOING_ON, PURCHASE, RENEWALS, Business
 from tests.world import context
-
-# One of each to a job; those that are held at once are in the first stages only.
-GOING_ON = tuple(sorted({*RENEWALS} - {HELD}))
 
 
 @dataclass(frozen=True)

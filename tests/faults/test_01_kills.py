@@ -4,42 +4,16 @@ import itertools
 import signal
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine
 
-from prepaid_pipeline.settings import Settings
 from tests.faults.business import Business
 from tests.faults.recorder import Recorder
-from tests.faults.sink import Sink
 from tests.faults.stages import OPENING, SETTLING
 from tests.faults.workers import Workers
 
 pytestmark = pytest.mark.fault
 _PARTS = {"steps 0-5 and matching": OPENING, "decisions, steps 6-11 and mails": SETTLING}
-
-
-@pytest.fixture
-def sink() -> Iterator[Sink]:
-    with Sink() as sink:
-        yield sink
-
-
-@pytest.fixture
-def business(engine: Engine, settings: Settings, sink: Sink) -> Business:
-    business = Business(engine, settings, sink)
-    business.open_for_business()
-    return business
-
-
-@pytest.fixture
-def workers(business: Business, tmp_path: Path) -> Iterator[Workers]:
-    url = business.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
-    common = {"url": url, "admin_url": url, "home": str(tmp_path), "smtp": business.sink.url}
-    with Workers(tmp_path / "workers.log", **common) as workers:
-        workers.warm_up()
-        yield workers
 
 
 def strike_everywhere(workers: Workers, jobs: Iterator[dict[str, object]], strike: str) -> int:

@@ -1,7 +1,9 @@
 """What a worker can be asked to do: the very functions that the jobs and ``prepaid drain`` call."""
 
+import time
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, make_url
@@ -89,7 +91,46 @@ def _drain(engine: Engine, settings: Settings, job: Job) -> int:
     return drain.drain(engine, settings, context()).settled
 
 
+def _until_told(job: Job, work: Callable[[process.Context], object]) -> Job:
+    """Again and again, as the daemon's runs do, until there is a file that says to stop.
+
+    Lost connections and deadlocks end a run, and the next one begins; how many of each there were.
+    """
+    ended = {"lost": 0, "deadlocks": 0}
+    at = context(batch_size=job["size"], lease_seconds=job["lease"])
+    while not Path(job["stop"]).exists():
+        try:
+            work(at)
+        except DBAPIError as error:
+            if database.sqlstate(error) == "40P01":
+                ended["deadlocks"] += 1
+            elif is_lost(error):
+                ended["lost"] += 1
+            else:
+                raise
+        time.sleep(0.05)
+    return ended
+
+
+def _daemon(engine: Engine, settings: Settings, job: Job) -> Job:
+    return _until_told(job, lambda at: drain.drain(engine, settings, at))
+
+
+def _worker(engine: Engine, _: Settings, job: Job) -> Job:
+    def work(at: process.Context) -> None:
+        for queue in process.QUEUES:
+            for batch in process.claim_all(engine, queue, at):
+                process.run_batch(engine, queue, batch, at)
+
+    return _until_told(job, work)
+
+
+def _sender(engine: Engine, settings: Settings, job: Job) -> Job:
+    return _until_told(job, lambda at: send_emails(engine, settings, as_of=at.as_of))
+
+
 _WORK: dict[str, Callable[[Engine, Settings, Job], Any]] = {
     "open": _open, "claim": _claim, "step": _step, "match": _match, "decide": _decide,
     "quality": _quality, "mail": _mail, "drain": _drain,
+    "daemon": _daemon, "worker": _worker, "sender": _sender,
 }  # fmt: skip
