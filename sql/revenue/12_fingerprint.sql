@@ -38,15 +38,20 @@ FROM (
                    AS month,
                sum(event.terms) AS terms, sum(event.hash) AS hash
         FROM (
-            SELECT start_date, end_date, ('x' || left(md5(concat_ws(' ', customer_id, plan_id, kind,
-                       start_date - date '2000-01-01', activated_on - date '2000-01-01',
-                       currency, country, monthly_amount, net_amount)), 16))::bit(64)::bigint::numeric
-                       AS hash
-            FROM pg_temp.terms_read
-            WHERE start_date < CAST(:last_month AS date) + interval '1 month'
+            -- By days first: whole numbers of 64 bits add up fast, those that are multiplied do not.
+            SELECT start_date, end_date, count(*) AS terms, sum(hash) AS hash
+            FROM (
+                SELECT start_date, end_date, ('x' || left(md5(concat_ws(' ', customer_id, plan_id, kind,
+                           start_date - date '2000-01-01', activated_on - date '2000-01-01',
+                           currency, country, monthly_amount, net_amount)), 16))::bit(64)::bigint
+                           AS hash
+                FROM pg_temp.terms_read
+                WHERE start_date < CAST(:last_month AS date) + interval '1 month'
+            ) t
+            GROUP BY start_date, end_date
         ) t
         CROSS JOIN LATERAL (VALUES
-            (start_date, 1, hash), (end_date, 0, hash * (end_date - date '2000-01-01'))
+            (start_date, terms, hash), (end_date, 0, hash * (end_date - date '2000-01-01'))
         ) event (day, terms, hash)
         WHERE event.day < CAST(:last_month AS date) + interval '1 month'
         GROUP BY 1

@@ -159,11 +159,10 @@ entries AS (
     UNION ALL
     SELECT began_in, currency, 'waiting', -net FROM issued WHERE began_in IS NOT NULL
     UNION ALL
-    SELECT date_trunc('month', activated_on::timestamp)::date, currency, 'imported', -amount
-    FROM (SELECT activated_on, currency, sum(net_amount) AS amount
-          FROM pg_temp.terms_read
-          WHERE origin = 'imported' AND activated_on >= CAST(:first_month AS date)
-          GROUP BY activated_on, currency) imported
+    SELECT date_trunc('month', activated_on::timestamp)::date, currency, 'imported', -sum(net_amount)
+    FROM pg_temp.terms_read
+    WHERE origin = 'imported' AND activated_on >= CAST(:first_month AS date)
+    GROUP BY 1, 2
     UNION ALL
     SELECT month, currency, 'billed', billed FROM revenue.deferred_revenue_staging
     WHERE run_id = :run_id
