@@ -70,7 +70,7 @@ def configure_service(settings: Settings) -> str:
     """
     configure(settings)
     as_json = settings.operations.log_format == "json"
-    logging.getLogger().handlers[:] = [_handler(as_json, logging.WARNING)]
+    logging.getLogger().handlers[:] = [_handler(as_json)]
     logging.captureWarnings(True)
     # What Dagster says of its own parameters is nothing that anybody here can act on.
     warnings.filterwarnings("ignore", module=r"dagster\b")
@@ -128,10 +128,9 @@ class _StandardError(logging.StreamHandler[Any]):
         return
 
 
-def _handler(as_json: bool, level: int = logging.NOTSET) -> logging.Handler:
+def _handler(as_json: bool) -> logging.Handler:
     handler = _StandardError()
     handler.setFormatter(EventFormatter(as_json))
-    handler.setLevel(level)
     return handler
 
 

@@ -13,6 +13,7 @@ from prepaid_pipeline.errors import PrepaidError
 COMMANDS = {
     "demo": "demo",
     "up": "service",
+    "serve": "serve",
     "desk": "desk",
     "down": "service",
     "migrate": "service",

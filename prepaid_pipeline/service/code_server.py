@@ -14,6 +14,7 @@ from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._grpc.server import DagsterApiServer
 
 from prepaid_pipeline import logs
+from prepaid_pipeline.service.patience import connect_soon
 from prepaid_pipeline.settings import load
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,7 @@ def main() -> None:
     """Serve until SIGINT or SIGTERM."""
     settings = load()
     log_format = logs.configure_service(settings)
+    connect_soon()
     (socket,) = sys.argv[1:]
     with DagsterInstance.get() as instance:
         close_lost_runs(instance, socket)

@@ -69,6 +69,8 @@ def prepare_dagster_home(settings: Settings) -> dict[str, str]:
         "DAGSTER_HOME": str(settings.dagster_home),
         # A backfill reports each month of each asset: together, not on a connection for each.
         "DAGSTER_EVENT_BATCH_SIZE": "500",
+        # Seconds from an error of a daemon, such as a lost database, until it goes on.
+        "DAGSTER_DAEMON_CORE_LOOP_EXCEPTION_SLEEP_INTERVAL": "1",
         "PREPAID_DAGSTER_URL": storage_url(url),
         "PREPAID_HOME": str(settings.home),
         "PREPAID_DATABASE_URL": url.render_as_string(hide_password=False),

@@ -59,8 +59,11 @@ def wait(ready: Callable[[], bool], seconds: float) -> float:
 
 
 @contextmanager
-def started(output: Path) -> Iterator[Up]:
-    """One that has started; what it prints goes to ``output``."""
+def started(output: Path, **settings: str) -> Iterator[Up]:
+    """One that has started; what it prints goes to ``output``.
+
+    Keyword arguments are settings: ``log_format="json"`` is PREPAID_LOG_FORMAT=json.
+    """
     # Not in pytest's own directory: tests/conftest.py says why.
     root = Path(tempfile.mkdtemp(prefix="prepaid-up-"))
     port, home = free_port(), root / "home"
@@ -68,6 +71,7 @@ def started(output: Path) -> Iterator[Up]:
         **{name: value for name, value in os.environ.items() if not name.startswith("PREPAID_")},
         "PREPAID_HOME": str(home), "PREPAID_PORT": str(port), "PYTHONUNBUFFERED": "1",
         "PREPAID_DESK_PORT": str(free_port()),
+        **{f"PREPAID_{name.upper()}": value for name, value in settings.items()},
     }  # fmt: skip
     with output.open("w") as file:
         process = subprocess.Popen(

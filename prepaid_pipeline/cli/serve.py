@@ -1,0 +1,24 @@
+"""``prepaid serve``: one process by itself."""
+
+import click
+
+from prepaid_pipeline import logs
+from prepaid_pipeline.settings import load
+
+# As prepaid_pipeline.service.serve has them, which takes seconds to load.
+_PARTS = ("code-server", "daemon", "webserver", "read-only", "metrics")
+
+
+@click.command("serve")
+@click.argument("part", type=click.Choice(_PARTS), metavar="|".join(_PARTS))
+def serve_command(part: str) -> None:
+    """Run one process of the installation, for systemd or the like to keep up.
+
+    All of them, and the embedded database, are 'prepaid up'. The sign-off desk by itself is
+    'prepaid desk'.
+    """
+    from prepaid_pipeline.service import serve
+
+    settings = load()
+    logs.configure(settings)
+    serve.run(settings, part)
