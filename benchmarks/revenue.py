@@ -24,8 +24,8 @@ from prepaid_pipeline.revenue import STAGES
 FIRST_MONTH, LAST_MONTH, AS_OF = date(2023, 11, 1), date(2026, 10, 1), date(2026, 10, 31)
 TERMS_PER_CUSTOMER = 10
 ROUNDS = 3
-# All figures together may take this many times as long as the two plain queries, a running sum and a
-# window: they are MRR and activations by plan and by country, movements, renewals, retention,
+# All figures together may take this many times as long as the two plain queries, a running sum
+# and a window: they are MRR and activations by plan and by country, movements, renewals, retention,
 # cohorts, deferred revenue and its reconciliation, of which five look at every term once more.
 HIGHEST_RATIO = 8.0
 # And a term among the most may cost this many times one among the fewest.

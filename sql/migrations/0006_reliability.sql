@@ -387,6 +387,8 @@ ALTER TABLE prepaid.emails
     ADD COLUMN unknown_attempts integer NOT NULL DEFAULT 0,
     ADD COLUMN deferred_since timestamptz,
     ADD COLUMN corrections integer NOT NULL DEFAULT 0;
+-- Most of it is a PDF in base64, which does not get smaller; trying to took as long as sending.
+ALTER TABLE prepaid.emails ALTER COLUMN content SET STORAGE EXTERNAL;
 CREATE INDEX emails_undelivered ON prepaid.emails (email_id) WHERE status IN ('failed', 'unknown');
 CREATE OR REPLACE FUNCTION prepaid.audit_email_status() RETURNS trigger LANGUAGE plpgsql
 SET enable_nestloop TO off AS $$

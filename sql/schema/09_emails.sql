@@ -36,6 +36,8 @@ CREATE TABLE prepaid.emails (
     CONSTRAINT emails_to_our_people_are_about_no_plan CHECK (
         (service_plan_id IS NULL) = (template IN ('overdue_tasks', 'monthly_report')))
 );
+-- Most of it is a PDF in base64, which does not get smaller; trying to took as long as sending.
+ALTER TABLE prepaid.emails ALTER COLUMN content SET STORAGE EXTERNAL;
 CREATE UNIQUE INDEX emails_to_our_people_once ON prepaid.emails (template, occasion, recipient)
     WHERE service_plan_id IS NULL;
 CREATE INDEX emails_to_send ON prepaid.emails (next_attempt_at, email_id)

@@ -41,6 +41,8 @@ PAGES = {
     "/refunds": {"finance", "engineering"},
     "/quality": {"customer_success", "engineering"},
     "/held": DECIDERS,
+    "/mails": {"customer_success", "engineering"},
+    "/mails/{mail}": {"customer_success", "engineering"},
     "/history": DECIDERS,
     "/plans/{plan}": DECIDERS,
     "/plans?name={plan}": DECIDERS,
@@ -50,10 +52,15 @@ PAGES = {
 
 def test_each_team_sees_its_pages_and_no_others(world: World, browser: Browsers, plan: int) -> None:
     task = world.task(plan)
+    mail = world.sql(
+        "INSERT INTO prepaid.emails (service_plan_id, template, occasion, recipient, status)"
+        " VALUES (:plan, 'payment_reminder', '3', 'p@example.com', 'failed') RETURNING email_id",
+        plan=plan,
+    )
     for team in sorted(DECIDERS | {"leadership"}):
         person = browser(team)
         for path, teams in PAGES.items():
-            answer = person.get(path.format(task=task, plan=plan))
+            answer = person.get(path.format(task=task, plan=plan, mail=mail))
             assert answer.status_code == (200 if team in teams else 403), (team, path)
 
 

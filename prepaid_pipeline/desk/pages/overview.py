@@ -1,5 +1,7 @@
 """What waits for the person's teams, since when, and how long sign-offs take."""
 
+from collections.abc import Sequence
+
 from starlette.responses import RedirectResponse, Response
 
 from prepaid_pipeline.desk.visits import Visit, rows
@@ -35,11 +37,17 @@ def overview(visit: Visit) -> Response:
     with visit.acting() as connection:
         waiting = {row.kind: row for row in rows(connection, "overview", "waiting", {})}
         (held,) = rows(connection, "overview", "held", {})
+        mails = rows(connection, "mails", "count", {}) if _sees_mails(teams) else []
         times = rows(connection, "overview", "times", {"today": visit.today})
         oldest = rows(connection, "overview", "oldest", {"kinds": kinds})
     cards = [
         {"title": _TITLES[kind], "href": _PLACES[kind], "row": waiting.get(kind)} for kind in kinds
     ]
     return visit.page(
-        "overview.html", cards=cards, held=held, times=times, oldest=oldest, places=_TASK
-    )
+        "overview.html", cards=cards, held=held, mails=mails, times=times, oldest=oldest,
+        places=_TASK,
+    )  # fmt: skip
+
+
+def _sees_mails(teams: Sequence[str]) -> bool:
+    return bool({"customer_success", "engineering"} & set(teams))
