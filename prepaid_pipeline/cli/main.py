@@ -29,6 +29,7 @@ COMMANDS = {
     "held": "people",
     "mails": "mails",
     "plans": "plans",
+    "customers": "customers",
     "invoices": "invoices",
     "audit": "audit",
     "backup": "backup",

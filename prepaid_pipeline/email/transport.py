@@ -98,6 +98,12 @@ def _sender(text: str) -> Address:
     return address
 
 
+def file_of(directory: Path, message_id: str) -> Path:
+    """Where a mail is written while no SMTP server is set."""
+    name = re.sub(r"[^\w.@-]", "_", message_id.strip("<>"), flags=re.ASCII)
+    return directory / f"{name}.eml"
+
+
 class FileTransport:
     """Writes each mail as <message id>.eml; a reader never sees half a file."""
 
@@ -106,12 +112,12 @@ class FileTransport:
 
     def send(self, message_id: str, recipient: str, content: bytes) -> None:  # noqa: ARG002
         """Write the file; the same mail again replaces it with the same bytes."""
-        name = re.sub(r"[^\w.@-]", "_", message_id.strip("<>"), flags=re.ASCII)
-        half = self._directory / f".{name}.{os.getpid()}.{get_ident()}.tmp"
+        path = file_of(self._directory, message_id)
+        half = path.with_name(f".{path.stem}.{os.getpid()}.{get_ident()}.tmp")
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
             half.write_bytes(content)
-            half.replace(self._directory / f"{name}.eml")
+            half.replace(path)
         except OSError as error:
             raise MailServerUnreachable(f"no mail can be written: {error}") from error
 

@@ -2,7 +2,7 @@
 
 Each file has its script ``sql/import/<file>.sql``, run in order in one transaction. The names of
 its parts say what is done with them: ``copy`` receives the records, ``problems_…`` return bad
-lines, ``differences`` what known terms have otherwise, ``count`` how many rows are new and how many
+lines, ``differences`` what is not taken, and why, ``count`` how many rows are new and how many
 changed; everything behind it runs only if there are any, and ``analyze`` only after many.
 """
 
@@ -143,10 +143,7 @@ def _run(
 
 
 def _difference(file: File, row: Row[Any]) -> str:
-    return (
-        f"{file.filename}:{row.line}:{row.column_name}: found {quoted(row.found)}, but the known "
-        f"term has {quoted(row.known)} and is not changed"
-    )
+    return f"{file.filename}:{row.line}:{row.column_name}: found {quoted(row.found)}, {row.said}"
 
 
 def _copy(connection: Connection, command: str, reader: Reader) -> None:

@@ -13,8 +13,8 @@ class FileReport:
     """What became of one file.
 
     ``rows`` were read; ``added`` and ``changed`` of them made a difference in the database.
-    ``differences`` are known terms that the file has otherwise; ``errors`` are
-    ``file:line:column: what was found, what was expected``.
+    ``differences`` are known terms that the file has otherwise, and erased customers; ``errors``
+    are ``file:line:column: what was found, what was expected``.
     """
 
     file: str

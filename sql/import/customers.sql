@@ -29,6 +29,11 @@ SET customer_id = c.customer_id,
         IS DISTINCT FROM (c.name, c.email, c.country, c.currency, c.tax_exempt, c.tax_exempt_reason)
 FROM prepaid.customers c WHERE c.customer_ref = i.customer_ref;
 
+-- name: erased
+-- Who was erased stays so: the file has their data still, and must not bring it back.
+UPDATE incoming i SET changed = false
+FROM prepaid.erasures e WHERE e.customer_id = i.customer_id;
+
 -- name: problems_duplicate
 SELECT line, 'customer_ref' AS column_name, customer_ref AS found,
        format('each customer_ref once; line %s has it already', first_line) AS expected
@@ -60,6 +65,12 @@ WHERE i.currency <> c.currency
               WHERE s.customer_id = c.customer_id
                 AND (p.service_plan_id IS NOT NULL OR s.price IS NOT NULL OR d.amount IS NOT NULL))
 ORDER BY i.line;
+
+-- name: differences
+SELECT i.line, 'customer_ref' AS column_name, i.customer_ref AS found,
+       format('this customer was erased on %s: nothing of the line is taken, remove it from the file',
+              e.erased_on) AS said
+FROM incoming i JOIN prepaid.erasures e USING (customer_id) ORDER BY i.line;
 
 -- name: count
 SELECT count(*) FILTER (WHERE customer_id IS NULL) AS added,

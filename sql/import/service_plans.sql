@@ -278,7 +278,8 @@ ORDER BY a.line;
 -- name: differences
 -- Pending -> Active -> Expired is what the pipeline itself does in the meantime, and activation may
 -- move an order's dates: neither is a difference. Nor is a price before or after discounts.
-SELECT r.line, d.column_name, d.found, d.known
+SELECT r.line, d.column_name, d.found,
+       format('but the known term has %L and is not changed', d.known) AS said
 FROM resolved r
 JOIN prepaid.service_plans p USING (service_plan_id)
 LEFT JOIN prepaid.charges ch ON ch.service_plan_id = p.service_plan_id AND ch.line_number = 1

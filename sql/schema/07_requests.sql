@@ -21,7 +21,7 @@ CREATE TABLE prepaid.requests (
 );
 CREATE INDEX requests_by_service_plan ON prepaid.requests (service_plan_id);
 CREATE INDEX requests_by_subscription ON prepaid.requests (subscription_id);
-CREATE TRIGGER requests_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON prepaid.requests
+CREATE TRIGGER requests_append_only BEFORE DELETE OR TRUNCATE ON prepaid.requests
     FOR EACH STATEMENT EXECUTE FUNCTION prepaid.refuse_change();
 
 CREATE FUNCTION prepaid.audit_request() RETURNS trigger LANGUAGE plpgsql AS $$

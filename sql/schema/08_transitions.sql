@@ -111,7 +111,7 @@ CREATE TRIGGER invoices_stay BEFORE DELETE OR TRUNCATE ON prepaid.invoices
     FOR EACH STATEMENT EXECUTE FUNCTION prepaid.refuse_change();
 CREATE TRIGGER invoice_lines_stay BEFORE UPDATE OR DELETE OR TRUNCATE ON prepaid.invoice_lines
     FOR EACH STATEMENT EXECUTE FUNCTION prepaid.refuse_change();
-CREATE TRIGGER credit_notes_stay BEFORE UPDATE OR DELETE OR TRUNCATE ON prepaid.credit_notes
+CREATE TRIGGER credit_notes_stay BEFORE DELETE OR TRUNCATE ON prepaid.credit_notes
     FOR EACH STATEMENT EXECUTE FUNCTION prepaid.refuse_change();
 CREATE TRIGGER credit_note_lines_stay BEFORE UPDATE OR DELETE OR TRUNCATE ON prepaid.credit_note_lines
     FOR EACH STATEMENT EXECUTE FUNCTION prepaid.refuse_change();

@@ -77,6 +77,10 @@ GRANT EXECUTE ON FUNCTION revenue.plans_behind_mrr, revenue.plans_behind_activat
 -- signed or logged. (Triggers refuse it even then.)
 REVOKE UPDATE, DELETE, TRUNCATE ON prepaid.sign_offs, prepaid.audit_log, prepaid.audit_seals
     FROM CURRENT_USER;
+-- But people's words can be erased from a sign-off, and nothing else of it (a trigger sees to that).
+GRANT UPDATE (note) ON prepaid.sign_offs TO CURRENT_USER;
+REVOKE EXECUTE ON FUNCTION prepaid.erase_customer FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION prepaid.erase_customer TO customer_success, engineering;
 GRANT SELECT ON ALL TABLES IN SCHEMA revenue TO finance, leadership, engineering;
 -- The monthly reports are for everybody; the figures behind them are not.
 GRANT USAGE ON SCHEMA revenue TO customer_success;

@@ -1,0 +1,1 @@
+SELECT prepaid.erase_customer(:ref, :reason) AS message_ids;
