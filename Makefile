@@ -65,3 +65,4 @@ bench: install
 	$(RUN)/python -m benchmarks.revenue
 	$(RUN)/python -m benchmarks.loading
 	$(RUN)/python -m benchmarks.desk
+	$(RUN)/python -m benchmarks.mails
