@@ -13,6 +13,7 @@ from sqlalchemy import make_url
 
 from prepaid_pipeline import audit, checks, database
 from prepaid_pipeline.service import server
+from tests.email.conftest import free_port
 from tests.service.running import Up, started
 from tests.world import World, context
 
@@ -158,7 +159,8 @@ def running(output: Path, home: Path) -> Iterator[Running]:
     """``home`` is where the server's data goes; not below pytest's own directories."""
     url = server.start(home)
     try:
-        with started(output, database_url=url) as up:
+        ports = {"metrics_port": str(free_port()), "read_only_port": str(free_port())}
+        with started(output, database_url=url, **ports) as up:
             world = World(database.engine_for(make_url(url)))
             world.tax_rate("0.0725")
             world.officer()

@@ -4,9 +4,11 @@ Work flows from purchase to active plan by the daemon's own sensors; each time s
 middle, and what must have happened once has happened once, every run is closed, and ticks go on.
 """
 
+import json
 import shutil
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -136,3 +138,26 @@ def test_the_database_is_down_for_a_while(real: Running, record: Recorder, job: 
     late = flow(real, job, fault)
     what = f"PostgreSQL down for {OUTAGE_SECONDS:.0f} s during a run of `{job}`"
     finish(real, record, what, late)
+
+
+_START = """mutation { launchRun(executionParams: {selector: {
+    repositoryName: "__repository__", repositoryLocationName: "prepaid_pipeline",
+    jobName: "clean_up"}}) { __typename } }"""
+
+
+def test_those_who_only_look_change_nothing(real: Running) -> None:
+    """The metrics, and the webserver that is read-only."""
+
+    def answer(setting: str, path: str, query: str | None = None) -> str:
+        body = None if query is None else json.dumps({"query": query}).encode()
+        url = f"http://127.0.0.1:{real.up.environ[setting]}{path}"
+        asked = urllib.request.Request(url, body, {"content-type": "application/json"})
+        with urllib.request.urlopen(asked, timeout=30) as page:
+            return str(page.read().decode())
+
+    measured = answer("PREPAID_METRICS_PORT", "/metrics")
+    assert "prepaid_database_up 1.0" in measured
+    assert "prepaid_daemon_heartbeat_age_seconds" in measured
+    refused = answer("PREPAID_READ_ONLY_PORT", "/graphql", _START)
+    assert "UnauthorizedError" in refused
+    assert "LaunchRunSuccess" in answer("PREPAID_PORT", "/graphql", _START)

@@ -1,9 +1,11 @@
 """Fault 10: hostile files are refused with one clear line, or taken as the text that they are."""
 
 import csv
+import html
 import io
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,11 @@ from sqlalchemy import Engine
 from prepaid_pipeline import checks
 from prepaid_pipeline.importer.csv_records import MAX_LINE
 from prepaid_pipeline.providers.loading import import_payments
+from prepaid_pipeline.report import language
+from prepaid_pipeline.report.rendering import Rendering
 from tests.faults.recorder import Recorder
 from tests.importer.folders import AS_OF, BASE, dump, rows, take
+from tests.revenue.documents import full
 from tests.service.conftest import Command, prepaid
 from tests.world import context
 
@@ -199,3 +204,27 @@ def test_formulas_and_right_to_left_names_stay_the_text_they_are(
     assert stored == set(names)
     found = checks.run(engine, context(AS_OF))
     assert [finding for finding in found if finding.findings] == []
+
+
+def test_formulas_do_not_run_in_the_reports_spreadsheets(record: Recorder) -> None:
+    """The workbook and the CSV files of a month whose plans are called so."""
+    report = full()
+    plans = report["currencies"][0]["plans"]
+    running: list[str] = []
+    for name in FORMULAS:
+        plans[0]["name"] = name
+        made = Rendering(report, language.of("en_GB", Path("/nowhere")))
+        book = zipfile.ZipFile(io.BytesIO(made.as_("xlsx")))
+        sheets = [book.read(part) for part in book.namelist() if "worksheets/" in part]
+        if any(b"<f>" in sheet or b"<f " in sheet for sheet in sheets):
+            running.append(f"{name} is a formula in the workbook")
+        shared = html.unescape(book.read("xl/sharedStrings.xml").decode())
+        if name not in shared:
+            running.append(f"{name} is missing in the workbook")
+        files = zipfile.ZipFile(io.BytesIO(made.as_("csv")))
+        for part in files.namelist():
+            for row in csv.reader(io.StringIO(files.read(part).decode())):
+                running += [cell for cell in row if cell == name]
+    what = "formulas in names of plans, in the report's XLSX and CSV"
+    record(fault=10, what=what, points=2 * len(FORMULAS), violations=len(running))
+    assert running == []

@@ -46,6 +46,14 @@ def test_up(up: Up) -> None:
         "postgres",
     ):
         assert part in commands
+    # One that dies is started again, and everything goes on.
+    (daemon,) = (p for p in family if "prepaid_pipeline.service.daemon" in p.cmdline())
+    daemon.kill()
+    wait(lambda: "The daemon is started again.\n" in up.output.read_text(), 30)
+    assert up.process.poll() is None
+    family = up.family()
+    (again,) = (p for p in family if "prepaid_pipeline.service.daemon" in p.cmdline())
+    assert again.pid != daemon.pid
     up.process.send_signal(signal.SIGINT)
     assert up.process.wait(STOP_SECONDS) == 0
     assert left(family) == []
