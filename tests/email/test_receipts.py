@@ -71,8 +71,8 @@ def test_what_stands_in_it(order: Order, mailed: Callable[..., list[EmailMessage
     said = words(message)
     for part in (
         "Receipt Paid Example Ltd 1 High Street VAT GB 123", "For Ada Buyer Customer C1",
-        "INV-2026-000001 25 October 2026 1 November 2026 30 November 2026 28 October 2026",
-        "28 October 2026 cardpay ch_",
+        "Invoice INV-2026-000001 Issued on 25 October 2026 Service from 1 November 2026"
+        " until 30 November 2026 Paid on 28 October 2026 Paid through cardpay Reference ch_",
         "Item Quantity Net Tax rate Tax Fiber 100",
         "3 × 433.33 = 1,300.00, less 100.00", "3 1,200.00 7.25% 87.00",
         "7.25% tax on 1,200.00: 87.00", "Net 1,200.00, tax 87.00", "Total 1,287.00 USD",
