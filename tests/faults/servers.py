@@ -79,6 +79,7 @@ def _runs(pid: int) -> bool:
 
 @contextmanager
 def own_server() -> Iterator[OwnServer]:
+    """A server that is there for a while."""
     # Not in pytest's own directory: see tests/conftest.py. On disk: flushes are to mean something.
     home = Path(tempfile.mkdtemp(prefix="prepaid-fault-"))
     try:

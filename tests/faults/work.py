@@ -1,7 +1,11 @@
 """What a worker can be asked to do: the very functions that the jobs and ``prepaid drain`` call."""
 
+import io
+import os
+import sys
 import time
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,6 +14,7 @@ from sqlalchemy import Engine, make_url
 from sqlalchemy.exc import DBAPIError
 
 from prepaid_pipeline import database, drain, people, process
+from prepaid_pipeline.cli import main
 from prepaid_pipeline.email.sender import send_emails
 from prepaid_pipeline.settings import Settings, load
 from tests.faults.moments import Moments, strike_of
@@ -129,8 +134,22 @@ def _sender(engine: Engine, settings: Settings, job: Job) -> Job:
     return _until_told(job, lambda at: send_emails(engine, settings, as_of=at.as_of))
 
 
+def _command(_: Engine, __: Settings, job: Job) -> Job:
+    """A command as a user types it: its exit code and all that it says."""
+    os.environ.update(job["environ"])
+    said, code = io.StringIO(), 0
+    with redirect_stdout(said), redirect_stderr(said):
+        try:
+            sys.argv = ["prepaid", *job["arguments"]]
+            main.main()
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 1
+    return {"code": code, "output": said.getvalue()}
+
+
 _WORK: dict[str, Callable[[Engine, Settings, Job], Any]] = {
     "open": _open, "claim": _claim, "step": _step, "match": _match, "decide": _decide,
     "quality": _quality, "mail": _mail, "drain": _drain,
     "daemon": _daemon, "worker": _worker, "sender": _sender,
+    "command": _command,
 }  # fmt: skip

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -34,12 +35,13 @@ class Ended:
 class Workers:
     """The process that forks workers, and what to ask it."""
 
-    def __init__(self, log: Path, **common: Any) -> None:
+    def __init__(self, log: Path, environ: Mapping[str, str] | None = None, **common: Any) -> None:
         self._common = common
         self._log = log.open("w+")
         self._server = subprocess.Popen(
             [sys.executable, "-m", "tests.faults.workers"], cwd=Path(__file__).parents[2],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True,
+            env={**os.environ, **(environ or {})},
         )  # fmt: skip
 
     def warm_up(self) -> None:
