@@ -15,6 +15,7 @@ from tests.faults.workers import Workers
 
 pytestmark = pytest.mark.fault
 _LEASE_SECONDS = 5
+_PATIENCE_SECONDS = 120
 
 
 def stop_at_random(server: OwnServer, seconds: float, shortest: float, longest: float) -> int:
@@ -43,6 +44,9 @@ def flow(
     daemons = [workers.start(work="daemon", **job) for _ in range(2)]
     with Clients(business, groups, pause=max(0.05, seconds / groups * 5)) as clients:
         stops = stop_at_random(server, seconds, shortest, longest)
+        give_up_at = time.monotonic() + _PATIENCE_SECONDS
+        while clients.ordered < groups and time.monotonic() < give_up_at:
+            time.sleep(0.2)
     (tmp_path / "stop").touch()
     lost = sum(workers.wait(daemon).said["lost"] for daemon in daemons)
     business.finish()
