@@ -6,7 +6,7 @@ from dataclasses import asdict
 import click
 from sqlalchemy import Engine, make_url
 
-from prepaid_pipeline import database, installation, logs, migrations
+from prepaid_pipeline import audit, database, installation, logs, migrations
 from prepaid_pipeline.cli.common import echo_json, json_option, with_database
 from prepaid_pipeline.errors import PrepaidError, SettingError
 from prepaid_pipeline.service import server
@@ -61,6 +61,8 @@ def migrate_command() -> None:
     try:
         migrations.upgrade(engine)
         installation.write_settings(engine, settings)
+        # Here and not in the middle of the first batch: an old log may have millions of entries.
+        audit.seal_after(engine)
     finally:
         engine.dispose()
     click.echo(f"The database is at migration {migrations.newest()}.")

@@ -108,6 +108,31 @@ def test_a_writer_that_ends_while_a_seal_is_made(world: World) -> None:
     assert_all_sealed(world)
 
 
+def test_the_hashes_depend_on_no_setting(world: World) -> None:
+    """Sealed and verified by sessions that write dates, bytes and letters otherwise."""
+    world.sql(
+        "INSERT INTO prepaid.audit_log (event, entity, before, after, detail, actor, as_of)"
+        " VALUES ('x', '', NULL, '', 'Größe', 'Zoë', '2026-11-02')"
+    )
+    settings = (
+        "SET client_encoding TO 'LATIN1'; SET TimeZone TO 'Asia/Tokyo';"
+        " SET DateStyle TO 'SQL, DMY'; SET bytea_output TO 'escape'; SET IntervalStyle TO 'iso_8601'"
+    )
+    with world.engine.connect() as connection:
+        connection.exec_driver_sql(settings)
+        assert connection.execute(text("SELECT prepaid.seal_audit_log()")).scalar() == 1
+        connection.commit()
+        connection.invalidate()
+    assert audit.verify(world.engine) == []
+    # Nothing and an empty text are two things, and texts have their ends.
+    for change in ("before = ''", "entity = 'x', event = ''", "after = NULL"):
+        with world.engine.connect() as connection:
+            connection.execute(text("ALTER TABLE prepaid.audit_log DISABLE TRIGGER ALL"))
+            connection.execute(text(f"UPDATE prepaid.audit_log SET {change}"))  # noqa: S608
+            assert [finding.what for finding in audit.examine(connection)] == ["changed"]
+            connection.rollback()
+
+
 def test_only_one_seals_and_nobody_waits(world: World) -> None:
     engine = world.engine
     write(engine)
