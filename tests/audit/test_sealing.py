@@ -116,7 +116,8 @@ def test_the_hashes_depend_on_no_setting(world: World) -> None:
     )
     settings = (
         "SET client_encoding TO 'LATIN1'; SET TimeZone TO 'Asia/Tokyo';"
-        " SET DateStyle TO 'SQL, DMY'; SET bytea_output TO 'escape'; SET IntervalStyle TO 'iso_8601'"
+        " SET DateStyle TO 'SQL, DMY'; SET bytea_output TO 'escape';"
+        " SET IntervalStyle TO 'iso_8601'"
     )
     with world.engine.connect() as connection:
         connection.exec_driver_sql(settings)
