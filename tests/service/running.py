@@ -17,7 +17,7 @@ import psutil
 from tests.email.conftest import free_port
 
 PREPAID = Path(sys.executable).with_name("prepaid")
-START_SECONDS, STOP_SECONDS = 90.0, 20.0
+START_SECONDS, STOP_SECONDS = 180.0, 20.0
 
 
 @dataclass

@@ -49,7 +49,7 @@ def test_up(up: Up) -> None:
     # One that dies is started again, and everything goes on.
     (daemon,) = (p for p in family if "prepaid_pipeline.service.daemon" in p.cmdline())
     daemon.kill()
-    wait(lambda: "The daemon is started again.\n" in up.output.read_text(), 30)
+    wait(lambda: "The daemon is started again.\n" in up.output.read_text(), 60)
     assert up.process.poll() is None
     family = up.family()
     (again,) = (p for p in family if "prepaid_pipeline.service.daemon" in p.cmdline())
