@@ -2,6 +2,7 @@
 
 import io
 import os
+import random
 import sys
 import time
 from collections.abc import Callable
@@ -113,7 +114,7 @@ def _until_told(job: Job, work: Callable[[process.Context], object]) -> Job:
                 ended["lost"] += 1
             else:
                 raise
-        time.sleep(0.05)
+        time.sleep(random.uniform(0.05, 0.4))  # or those that find nothing take all the time
     return ended
 
 
