@@ -2,7 +2,9 @@
 
 import shutil
 import sys
+from contextlib import ExitStack
 from datetime import date
+from typing import TYPE_CHECKING
 
 import click
 from sqlalchemy import Engine
@@ -19,6 +21,10 @@ from prepaid_pipeline.report.english import count, money
 from prepaid_pipeline.report.store import ENDINGS, Store
 from prepaid_pipeline.report.versions import load
 from prepaid_pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from prepaid_pipeline.backfill import Outcome
+    from prepaid_pipeline.revenue import Span
 
 
 @click.command("backfill")
@@ -42,12 +48,10 @@ def backfill_command(
     The running month is measured on the business date. A check that fails leaves the last good
     figures in place. A month that was computed as of a later date keeps its figures.
     """
-    from prepaid_pipeline import backfill
-    from prepaid_pipeline.definitions import build_defs
     from prepaid_pipeline.revenue import Span
 
     span = Span(first, last, business_date(as_of, settings))
-    outcome = backfill.run(build_defs(), settings, span, _progress, replay=replay)
+    outcome = _backfill(span, settings, replay)
     _progress("")
     for failure in outcome.failed_checks:
         click.echo(failure, err=True)
@@ -104,6 +108,22 @@ def report_command(
     from prepaid_pipeline.report import files
 
     click.echo(files.one(engine, settings, Store.of(settings), month, kind, version))
+
+
+def _backfill(span: "Span", settings: Settings, replay: bool) -> "Outcome":
+    from prepaid_pipeline import quality
+    from prepaid_pipeline.report import drawing
+
+    with ExitStack() as started:
+        if span.is_long:
+            # While Dagster is loaded here, which takes as long.
+            for library in (quality, drawing):
+                started.callback(library.stop)
+                library.start()
+        from prepaid_pipeline import backfill
+        from prepaid_pipeline.definitions import build_defs
+
+        return backfill.run(build_defs(), settings, span, _progress, replay=replay)
 
 
 def _progress(what: str) -> None:
