@@ -36,6 +36,9 @@ def typed(
     for name in ("PREPAID_TIMEZONE", "PREPAID_LEAD_DAYS", "PREPAID_GRACE_DAYS", "PREPAID_SMTP_URL"):
         monkeypatch.delenv(name, raising=False)
 
+    # Run by "python -m pytest", click would take that for the program's name.
+    monkeypatch.setattr(sys.modules["__main__"], "__package__", None)
+
     def run(*arguments: object) -> Outcome:
         capsys.readouterr()
         monkeypatch.setattr(sys, "argv", ["prepaid", *map(str, arguments)])
