@@ -84,11 +84,11 @@ class Scene:
         return load(self.environ)
 
     def order(self) -> None:
-        """All mails wait once more, unwritten, and the server has nothing of them."""
+        """All mails wait once more, and the server has nothing of them."""
         self.world.sql(
-            "UPDATE prepaid.emails SET status = 'pending', content = NULL, message_id = NULL,"
-            " attempts = 0, unknown_attempts = 0, deferred_since = NULL, sent_at = NULL,"
-            " leased_until = NULL, last_error = NULL, next_attempt_at = clock_timestamp()"
+            "UPDATE prepaid.emails SET status = 'pending', attempts = 0, unknown_attempts = 0,"
+            " deferred_since = NULL, sent_at = NULL, leased_until = NULL,"
+            " last_error = NULL, next_attempt_at = clock_timestamp()"
         )
         self.server.behave()
         self.server.delivered.clear()
