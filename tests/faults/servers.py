@@ -35,6 +35,12 @@ class OwnServer:
     def postmaster(self) -> int:
         return int((self.home / "postgres/postmaster.pid").read_text().splitlines()[0])
 
+    def runs(self) -> bool:
+        try:
+            return runs(self.postmaster())
+        except (FileNotFoundError, IndexError, ValueError):
+            return False  # none, or one that is just starting
+
     def stop(self, how: signal.Signals = signal.SIGQUIT) -> None:
         """SIGQUIT: immediately, as when the power fails; SIGINT: with its sessions ended first."""
         stop_server(self.postmaster(), how)
@@ -64,12 +70,12 @@ def stop_server(postmaster: int, how: signal.Signals = signal.SIGQUIT) -> None:
     """Stop a server and wait until it is gone."""
     os.kill(postmaster, how)
     give_up_at = time.monotonic() + _PATIENCE_SECONDS
-    while _runs(postmaster):
+    while runs(postmaster):
         assert time.monotonic() < give_up_at, "the server does not stop"
         time.sleep(0.01)
 
 
-def _runs(pid: int) -> bool:
+def runs(pid: int) -> bool:
     """A process that nobody has waited for yet does not run any more."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"

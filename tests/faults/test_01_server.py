@@ -1,6 +1,7 @@
 """Fault 1: the database server dies in the middle of a worker's work, and after a decision."""
 
 import random
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -16,7 +17,7 @@ from tests.desk.conftest import PASSWORD, Browser
 from tests.desk.test_forms import decide
 from tests.faults.business import Business
 from tests.faults.recorder import Recorder
-from tests.faults.servers import OwnServer
+from tests.faults.servers import OwnServer, runs
 from tests.faults.stages import OPENING, SETTLING, Stage
 from tests.faults.workers import Workers
 from tests.world import TODAY
@@ -29,8 +30,17 @@ _WHAT = "immediate stop of PostgreSQL and SIGKILL of its backend"
 def struck(
     server: OwnServer, workers: Workers, job: dict[str, object], point: int, strike: str
 ) -> bool:
-    """Let a worker work until the server dies at ``point``; start it again. False if it did not."""
-    ended = workers.run(**job, point=point, strike=strike, postmaster=server.postmaster())
+    """Let a worker work until the server dies at ``point``; start it again. False if it did not.
+
+    At once, not when the worker has ended: a sender of mails waits for the server to come back, so
+    that it can note what it has sent.
+    """
+    worker = workers.start(**job, point=point, strike=strike, postmaster=server.postmaster())
+    while runs(worker):
+        if not server.runs():
+            server.start()
+        time.sleep(0.01)
+    ended = workers.wait(worker)
     if ended.struck:
         server.start()
     return bool(ended.struck)

@@ -171,7 +171,7 @@ def test_odd_days(
             wrong += _other_days(world, ends, moment.astimezone(ZoneInfo(zone)).date(), moment)
     record(
         fault=6, points=len(moments), violations=len(wrong),
-        what=f"{played}: the daily work at moments around midnight, server and worker on that clock",
+        what=f"{played}: the daily work around midnight, server and worker on that clock",
     )  # fmt: skip
     assert wrong == []
 
