@@ -1,6 +1,6 @@
 """The revenue SQL over 36 months, beside a plain running sum and a plain window query.
 
-``python -m benchmarks.revenue [--terms 1000000 …]`` prints a table and the limits, and ends with 1
+``python -m benchmarks.revenue [--terms 1000000 …] [--rounds 3]`` prints a table and the limits, and ends with 1
 when a limit is broken. All queries run in turns on the same terms; the best of each counts, as
 other work on the machine only adds.
 """
@@ -65,8 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure all sizes; 0 if every limit holds, 1 if one is broken."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.revenue", description=__doc__)
     parser.add_argument("--terms", type=int, nargs="+", default=[1_000_000])
-    sizes = sorted(parser.parse_args(arguments).terms)
-    measured = [_measure(terms) for terms in sizes]
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    asked = parser.parse_args(arguments)
+    measured = [_measure(terms, asked.rounds) for terms in sorted(asked.terms)]
     _print_table(measured)
     verdicts = limits(measured)
     for holds, sentence in verdicts:
@@ -94,12 +95,12 @@ def limits(measured: Sequence[Measured]) -> list[tuple[bool, str]]:
     return found
 
 
-def _measure(terms: int) -> Measured:
+def _measure(terms: int, rounds: int) -> Measured:
     with databases.embedded_server() as url:
         with databases.connected(url) as engine:
             _generate(engine, terms // TERMS_PER_CUSTOMER)
             best: dict[str, float] = {}
-            for _ in range(ROUNDS):
+            for _ in range(rounds):
                 for name, seconds in _round(engine).items():
                     best[name] = min(seconds, best.get(name, seconds))
         worker = _worker(url)
