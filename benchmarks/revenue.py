@@ -1,8 +1,8 @@
 """The revenue SQL over 36 months, beside a plain running sum and a plain window query.
 
-``python -m benchmarks.revenue [--terms 1000000 …] [--rounds 3]`` prints a table and the limits, and ends with 1
-when a limit is broken. All queries run in turns on the same terms; the best of each counts, as
-other work on the machine only adds.
+``python -m benchmarks.revenue [--terms 1000000 …] [--rounds 3]`` prints a table and the limits, and
+ends with 1 when a limit is broken. All queries run in turns on the same terms; the best of each
+counts, as other work on the machine only adds.
 """
 
 import argparse
