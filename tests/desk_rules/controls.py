@@ -61,17 +61,21 @@ def _task(column: str, value: str, row: str = "waiting") -> str:
     return _TASK.format(f"{column} = {value}", row)
 
 
-def _append_only(table: str, key: str, always: bool) -> list[Control]:
-    name = f"{table}_append_only"
-    attempts = (
-        f"UPDATE prepaid.{table} SET {key} = {key}",  # noqa: S608
-        f"DELETE FROM prepaid.{table}",  # noqa: S608
-        f"TRUNCATE prepaid.{table}",
-    )
-    found = [_trigger(table, name, attempt) for attempt in attempts]
+def _append_only(table: str, key: str, always: bool, *, erasable: bool = False) -> list[Control]:
+    """``erasable``: people's words in it can be erased, which a trigger of its own sees to."""
+    other = f"{table}_append_only"
+    attempts = {
+        f"UPDATE prepaid.{table} SET {key} = {key}": f"{table}_notes" if erasable else other,  # noqa: S608
+        f"DELETE FROM prepaid.{table}": other,  # noqa: S608
+        f"TRUNCATE prepaid.{table}": other,
+    }
+    found = [_trigger(table, name, attempt) for attempt, name in attempts.items()]
     if always:
-        rest = f"ALTER TABLE prepaid.{table} ENABLE TRIGGER {name}"
-        found += [Control(f"{ALWAYS}: {name}", rest, a, given=_REPLICA) for a in attempts]
+        found += [
+            Control(f"{ALWAYS}: {name}", f"ALTER TABLE prepaid.{table} ENABLE TRIGGER {name}",
+                    attempt, given=_REPLICA)
+            for attempt, name in attempts.items()
+        ]  # fmt: skip
     return found
 
 
@@ -179,9 +183,10 @@ _LOGGED = (
 )
 _TRYING = "SELECT set_config('prepaid.actor', 'who tries', true)"
 TRIGGERS = [
-    *_append_only("sign_offs", "note", always=True),
+    *_append_only("sign_offs", "note", always=True, erasable=True),
     *_append_only("audit_log", "detail", always=True),
-    *_append_only("task_assignments", "note", always=False),
+    *_append_only("audit_seals", "sealed_through", always=True),
+    *_append_only("task_assignments", "note", always=False, erasable=True),
     _trigger("sign_offs", "only_people_sign", _SIGN.format(task="{waiting}", decision="approved")),
     Control(f"{ALWAYS}: only_people_sign",
             "ALTER TABLE prepaid.sign_offs ENABLE TRIGGER only_people_sign",

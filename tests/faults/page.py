@@ -60,7 +60,7 @@ def summary(figures: list[Figure]) -> str:
     last = max(figures, key=lambda figure: figure["on"])
     return (
         f"Last run: {last['on']}, {last['machine']}. {points:,} points of {faults} of the"
-        f" {len(FAULTS)} kinds of fault: {violations:,} violations."
+        f" {len(FAULTS)} kinds of fault: {violations:,} violation{'' if violations == 1 else 's'}."
     )
 
 

@@ -84,7 +84,7 @@ def test_the_jobs_take_a_renewal_from_due_to_expired(
     assert settled.pop("claim_verified_plans") == {}
     assert settled == dict.fromkeys(process.SETTLING_STEPS, one)
     assert reported(run("send_emails")) == {
-        "send_outbox": {"sent": 1, "failed": 0, "retried": 0, "dropped": 0}
+        "send_outbox": {"sent": 1, "failed": 0, "retried": 0, "dropped": 0, "unknown": 0}
     }
     (mail,) = (tmp_path / "home" / "mail").rglob("*.eml")
     assert b"INV-2026-000001" in mail.read_bytes()

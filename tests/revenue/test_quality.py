@@ -235,6 +235,7 @@ def test_good_figures_pass(good: Engine) -> None:
     assert [name for name, finding in found.items() if not finding.passed] == []
 
 
+@pytest.mark.long
 def test_started_ahead_it_finds_the_same(good: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """A long run imports the library in another process, which ends when it is no longer needed."""
     with good.begin() as connection:
