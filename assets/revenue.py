@@ -16,7 +16,6 @@ from prepaid_pipeline.report.figures import collect
 from prepaid_pipeline.resources import Database
 from prepaid_pipeline.revenue_jobs import KEPT
 from prepaid_pipeline.rules import MONTHLY_FIGURES
-from prepaid_pipeline.service.dagster_instance import keep_connection
 
 OP_NAME = "monthly_figures"
 _DESCRIPTIONS = {
@@ -84,7 +83,6 @@ def monthly_figures(months: Months) -> dg.AssetsDefinition:
         settings, engine = database.settings(), database.engine()
         span = config.span(context, settings)
         if span.is_long:
-            keep_connection(context.instance)
             quality.start()
             drawing.start()
         with revenue.one_at_a_time(engine):

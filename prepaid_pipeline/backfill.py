@@ -13,7 +13,7 @@ from dagster import DagsterEventType, DagsterInstance, EventLogEntry
 from prepaid_pipeline.errors import DatabaseNotReady, PrepaidError, UnknownThing
 from prepaid_pipeline.revenue import Span
 from prepaid_pipeline.revenue_jobs import KEPT, range_tags, run_config
-from prepaid_pipeline.service.dagster_instance import keep_connection, prepare_dagster_home
+from prepaid_pipeline.service.dagster_instance import prepare_dagster_home
 from prepaid_pipeline.settings import Settings
 
 JOB = "materialise_mrr"
@@ -50,8 +50,6 @@ def run(
     job = definitions.resolve_job_def(JOB)
     with ExitStack() as stack:
         instance, recorded = stack.enter_context(_instance(settings, progress))
-        if span.is_long:
-            keep_connection(instance)
         run_id = dg.DagsterRun(job_name=JOB).run_id
         # The only way to hear of a run in this process while it goes on.
         instance.add_event_listener(run_id, lambda entry: _tell(entry, progress))

@@ -2,7 +2,6 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError
@@ -11,11 +10,7 @@ from prepaid_pipeline import database, queries
 from prepaid_pipeline.errors import DatabaseNotReady, SettingError
 from prepaid_pipeline.settings import Settings
 
-if TYPE_CHECKING:
-    from dagster import DagsterInstance
-
 SCHEMA = "dagster"
-_STATEMENT_MS = 60_000
 
 
 def shipped(name: str) -> Path:
@@ -78,14 +73,6 @@ def prepare_dagster_home(settings: Settings) -> dict[str, str]:
         if "://" in reports
         else str(Path(reports).expanduser().resolve()),
     }
-
-
-def keep_connection(instance: "DagsterInstance") -> None:
-    """Keep the connection to Dagster's storage for as long as this process lives.
-
-    Dagster makes one or two for each event, and a backfill has ten events per month.
-    """
-    instance.optimize_for_webserver(_STATEMENT_MS, pool_recycle=-1, max_overflow=-1)
 
 
 def _copy(source: Path, directory: Path) -> None:
