@@ -84,12 +84,14 @@ def monthly_figures(months: Months) -> dg.AssetsDefinition:
         span = config.span(context, settings)
         if span.is_long:
             quality.start()
-            drawing.start()
         with revenue.one_at_a_time(engine):
             revenue.stage(engine, span, context.run.run_id)
             findings = quality.validate(
                 db.url(settings), MONTHLY_FIGURES, run_id=context.run.run_id, as_of=span.as_of
             )
+            if span.is_long:
+                # Not before: the rules' library is still being loaded, and the cores are few.
+                drawing.start()
             quality.keep(engine, "figures", findings, run_id=context.run.run_id, as_of=span.as_of)
             yield from check_results(findings)
             if report_failures(context, findings):

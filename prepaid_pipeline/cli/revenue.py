@@ -112,14 +112,12 @@ def report_command(
 
 def _backfill(span: "Span", settings: Settings, replay: bool) -> "Outcome":
     from prepaid_pipeline import quality
-    from prepaid_pipeline.report import drawing
 
     with ExitStack() as started:
         if span.is_long:
             # While Dagster is loaded here, which takes as long.
-            for library in (quality, drawing):
-                started.callback(library.stop)
-                library.start()
+            started.callback(quality.stop)
+            quality.start()
         from prepaid_pipeline import backfill
         from prepaid_pipeline.definitions import build_defs
 

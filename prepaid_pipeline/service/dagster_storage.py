@@ -6,12 +6,17 @@ three connections of its own.
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from dagster import DagsterEventType, StringSource
 from dagster._core.events.log import EventLogEntry
-from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
-from dagster._serdes import ConfigurableClassData
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+from dagster._core.storage.event_log.schema import (
+    AssetCheckExecutionsTable,
+    SqlEventLogStorageTable,
+)
+from dagster._serdes import ConfigurableClassData, serialize_value
 from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage
 from dagster_postgres.utils import create_pg_engine
 
@@ -34,7 +39,7 @@ class EventLog(PostgresEventLogStorage):
         )
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
-        """What is planned in one statement, and one more per asset and check; others as ever."""
+        """What is planned in one statement per table, and one per asset; others as ever."""
         planned = [e for e in events if e.dagster_event_type in (_ASSET, _CHECK)]
         if planned:
             self._store_planned(planned)
@@ -42,17 +47,19 @@ class EventLog(PostgresEventLogStorage):
             super().store_event_batch(others)
 
     def _store_planned(self, events: Sequence[EventLogEntry]) -> None:
-        insert = self.prepare_insert_event_batch(events)
+        insert = SqlEventLogStorageTable.insert().returning(
+            SqlEventLogStorageTable.c.id, sort_by_parameter_order=True
+        )
         with self._connect() as connection:
-            ids = connection.execute(insert.returning(SqlEventLogStorageTable.c.id)).scalars().all()
+            ids = connection.execute(insert, [self._event_to_row(e) for e in events]).scalars()
+            stored = list(zip(events, ids, strict=True))
+        checks = [row for e, i in stored if e.dagster_event_type == _CHECK for row in _checks(e, i)]
         # Of each asset its table knows the last event only. What is planned has no tags.
-        assets = dict[Any, tuple[EventLogEntry, int]]()
-        for event, event_id in zip(events, ids, strict=True):
-            if event.dagster_event_type == _CHECK:
-                self.store_asset_check_event(event, event_id)
-            else:
-                assets[event.get_dagster_event().asset_key] = event, event_id
+        assets = {e.get_dagster_event().asset_key: (e, i) for e, i in stored
+                  if e.dagster_event_type == _ASSET}  # fmt: skip
         with self.index_transaction() as connection:
+            if checks:
+                connection.execute(AssetCheckExecutionsTable.insert(), checks)
             for event, event_id in assets.values():
                 self._store_asset_event(connection, event, event_id)
 
@@ -60,6 +67,24 @@ class EventLog(PostgresEventLogStorage):
         """Close what is kept."""
         super().dispose()
         self._engine.dispose()
+
+
+def _checks(event: EventLogEntry, event_id: int) -> list[dict[str, Any]]:
+    """A planned check's rows, one per month: the event in each of them is written out once."""
+    planned = event.get_dagster_event().asset_check_planned_data
+    months = planned.partitions_subset.get_partition_keys() if planned.partitions_subset else [None]
+    row = {
+        "asset_key": planned.asset_key.to_string(),
+        "check_name": planned.check_name,
+        "run_id": event.run_id,
+        "execution_status": AssetCheckExecutionRecordStatus.PLANNED.value,
+        "evaluation_event": serialize_value(event),
+        "evaluation_event_timestamp": datetime.fromtimestamp(event.timestamp, UTC).replace(
+            tzinfo=None
+        ),
+        "evaluation_event_storage_id": event_id,
+    }
+    return [{**row, "partition": month} for month in months]
 
 
 class Storage(DagsterPostgresStorage):

@@ -17,8 +17,10 @@ _ROWS = (
     " WHERE run_id = :run ORDER BY id",
     "SELECT asset_key, last_run_id, last_materialization, last_materialization_timestamp"
     " IS NOT NULL FROM dagster.asset_keys ORDER BY 1",
-    "SELECT asset_key, check_name, execution_status, evaluation_event FROM"
-    " dagster.asset_check_executions WHERE run_id = :run ORDER BY 1, 2",
+    "SELECT asset_key, check_name, partition, execution_status, evaluation_event,"
+    " evaluation_event_storage_id IS NULL, evaluation_event_timestamp AT TIME ZONE 'UTC'"
+    " > now() - interval '1 minute' FROM dagster.asset_check_executions"
+    " WHERE run_id = :run ORDER BY 1, 2, 3",
     "SELECT count(*) FROM dagster.asset_event_tags",
 )
 _TAGS = {
