@@ -82,16 +82,23 @@ def compiled(page: Mapping[str, Any], made_at: datetime) -> bytes:
 
     if not hasattr(_warm, "compiler"):
         _warm.compiler = typst.Compiler(str(_TEMPLATE), font_paths=_fonts())
-    inputs = {"receipt": json.dumps(page, ensure_ascii=False)}
-    moment = int(made_at.timestamp())
+    source, moment = _source(page), int(made_at.timestamp())
     try:
         written: bytes = _warm.compiler.compile(
-            format="pdf", sys_inputs=inputs, timestamp=moment, pdf_standards=[_STANDARD]
+            source, format="pdf", timestamp=moment, pdf_standards=[_STANDARD]
         )
     except typst.TypstError:
         # A name in a script that no font has: a receipt with gaps is better than no mail.
-        written = _warm.compiler.compile(format="pdf", sys_inputs=inputs, timestamp=moment)
+        written = _warm.compiler.compile(source, format="pdf", timestamp=moment)
     return written
+
+
+def _source(page: Mapping[str, Any]) -> bytes:
+    """Data as a string, in which Typst obeys backslashes alone. As an input (``sys_inputs``) it
+    would take a fifth longer: with other inputs Typst forgets what it remembers of the template.
+    """
+    escaped = json.dumps(page).replace("\\", "\\\\").replace('"', '\\"')
+    return f'#import "{_TEMPLATE.name}": paper\n#paper(json(bytes("{escaped}")))'.encode("ascii")
 
 
 def _seller(settings: Settings) -> tuple[str, ...]:

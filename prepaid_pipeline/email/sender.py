@@ -7,10 +7,11 @@ person decides. So there is at most one extra copy, and no mail is given up in s
 """
 
 import logging
+import sys
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -24,6 +25,8 @@ from prepaid_pipeline.email.writers import Writers
 from prepaid_pipeline.settings import Settings
 
 BATCH_SIZE = 100
+# Batches in preparation at once: while one waits for the database the other one is written.
+_AHEAD = 2
 # How many attempts per connection are marked at once: a process that dies leaves as many mails of
 # unknown outcome, and each mark is a commit.
 _MARKED_PER_CONNECTION = 8
@@ -68,25 +71,52 @@ def send_emails(
     """
     outbox, counts = Outbox(engine, settings, as_of, run_id), Counter[str]()
     writers = Writers(settings)
-    with _couriers(settings) as couriers, writers, ThreadPoolExecutor(1, "mail-ahead") as other:
-        left = limit
-        batch = _prepare(outbox, writers, _size(left))
-        while batch.claim.found:
-            left = None if left is None else left - batch.claim.found
-            full = batch.claim.found == BATCH_SIZE
-            ahead = other.submit(_prepare, outbox, writers, _size(left)) if full else None
-            counts.update(_deliver(outbox, couriers, batch, settings))
-            counts.update(dropped=batch.claim.dropped, unknown=batch.claim.given_up)
-            batch = ahead.result() if ahead else _prepare(outbox, writers, _size(left))
-            if couriers.unreachable is not None:
-                _log.warning("%s; trying again later", couriers.unreachable)
+    with _couriers(settings) as couriers, writers, ThreadPoolExecutor(_AHEAD, "mail-ahead") as pool:
+
+        def prepare(size: int) -> Future[_Batch]:
+            return pool.submit(_prepare, outbox, writers, size)
+
+        for batch in _batches(prepare, limit, lambda: couriers.unreachable is not None):
+            if couriers.unreachable is None:
+                counts.update(_deliver(outbox, couriers, batch, settings))
+            else:
                 back = [Outcome(mail.email_id, "untried") for mail in batch.mails]
                 outbox.step([*batch.outcomes, *back], [], batch.claim)
-                break
-        counts.update(unknown=batch.claim.given_up)
+            counts.update(dropped=batch.claim.dropped, unknown=batch.claim.given_up)
+        if couriers.unreachable is not None:
+            _log.warning("%s; trying again later", couriers.unreachable)
     return SendResult(
         counts["sent"], counts["failed"], counts["pending"], counts["dropped"], counts["unknown"]
     )
+
+
+def _batches(
+    prepare: Callable[[int], Future[_Batch]], limit: int | None, enough: Callable[[], bool]
+) -> Iterator[_Batch]:
+    """All that is due, at most ``limit`` mails: while one batch is handed over the next ones are
+    prepared. Nothing more is claimed once ``enough()``.
+    """
+    left = sys.maxsize if limit is None else limit
+    ahead = deque[tuple[int, Future[_Batch]]]()
+
+    def begin(most: int) -> None:
+        nonlocal left
+        while len(ahead) < most and left and not enough():
+            size = min(left, BATCH_SIZE)
+            left -= size
+            ahead.append((size, prepare(size)))
+
+    begin(1)
+    while ahead:
+        size, future = ahead.popleft()
+        batch = future.result()
+        found = batch.claim.found
+        left += size - found
+        if found == BATCH_SIZE:
+            begin(_AHEAD)
+        yield batch
+        if found:
+            begin(1)
 
 
 @contextmanager
@@ -97,10 +127,6 @@ def _couriers(settings: Settings) -> Iterator[Couriers]:
         yield couriers
     finally:
         couriers.stop()
-
-
-def _size(left: int | None) -> int:
-    return BATCH_SIZE if left is None else max(0, min(left, BATCH_SIZE))
 
 
 def _prepare(outbox: Outbox, writers: Writers, size: int) -> _Batch:

@@ -109,10 +109,12 @@ LEFT JOIN LATERAL (
 WHERE e.email_id = ANY (CAST(:email_ids AS bigint[]));
 
 -- name: store
+-- :contents is all of them in a row; each begins so many bytes after the first.
 UPDATE prepaid.emails e
-SET message_id = w.message_id, content = w.content
-FROM unnest(CAST(:email_ids AS bigint[]), CAST(:message_ids AS text[]),
-            CAST(:contents AS bytea[])) w (email_id, message_id, content)
+SET message_id = w.message_id,
+    content = substring(CAST(:contents AS bytea) FROM w.start + 1 FOR w.length)
+FROM unnest(CAST(:email_ids AS bigint[]), CAST(:message_ids AS text[]), CAST(:starts AS integer[]),
+            CAST(:lengths AS integer[])) w (email_id, message_id, start, length)
 WHERE e.email_id = w.email_id AND e.leased_until = :lease AND e.content IS NULL
 RETURNING e.email_id;
 
