@@ -6,7 +6,7 @@ in the report store, the mail of that day, a published report.
 
 import re
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 
 from sqlalchemy import Engine
@@ -23,6 +23,7 @@ FOLDER = "anchors"
 
 # Mails break lines where they like.
 _SAID = re.compile(r"audit\s+seal\s+(\d+)\s+sha256\s+([0-9a-f]{64})")
+_NAME = re.compile(rf"{FOLDER}/(\d{{4}}-\d\d-\d\d)-seal-(\d+)\.txt")
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,14 @@ class Anchored:
     seal: Seal
     name: str
     mailed: bool
+
+
+@dataclass(frozen=True)
+class Latest:
+    """The newest anchor of the report store: its seal, and when the file was written."""
+
+    seal_number: int
+    written_at: datetime
 
 
 def anchor(engine: Engine, settings: Settings, day: date) -> Anchored | None:
@@ -59,6 +68,22 @@ def stored(settings: Settings) -> list[Anchor]:
     return [
         found for name, content in files for found in read(name, content.decode(errors="replace"))
     ]
+
+
+def latest(settings: Settings) -> Latest | None:
+    """The anchor of the newest seal, of several that of the latest day; None if there is none.
+
+    Reads no file: one look at the folder and one at the file. Raises what the store's own file
+    system raises if it cannot be reached.
+    """
+    store = Store.of(settings)
+    found = [
+        (int(m[2]), m[1], m[0]) for name in store.names(FOLDER) if (m := _NAME.fullmatch(name))
+    ]
+    if not found:
+        return None
+    number, _, name = max(found)
+    return Latest(number, store.written_at(name))
 
 
 def _folded(seal_number: int, seal_hash: str) -> str:

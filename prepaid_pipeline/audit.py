@@ -100,7 +100,12 @@ def newest_seen(connection: Connection) -> Seal | None:
 def unsealed(engine: Engine) -> int:
     """How many entries are not sealed yet."""
     with engine.connect() as connection:
-        return int(queries.statement(_SQL, "unsealed").execute(connection, {}).scalar_one())
+        return unsealed_seen(connection)
+
+
+def unsealed_seen(connection: Connection) -> int:
+    """How many entries that a transaction sees are not sealed yet."""
+    return int(queries.statement(_SQL, "unsealed").execute(connection, {}).scalar_one())
 
 
 @dataclass(frozen=True)

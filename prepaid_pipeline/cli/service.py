@@ -81,11 +81,11 @@ def db_url() -> None:
 
 @click.command("metrics")
 @with_database
-def metrics_command(settings: Settings, engine: Engine) -> None:  # noqa: ARG001
+def metrics_command(settings: Settings, engine: Engine) -> None:
     """Print the metrics in Prometheus' text format."""
     from prepaid_pipeline.service import metrics
 
-    click.echo(metrics.text(engine), nl=False)
+    click.echo(metrics.text(engine, settings), nl=False)
 
 
 @click.command("doctor")

@@ -8,7 +8,7 @@ local one or any that fsspec knows (``s3://…``, ``gs://…``, ``memory://…``
 import os
 import tempfile
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,11 @@ class Store:
             return bytes(self.files.cat_file(f"{self.root}/{name}"))
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
+
+    def written_at(self, name: str) -> datetime:
+        """When a file was written, as the store itself remembers it. Raises FileNotFoundError."""
+        found: datetime = self.files.modified(f"{self.root}/{name}")
+        return found
 
     def keep(self, name: str, content: bytes) -> bool:
         """Write a file that is never changed; False if it is there already.

@@ -1,10 +1,12 @@
 """Metrics in Prometheus' text format: what waits, what is stuck, how the jobs do, and since when.
 
-Read from the database at each look, so that they are the same whoever asks and whatever was started
-again. No personal data: labels are statuses, kinds, reasons and names of jobs.
+Read from the database (and of the report store its newest anchor) at each look, so that they are
+the same whoever asks and whatever was started again. No personal data: labels are statuses, kinds,
+reasons and names of jobs.
 """
 
 import logging
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -15,10 +17,13 @@ from prometheus_client.registry import Collector
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from prepaid_pipeline import logs, queries
+from prepaid_pipeline import anchors, audit, logs, queries
+from prepaid_pipeline.settings import Settings
 
 HOST = "127.0.0.1"
 _SQL = "service/metrics"
+# Of a look: a report store that does not answer must not take the other metrics with it.
+_STORE_SECONDS = 3.0
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +31,9 @@ log = logging.getLogger(__name__)
 class DatabaseCollector(Collector):
     """All metrics, read in one transaction; without a database only that it is not there."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, settings: Settings) -> None:
         self._engine = engine
+        self._settings = settings
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
         """Nothing: else a registry would read everything once to learn the names."""
@@ -38,7 +44,7 @@ class DatabaseCollector(Collector):
         started = time.monotonic()
         try:
             with self._engine.connect() as connection:
-                found = list(_all(connection))
+                found = list(_all(connection, self._settings))
         except DBAPIError as error:
             logs.event(log, "metrics cannot be read", logging.ERROR, error=type(error).__name__)
             found = []
@@ -49,33 +55,30 @@ class DatabaseCollector(Collector):
         yield from found
 
 
-def registry(engine: Engine) -> CollectorRegistry:
+def registry(engine: Engine, settings: Settings) -> CollectorRegistry:
     """A registry of our own metrics alone; making it reads nothing."""
     found = CollectorRegistry()
-    found.register(DatabaseCollector(engine))
+    found.register(DatabaseCollector(engine, settings))
     return found
 
 
-def text(engine: Engine) -> str:
+def text(engine: Engine, settings: Settings) -> str:
     """All metrics as Prometheus reads them."""
-    return generate_latest(registry(engine)).decode()
+    return generate_latest(registry(engine, settings)).decode()
 
 
-def serve(engine: Engine, port: int) -> Any:
+def serve(engine: Engine, settings: Settings, port: int) -> Any:
     """Serve /metrics on 127.0.0.1 in a thread; the server, which has ``shutdown()``."""
-    server, _ = start_http_server(port, HOST, registry(engine))
+    server, _ = start_http_server(port, HOST, registry(engine, settings))
     return server
 
 
-def _all(connection: Connection) -> Iterator[GaugeMetricFamily]:
+def _all(connection: Connection, settings: Settings) -> Iterator[GaugeMetricFamily]:
     yield from _of_plans(connection)
     yield from _of_work(connection)
     if queries.statement(_SQL, "has_runs").execute(connection, {}).scalar():
         yield from _of_dagster(connection)
-    seals = _rows(connection, "seals")[0].seconds
-    if seals is not None:
-        said = "Age of the newest seal of the audit log."
-        yield _one("prepaid_audit_seal_age_seconds", said, seals)
+    yield from _of_audit(connection, settings)
 
 
 def _of_plans(connection: Connection) -> Iterator[GaugeMetricFamily]:
@@ -130,6 +133,43 @@ def _of_dagster(connection: Connection) -> Iterator[GaugeMetricFamily]:
     if daemon.seconds is not None:
         said = "How long ago the daemon gave a sign of life."
         yield _one("prepaid_daemon_heartbeat_age_seconds", said, daemon.seconds)
+
+
+def _of_audit(connection: Connection, settings: Settings) -> Iterator[GaugeMetricFamily]:
+    seals = _rows(connection, "seals")[0].seconds
+    if seals is not None:
+        said = "Age of the newest seal of the audit log."
+        yield _one("prepaid_audit_seal_age_seconds", said, seals)
+    unsealed = audit.unsealed_seen(connection)
+    yield _one("prepaid_audit_unsealed_entries", "Audit entries that are not sealed yet.", unsealed)
+    known, newest = _latest_anchor(settings)
+    if newest is not None:
+        age = max(0.0, time.time() - newest.written_at.timestamp())
+        said = "How long ago the newest anchor of the audit log was written to the report store."
+        yield _one("prepaid_audit_anchor_age_seconds", said, age)
+    if known:
+        asked = {"seal_number": newest.seal_number if newest else 0}
+        sealed = queries.statement(_SQL, "sealed_since").execute(connection, asked).scalar_one()
+        said = "Audit entries, sealed or not, that no anchor of the report store covers."
+        yield _one("prepaid_audit_unanchored_entries", said, sealed + unsealed)
+
+
+def _latest_anchor(settings: Settings) -> tuple[bool, anchors.Latest | None]:
+    """Whether the report store has answered, and the newest anchor that it has."""
+    answers: list[anchors.Latest | None] = []
+
+    def ask() -> None:
+        try:
+            answers.append(anchors.latest(settings))
+        except Exception as error:
+            # Each kind of store has errors of its own, for keys, buckets and networks.
+            failed = type(error).__name__
+            logs.event(log, "anchors cannot be looked at", logging.ERROR, error=failed)
+
+    asking = threading.Thread(target=ask, name="anchors", daemon=True)
+    asking.start()
+    asking.join(_STORE_SECONDS)
+    return (True, answers[0]) if answers else (False, None)
 
 
 def _rows(connection: Connection, part: str) -> list[Any]:

@@ -40,7 +40,7 @@ def run(settings: Settings, part: str) -> None:
         migrations.require_current(engine)
         guards.require_safe(settings, engine)
         if part == "metrics":
-            _serve_metrics(engine, _port(settings.operations.metrics_port, "PREPAID_METRICS_PORT"))
+            _serve_metrics(engine, settings)
             return
     finally:
         engine.dispose()
@@ -73,7 +73,8 @@ def _become(arguments: Sequence[str], environ: Mapping[str, str], directory: Pat
     os.execve(sys.executable, command, {**os.environ, **environ})
 
 
-def _serve_metrics(engine: Engine, port: int) -> None:
+def _serve_metrics(engine: Engine, settings: Settings) -> None:
+    port = _port(settings.operations.metrics_port, "PREPAID_METRICS_PORT")
     ended = threading.Event()
 
     def end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
@@ -81,6 +82,6 @@ def _serve_metrics(engine: Engine, port: int) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
-    server = metrics.serve(engine, port)
+    server = metrics.serve(engine, settings, port)
     ended.wait()
     server.shutdown()

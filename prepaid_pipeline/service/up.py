@@ -62,7 +62,9 @@ def run(settings: Settings, say: Callable[[str], None]) -> None:
         say("Starting Dagster …")
         _start(supervisor, settings, socket_path, stop)
         if settings.operations.metrics_port is not None:
-            stack.callback(metrics.serve(engine, settings.operations.metrics_port).shutdown)
+            stack.callback(
+                metrics.serve(engine, settings, settings.operations.metrics_port).shutdown
+            )
         if desk.port is not None and not stop.requested:
             supervisor.start("desk", ["prepaid_pipeline.desk.serve"])
             _wait(lambda: serve.answers(desk), "the sign-off desk", supervisor, stop)

@@ -83,3 +83,8 @@ FROM dagster.daemon_heartbeats;
 -- name: seals
 -- Entries that are not sealed yet have ids above the newest seal's.
 SELECT extract(epoch FROM clock_timestamp() - max(sealed_at)) AS seconds FROM prepaid.audit_seals;
+
+-- name: sealed_since
+-- By the primary key: the seals of a day are few.
+SELECT CAST(coalesce(sum(entries), 0) AS bigint) AS entries FROM prepaid.audit_seals
+WHERE seal_number > :seal_number;

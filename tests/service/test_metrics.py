@@ -1,7 +1,10 @@
 """What is measured agrees with what there is, and tells nobody's name."""
 
+import os
+import time
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
@@ -9,12 +12,14 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import Engine
 
+from prepaid_pipeline import anchors, audit
 from prepaid_pipeline.service import metrics
 from prepaid_pipeline.service.dagster_instance import prepare_dagster_home
 from prepaid_pipeline.settings import Settings
+from tests.audit.writers import write
 from tests.email.conftest import free_port
 from tests.service.conftest import Command
-from tests.world import World
+from tests.world import TODAY, World
 
 Measured = dict[tuple[str, ...], float]
 
@@ -43,8 +48,8 @@ def busy(world: World) -> World:
     return world
 
 
-def test_they_agree_with_the_tables(busy: World, engine: Engine) -> None:
-    text = metrics.text(engine)
+def test_they_agree_with_the_tables(busy: World, engine: Engine, settings: Settings) -> None:
+    text = metrics.text(engine, settings)
     found = measure(text)
     for status in ("Pending", "Processing", "Active", "Expired", "Cancelled"):
         counted = busy.sql(
@@ -78,7 +83,7 @@ def instance(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg
         yield instance
 
 
-def test_jobs_and_runs(engine: Engine, instance: dg.DagsterInstance, tmp_path: Path) -> None:
+def test_jobs_and_runs(engine: Engine, instance: dg.DagsterInstance, settings: Settings) -> None:
     broken = False
 
     @dg.op
@@ -99,7 +104,7 @@ def test_jobs_and_runs(engine: Engine, instance: dg.DagsterInstance, tmp_path: P
     broken = True
     second.execute_in_process(instance=instance, raise_on_error=False)
     instance.create_run_for_job(first, status=dg.DagsterRunStatus.STARTED)
-    found = measure(metrics.text(engine))
+    found = measure(metrics.text(engine, settings))
     assert (found["prepaid_job_failed", "first"], found["prepaid_job_failed", "second"]) == (0, 1)
     assert 0 < found["prepaid_job_last_success_seconds", "second"] < 60
     assert found["prepaid_job_last_success_timestamp_seconds", "first"] > 1_700_000_000
@@ -108,7 +113,7 @@ def test_jobs_and_runs(engine: Engine, instance: dg.DagsterInstance, tmp_path: P
 
 def test_served_over_http_and_without_a_database(settings: Settings, busy: World) -> None:
     port = free_port()
-    server = metrics.serve(busy.engine, port)
+    server = metrics.serve(busy.engine, settings, port)
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as page:
             assert page.headers["content-type"].startswith("text/plain; version=")
@@ -119,7 +124,52 @@ def test_served_over_http_and_without_a_database(settings: Settings, busy: World
     from prepaid_pipeline import database
 
     nowhere = database.engine_for(busy.engine.url.set(database="nowhere"))
-    found = measure(metrics.text(nowhere))
+    found = measure(metrics.text(nowhere, settings))
     nowhere.dispose()
     assert found["prepaid_database_up",] == 0
     assert set(found) == {("prepaid_database_up",), ("prepaid_scrape_seconds",)}
+
+
+def audit_metrics(engine: Engine, settings: Settings) -> dict[str, float]:
+    found = measure(metrics.text(engine, settings))
+    said = {name[0].removeprefix("prepaid_audit_"): value for name, value in found.items()
+            if name[0].startswith("prepaid_audit_")}  # fmt: skip
+    assert said.pop("seal_age_seconds", 0) < 300
+    return said
+
+
+def test_the_age_of_the_newest_anchor(engine: Engine, settings: Settings) -> None:
+    write(engine, 3)
+    assert audit_metrics(engine, settings) == {"unsealed_entries": 3, "unanchored_entries": 3}
+    audit.seal(engine)
+    assert audit_metrics(engine, settings) == {"unsealed_entries": 0, "unanchored_entries": 3}
+    anchors.anchor(engine, settings, TODAY)
+    found = audit_metrics(engine, settings)
+    assert 0 <= found.pop("anchor_age_seconds") < 60
+    assert found == {"unsealed_entries": 0, "unanchored_entries": 0}
+    # Nothing was anchored since yesterday, and 2 entries are sealed and 1 is not.
+    (file,) = Path(settings.reports, "anchors").iterdir()
+    yesterday = time.time() - 27 * 3600
+    os.utime(file, (yesterday, yesterday))
+    write(engine, 2)
+    audit.seal(engine)
+    write(engine)
+    found = audit_metrics(engine, settings)
+    assert 27 * 3600 <= found.pop("anchor_age_seconds") < 27 * 3600 + 60
+    assert found == {"unsealed_entries": 1, "unanchored_entries": 3}
+    anchors.anchor(engine, settings, TODAY)
+    found = audit_metrics(engine, settings)
+    assert found.pop("anchor_age_seconds") < 60
+    assert found == {"unsealed_entries": 0, "unanchored_entries": 0}
+
+
+def test_a_store_that_does_not_answer_takes_no_other_metric_along(
+    engine: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(engine, 3)
+    anchors.anchor(engine, settings, TODAY)
+    nowhere = replace(settings, reports="nonesuch://reports")
+    assert audit_metrics(engine, nowhere) == {"unsealed_entries": 0}
+    monkeypatch.setattr(metrics, "_STORE_SECONDS", 0.05)
+    monkeypatch.setattr(anchors, "latest", lambda _: time.sleep(1))
+    assert audit_metrics(engine, settings) == {"unsealed_entries": 0}
