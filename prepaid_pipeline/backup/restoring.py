@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 
 from sqlalchemy import URL, Engine, make_url
@@ -63,10 +63,16 @@ def restore(engine: Engine, url: URL, file: Path, manifest: Manifest) -> None:
 
 
 def examine(
-    engine: Engine, settings: Settings, manifest: Manifest, *, is_copy: bool = False
+    engine: Engine,
+    settings: Settings,
+    manifest: Manifest,
+    as_of: date | None = None,
+    *,
+    is_copy: bool = False,
 ) -> Iterator[tuple[str, list[str]]]:
     """What is wrong with a restored database, part by part: rows and totals against the manifest,
-    the audit log against its seals and anchors, and every invariant of ``prepaid check``.
+    the audit log against its seals and anchors, and every invariant of ``prepaid check`` as of the
+    business date (default: the day of the backup).
     """
     with engine.connect() as connection:
         yield "rows and totals", list(differences(connection, manifest))
@@ -83,18 +89,24 @@ def examine(
             queries.statement(_SQL, "as_it_was").execute(connection, {})
     # Entries that were not sealed yet have become older since.
     audit.seal(engine, wait=True)
-    day = datetime.fromisoformat(manifest.made_at).astimezone(settings.timezone).date()
-    checked = checks.run(engine, Context.of(settings, day))
+    made_on = datetime.fromisoformat(manifest.made_at).astimezone(settings.timezone).date()
+    checked = checks.run(engine, Context.of(settings, as_of or made_on))
     yield "invariants", [finding for check in checked for finding in check.findings]
 
 
 def drill(
-    file: Path, settings: Settings, *, here: URL | None = None, say: Say = lambda *_: None
+    file: Path,
+    settings: Settings,
+    *,
+    here: URL | None = None,
+    as_of: date | None = None,
+    say: Say = lambda *_: None,
 ) -> Drill:
     """Restore a backup somewhere else and examine it; nothing of it stays.
 
-    Into a new embedded server, or into a new database on the server of ``here``. ``say`` gets each
-    part with its seconds when it is done. Raises BackupFailed when it cannot even be restored.
+    Into a new embedded server, or into a new database on the server of ``here``. ``as_of`` is the
+    business date of the invariants (default: the day of the backup). ``say`` gets each part with
+    its seconds when it is done. Raises BackupFailed when it cannot even be restored.
     """
     result, started = Drill(), time.monotonic()
 
@@ -112,7 +124,7 @@ def drill(
         try:
             restore(engine, url, file, manifest)
             done("restore")
-            for part, findings in examine(engine, settings, manifest, is_copy=True):
+            for part, findings in examine(engine, settings, manifest, as_of, is_copy=True):
                 result.findings += findings
                 done(part)
         finally:

@@ -1,16 +1,22 @@
 """``prepaid backup``: a backup, the drill that proves it, and the restore."""
 
 from dataclasses import asdict
+from datetime import date
 from pathlib import Path
 
 import click
 from sqlalchemy import Engine
 
 from prepaid_pipeline import database
-from prepaid_pipeline.cli.common import echo_json, json_option, with_database
+from prepaid_pipeline.cli.common import DATE, echo_json, json_option, with_database
 from prepaid_pipeline.settings import Settings, load
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
+_as_of_option = click.option(
+    "--as-of", type=DATE, default=None, metavar="DATE",
+    help="The business date (YYYY-MM-DD) that the invariants are looked at for. Default: the day on"
+    " which the backup was made.",
+)  # fmt: skip
 
 
 @click.group("backup")
@@ -46,8 +52,9 @@ def backup_create(file: Path, as_json: bool, settings: Settings, engine: Engine)
     "--here", is_flag=True,
     help="Into a new database on the server in use. Default: a new embedded server.",
 )  # fmt: skip
+@_as_of_option
 @json_option
-def backup_drill(file: Path, here: bool, as_json: bool) -> None:
+def backup_drill(file: Path, here: bool, as_of: date | None, as_json: bool) -> None:
     """Restore FILE somewhere else, verify everything, throw it away. Exit 1 if anything is wrong.
 
     Rows and totals are compared with the manifest, the audit log with its seals and all anchors,
@@ -61,7 +68,8 @@ def backup_drill(file: Path, here: bool, as_json: bool) -> None:
         if not as_json:
             click.echo(f"{seconds:7.1f} s  {part}")
 
-    result = drill(file, settings, here=database.url(settings) if here else None, say=say)
+    url = database.url(settings) if here else None
+    result = drill(file, settings, here=url, as_of=as_of, say=say)
     if as_json:
         echo_json(asdict(result))
     else:
@@ -76,7 +84,8 @@ def backup_drill(file: Path, here: bool, as_json: bool) -> None:
 
 @backup_command.command("restore")
 @click.argument("file", type=_FILE)
-def backup_restore(file: Path) -> None:
+@_as_of_option
+def backup_restore(file: Path, as_of: date | None) -> None:
     """Restore FILE into the empty database of PREPAID_DATABASE_URL, and verify it.
 
     Without PREPAID_DATABASE_URL it is the embedded server of PREPAID_HOME. People and the desk's
@@ -90,7 +99,8 @@ def backup_restore(file: Path) -> None:
     engine = database.engine_for(url)
     try:
         restore(engine, url, file, manifest)
-        wrong = [text for _, found in examine(engine, settings, manifest) for text in found]
+        parts = examine(engine, settings, manifest, as_of)
+        wrong = [text for _, found in parts for text in found]
     finally:
         engine.dispose()
     for finding in wrong:

@@ -37,7 +37,21 @@ def file(business: World, database_url: URL, tmp_path: Path) -> Path:
 
 def drill(file: Path, settings: Settings, here: URL) -> restoring.Drill:
     """On the server of the tests: a new one takes seconds to start."""
-    return restoring.drill(file, settings, here=here)
+    return restoring.drill(file, settings, here=here, as_of=TODAY)
+
+
+def test_the_drill_looks_as_of_the_day_it_is_given(
+    file: Path, business: World, prepaid: Prepaid
+) -> None:
+    """As prepaid check: nothing on the day of the work, what was missed on a later one."""
+    on_the_day = prepaid("backup", "drill", file, "--here", "--as-of", "2026-11-02", "--json")
+    assert (on_the_day.code, on_the_day.json()["findings"]) == (0, [])
+    late = prepaid("backup", "drill", file, "--here", "--as-of", "2026-12-10", "--json")
+    of_original = prepaid("check", "--as-of", "2026-12-10", "--json").json()
+    found = [finding for check in of_original for finding in check["findings"]]
+    assert found == ["subscription S3: its term ended on 2026-12-02 and nothing followed"]
+    assert (late.code, late.json()["findings"]) == (1, found)
+    assert "'never' is no date" in prepaid("backup", "drill", file, "--as-of", "never").err
 
 
 def scratch_databases(world: World) -> int:
@@ -58,7 +72,7 @@ def test_a_backup_and_its_drill(business: World, prepaid: Prepaid, tmp_path: Pat
         "invoices Paid USD: 1 over 10.00 net, 0.73 tax, 10.73 in all, 10.73 to pay"
         in (manifest["totals"])
     )
-    done = prepaid("backup", "drill", file, "--here", "--json")
+    done = prepaid("backup", "drill", file, "--here", "--as-of", "2026-11-02", "--json")
     assert (done.code, done.json()["findings"]) == (0, [])
     assert list(done.json()["seconds"]) == [
         "file", "empty database", "restore", "rows and totals", "audit log", "invariants",
@@ -159,7 +173,7 @@ def test_restoring_for_real(
                 connection.execute(text(f"DROP SCHEMA {schema} CASCADE"))
             connection.execute(text("DROP EXTENSION btree_gist"))
         monkeypatch.setenv("PREPAID_DATABASE_URL", url.render_as_string(hide_password=False))
-        done = prepaid("backup", "restore", file)
+        done = prepaid("backup", "restore", file, "--as-of", "2026-11-02")
         assert (done.code, done.err) == (0, "")
         assert World(engine).rows("SELECT status FROM prepaid.invoices") == [("Paid",)]
         engine.dispose()
