@@ -5,7 +5,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-from prepaid_pipeline.report import charts, tables
+from prepaid_pipeline.report import charts, currency_tables, month_tables
 from prepaid_pipeline.report.blocks import (
     Block,
     Figure,
@@ -197,13 +197,13 @@ def _sections(document: Mapping[str, Any], say: Language) -> Iterable[Section]:
     yield from _converted(document, say)
     for figures in map(complete, document["currencies"]):
         course = courses.get(figures["currency"])
-        made = tables.of_currency(figures, course)
+        made = currency_tables.of_currency(figures, course)
         known |= made.keys()
         yield from _of_currency(figures, course, made, say, several=several)
     if not document["currencies"]:
         nothing = Paragraph(say("page.nothing", month=say.month(document["month"])))
         yield Section("nothing", say("section.headline"), (nothing,))
-    made = tables.of_month(document)
+    made = month_tables.of_month(document)
     known |= made.keys() | {"bridge"}
     yield from _of_month(document, made, say)
     terms = tuple(
@@ -240,7 +240,7 @@ def _converted(document: Mapping[str, Any], say: Language) -> Iterable[Section]:
         say("section.converted", currency=currency),
         (
             Headline(sentence, large),
-            _bridge(tables.as_figures(found), tables.converted(found), say),
+            _bridge(month_tables.as_figures(found), month_tables.converted(found), say),
         ),
     )
 
@@ -349,7 +349,7 @@ def _of_month(
             else say.counted("quality.all", len(found))
         )
         told: list[Block] = [Paragraph(summary, "bad" if bad else "good")]
-        if (failing := tables.failing(document)) is not None:
+        if (failing := month_tables.failing(document)) is not None:
             told.append(failing)
         told.append(Folded(made["checks"]))
         yield Section("checks", say("section.checks"), tuple(told))

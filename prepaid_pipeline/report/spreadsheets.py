@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import Any
 
 from prepaid_pipeline.formulas import harmless
-from prepaid_pipeline.report import page, tables
+from prepaid_pipeline.report import currency_tables, month_tables, page
 from prepaid_pipeline.report.blocks import Column, Table, Value, Word
 from prepaid_pipeline.report.figures import complete
 from prepaid_pipeline.report.language import Language
@@ -64,10 +64,10 @@ def _by_name(document: Mapping[str, Any]) -> Iterator[tuple[str, list[Table]]]:
     courses = {series["currency"]: series for series in document.get("course") or ()}
     found: dict[str, list[Table]] = {}
     for figures in map(complete, document["currencies"]):
-        made = tables.of_currency(figures, courses.get(figures["currency"]))
+        made = currency_tables.of_currency(figures, courses.get(figures["currency"]))
         for name, table in made.items():
             found.setdefault(name, []).append(table)
-    for name, table in tables.of_month(document).items():
+    for name, table in month_tables.of_month(document).items():
         found.setdefault(name, []).append(table)
     yield from found.items()
 
