@@ -4,31 +4,35 @@ from datetime import UTC, datetime
 from typing import Any
 
 
-def why(facts: Any) -> str:
+def why(facts: Any, done: Any | None) -> str:
     """The answer to "why is this plan Active?", or Pending, or Cancelled.
 
-    ``facts`` is the row of ``cli/story``, statement ``why``. Moments are in UTC.
+    ``facts`` and ``done`` are the rows of ``cli/story``, statements ``why`` and ``done`` (None: the
+    log has no such transition). The desk has its own for those who may read less: of a plan that
+    does not wait, the activation's day and the payment records may be None. Moments are in UTC.
     """
-    said = {
-        "Active": _activated,
-        "Expired": _activated,
-        "Cancelled": _cancelled,
-    }.get(facts.status, _waiting)(facts)
+    if facts.status in ("Active", "Expired"):
+        said = _activated(facts, done)
+    elif facts.status == "Cancelled":
+        said = _cancelled(done)
+    else:
+        said = _waiting(facts)
     held = f" It is held: {facts.holds}." if facts.holds else ""
     return f"{said}{held}"
 
 
-def _activated(facts: Any) -> str:
+def _activated(facts: Any, done: Any | None) -> str:
     if facts.origin == "imported":
         return (
             f"It is {facts.status} because it was imported as a term from {facts.start_date} to"
             f" {facts.end_date}: it has no invoice and no payment here."
         )
     until = f" Its term has ended on {facts.end_date}." if facts.status == "Expired" else ""
+    kind = "new plan" if facts.kind == "new" else facts.kind
+    when = f"on {facts.activated_on}" if facts.activated_on else f"at {_at(done and done.at)}"
     return (
-        f"It is {facts.status} because {_paid(facts)}, and {_who(facts)} activated it on"
-        f" {facts.activated_on} as a {facts.kind} from {facts.start_date} to {facts.end_date}."
-        f"{until}"
+        f"It is {facts.status} because {_paid(facts)}, and {_who(done)} activated it {when}"
+        f" as a {kind} from {facts.start_date} to {facts.end_date}.{until}"
     )
 
 
@@ -40,7 +44,8 @@ def _paid(facts: Any) -> str:
         return (
             f"{invoice} over {facts.payable} was paid at that time, and is {facts.invoice_status}"
         )
-    return f"{invoice} over {facts.payable} was paid by {facts.records}, {_approved(facts)}"
+    by = f" by {facts.records}" if facts.records else ""
+    return f"{invoice} over {facts.payable} was paid{by}, {_approved(facts)}"
 
 
 def _approved(facts: Any) -> str:
@@ -48,9 +53,9 @@ def _approved(facts: Any) -> str:
     return f"which {facts.decided_by} verified at {_at(facts.decided_at)}{first}"
 
 
-def _cancelled(facts: Any) -> str:
-    when = f" at {_at(facts.done_at)}" if facts.done_at else ""
-    return f"It is Cancelled because {_who(facts)} cancelled it{when}; the story says why."
+def _cancelled(done: Any | None) -> str:
+    when = f" at {_at(done.at)}" if done else ""
+    return f"It is Cancelled because {_who(done)} cancelled it{when}; the story says why."
 
 
 def _waiting(facts: Any) -> str:
@@ -71,9 +76,10 @@ def _waiting(facts: Any) -> str:
     return f"It is {facts.status}: {invoice} is cleared, and the next run activates it."
 
 
-def _who(facts: Any) -> str:
-    run = f" in run {facts.done_in}" if facts.done_in else ""
-    return f"{facts.done_by or 'somebody'}{run}"
+def _who(done: Any | None) -> str:
+    if done is None:
+        return "somebody"
+    return f"{done.actor} in run {done.run_id}" if done.run_id else str(done.actor)
 
 
 def _at(moment: datetime | None) -> str:

@@ -37,9 +37,11 @@ def tell(engine: Engine, plan: int) -> Story:
         row = queries.statement("cli/story", "plan").execute(connection, params).one()
         events = queries.statement("cli/story", "events").execute(connection, params)
         facts = queries.statement("cli/story", "why").execute(connection, params).one()
+        asked = {**params, "status": facts.status}
+        done = queries.statement("cli/story", "done").execute(connection, asked).one_or_none()
         return Story(
             dict(row._mapping),
             [dict(event._mapping) for event in events],
-            conclusion.why(facts),
+            conclusion.why(facts, done),
             audit.of_plan(connection, plan),
         )

@@ -23,7 +23,8 @@ SELECT at, event, actor, what FROM prepaid.plan_events
 WHERE service_plan_id = :plan ORDER BY at, place, id;
 
 -- name: why
--- What the conclusion is drawn from. Amounts are texts: they are only said.
+-- What the conclusion is drawn from, beside what is done. Finance reads it, too (so it is without the
+-- audit log). Amounts are texts: they are only said.
 SELECT p.status, p.origin, p.kind, p.start_date, p.end_date, p.activated_on, p.invoiced_at,
        i.invoice_number, i.status AS invoice_status, i.payable = 0 AS nothing_to_pay,
        i.payable || ' ' || i.currency AS payable,
@@ -35,18 +36,18 @@ SELECT p.status, p.origin, p.kind, p.start_date, p.end_date, p.activated_on, p.i
         FROM prepaid.transactions t WHERE t.invoice_id = i.invoice_id AND t.outcome = 'matched'
           AND t.credit_note_id IS NULL) AS records,
        k.decision, k.decided_by, k.decided_at, k.first_approved_by,
-       done.at AS done_at, done.actor AS done_by, done.run_id AS done_in,
        (SELECT string_agg(h.reason_code, ', ' ORDER BY h.held_at) FROM prepaid.holds h
         WHERE h.service_plan_id = p.service_plan_id AND h.released_at IS NULL) AS holds
 FROM prepaid.service_plans p
 LEFT JOIN prepaid.invoices i ON i.service_plan_id = p.service_plan_id AND i.status <> 'Void'
 LEFT JOIN prepaid.tasks k ON k.invoice_id = i.invoice_id AND k.kind = 'payment_verification'
     AND k.status <> 'Withdrawn'
--- The transition that made it what it is now; what was activated stays so when it expires.
-LEFT JOIN LATERAL (
-    SELECT a.at, a.actor, a.run_id FROM prepaid.audit_log a
-    WHERE a.service_plan_id = p.service_plan_id
-      AND a.event = 'service_plan_' || CASE WHEN p.status IN ('Active', 'Expired') THEN 'active'
-                                            ELSE lower(p.status) END
-    ORDER BY a.audit_id DESC LIMIT 1) done ON true
 WHERE p.service_plan_id = :plan;
+
+-- name: done
+-- The transition that made it what it is now; what was activated stays so when it expires.
+SELECT a.at, a.actor, a.run_id FROM prepaid.audit_log a
+WHERE a.service_plan_id = :plan
+  AND a.event = 'service_plan_' || CASE WHEN :status IN ('Active', 'Expired') THEN 'active'
+                                        ELSE lower(:status) END
+ORDER BY a.audit_id DESC LIMIT 1;

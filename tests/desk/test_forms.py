@@ -1,12 +1,13 @@
 """Each form does what it says, under the person's own name, and answers in words."""
 
+import html
 import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from prepaid_pipeline import audit, people, process
+from prepaid_pipeline import audit, people, process, story
 from tests.desk.conftest import Browser
 from tests.desk.many import payments
 from tests.world import World, context
@@ -298,6 +299,65 @@ def test_the_whole_story(world: World, browser: Browsers, plan: int) -> None:
     assert message(finance) == (
         "Note. There is no service plan INV-NONE, and no invoice of that number."
     )
+
+
+def why(browser: Browser, plan: int) -> list[str]:
+    """What the section says under its heading."""
+    page = browser.get(f"/plans/{plan}").text
+    found = re.search(r'<section aria-labelledby="why">(.*?)</section>', page, re.DOTALL)
+    said = re.findall(r"<(?:h2|p)[^>]*>(.*?)</(?:h2|p)>", found[1]) if found else []
+    return [html.unescape(part) for part in said]
+
+
+def test_why_it_is_what_it_is(world: World, browser: Browsers, plan: int) -> None:
+    finance, care, engineer = (
+        browser("finance"),
+        browser("customer_success"),
+        browser("engineering"),
+    )
+    told = story.tell(world.engine, plan)
+    assert told.why.endswith("waits for finance's approval.")
+    assert why(finance, plan) == ["Why it is Pending", told.why]
+    assert why(engineer, plan) == ["Why it is Pending", told.why, str(told.proof)]
+    # What a plan waits for is in payment records, which are not for this team.
+    assert why(care, plan) == []
+    world.approve(plan)
+    run = "5fdf18af-0000-4000-8000-000000000000"
+    world.settle(context(run_id=run))
+    audit.seal(world.engine)
+    told = story.tell(world.engine, plan)
+    assert f"and pipeline in run {run} activated it on 2026-11-02 as a new plan" in told.why
+    proof = (
+        f"{told.proof.entries} of its {told.proof.entries} audit entries are as they were sealed."
+    )
+    assert why(engineer, plan) == ["Why it is Active", told.why, proof]
+    without_run = told.why.replace(f" in run {run}", "")
+    assert why(finance, plan) == ["Why it is Active", without_run]
+    (heading, said) = why(care, plan)
+    assert heading == "Why it is Active"
+    assert re.fullmatch(
+        f"It is Active because invoice {world.invoice(plan)} over 10.73 USD was paid, which"
+        r" test_officer verified at [-0-9]{10} [0-9:]{5} UTC, and pipeline activated it at"
+        r" [-0-9]{10} [0-9:]{5} UTC as a new plan from 2026-11-02 to 2026-12-02\.",
+        said,
+    )
+    with world.engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE prepaid.audit_log DISABLE TRIGGER ALL")
+        connection.exec_driver_sql("UPDATE prepaid.audit_log SET actor = 'me'"
+                                   " WHERE event = 'service_plan_active'")  # fmt: skip
+    assert why(engineer, plan)[2].startswith("THE LOG WAS CHANGED: entry")
+
+
+def test_why_it_was_imported_or_cancelled(world: World, browser: Browsers, plan: int) -> None:
+    imported = world.due_renewal()
+    world.sql("UPDATE prepaid.service_plans SET status = 'Cancelled' WHERE service_plan_id = :p",
+              p=plan)  # fmt: skip
+    for team in ("finance", "customer_success", "engineering"):
+        person = browser(team)
+        assert why(person, imported)[1] == story.tell(world.engine, imported).why
+        # An imported term has no entries: nothing is said of them.
+        assert len(why(person, imported)) == 2
+        assert why(person, plan)[1] == story.tell(world.engine, plan).why
 
 
 def test_the_history(world: World, browser: Browsers, plan: int) -> None:

@@ -1,8 +1,11 @@
 """Held plans, and a plan's whole story with what can be done about it."""
 
+from collections.abc import Collection
+
+from sqlalchemy import Connection
 from starlette.responses import RedirectResponse, Response
 
-from prepaid_pipeline import queries
+from prepaid_pipeline import audit, conclusion, queries
 from prepaid_pipeline.desk.pages.lists import Filter, cut
 from prepaid_pipeline.desk.pages.payments import sentence
 from prepaid_pipeline.desk.visits import Visit, one, rows
@@ -42,6 +45,9 @@ def plan(visit: Visit) -> Response:
         return visit.page(
             "plan.html",
             plan=found,
+            why=_why(connection, plan_id, teams),
+            # Whether the log is whole, is for those who may read it.
+            proof=audit.of_plan(connection, plan_id) if "engineering" in teams else None,
             events=rows(connection, "plans", "events", params),
             holds=holds,
             may_release=bool({"finance", "customer_success", "engineering"} & set(teams)),
@@ -52,6 +58,22 @@ def plan(visit: Visit) -> Response:
             and found.status in ("Pending", "Processing", "Active")
             and found.origin == "pipeline",
         )
+
+
+def _why(connection: Connection, plan_id: int, teams: Collection[str]) -> str | None:
+    """Why the plan is what it is, as far as these teams may know it; as ``prepaid story`` says it.
+
+    Whoever may not read payments is not told what a plan still waits for: None.
+    """
+    source = "cli/story" if {"finance", "engineering"} & set(teams) else "desk/plans"
+    asked: dict[str, object] = {"plan": plan_id}
+    facts = queries.statement(source, "why").execute(connection, asked).one_or_none()
+    if facts is None:
+        return None
+    asked["status"] = facts.status
+    source = "cli/story" if "engineering" in teams else "desk/plans"
+    done = queries.statement(source, "done").execute(connection, asked).one_or_none()
+    return conclusion.why(facts, done)
 
 
 def release(visit: Visit) -> Response:
