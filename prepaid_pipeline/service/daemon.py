@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError
 from prepaid_pipeline import database, logs, queries
 from prepaid_pipeline.errors import PrepaidError
 from prepaid_pipeline.service.lock import DAEMON, AlreadyUp, SessionLock
-from prepaid_pipeline.service.patience import connect_soon
+from prepaid_pipeline.service.patience import connect_soon, look_soon
 from prepaid_pipeline.settings import load
 
 log = logging.getLogger(__name__)
@@ -50,6 +50,7 @@ def main() -> None:
     settings = load()
     log_format = logs.configure_service(settings)
     connect_soon()
+    look_soon()
     engine = database.engine(settings)
     try:
         with SessionLock(engine, DAEMON) as lock, DagsterInstance.get() as instance:

@@ -53,11 +53,13 @@ WHERE p.status <> 'Active'
    OR 1 <> (SELECT count(*) FROM prepaid.tasks t
             WHERE t.service_plan_id = p.service_plan_id AND t.kind = 'quality_check')
 """
+# Of the sensors that look every 30 s; others look less often.
 _DUE = """
 SELECT extract(epoch FROM min(last) + interval '30 s')::float8 FROM (
-    SELECT max(timestamp AT TIME ZONE 'UTC') AS last FROM dagster.job_ticks
-    WHERE type = 'SENSOR' GROUP BY selector_id) s
-WHERE last > clock_timestamp() - interval '60 s'
+    SELECT max(timestamp AT TIME ZONE 'UTC') AS last,
+           (array_agg(timestamp AT TIME ZONE 'UTC' ORDER BY timestamp DESC))[2] AS before
+    FROM dagster.job_ticks WHERE type = 'SENSOR' GROUP BY selector_id) s
+WHERE last - before < interval '40 s' AND last > clock_timestamp() - interval '60 s'
 """
 _TICKS = """
 SELECT extract(epoch FROM min(timestamp AT TIME ZONE 'UTC'))::float8 - %s::float8

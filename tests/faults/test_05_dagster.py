@@ -117,7 +117,7 @@ def test_the_daemon_is_killed_during_a_tick(real: Running, record: Recorder) -> 
 
 def test_the_webserver_is_killed(real: Running, record: Recorder) -> None:
     def fault() -> None:
-        real.child("dagster_webserver").kill()
+        real.child(f"dagster_webserver --host 127.0.0.1 --port {real.up.port}").kill()
         said = "The webserver is started again."
         wait(lambda: said in real.up.output.read_text(), 60)
 
