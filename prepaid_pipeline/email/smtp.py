@@ -4,7 +4,6 @@ A mail is the server's once it has seen the line with the dot. Whatever goes wro
 has delivered nothing; what goes wrong between that and the server's answer may have.
 """
 
-import re
 import smtplib
 import socket
 import ssl
@@ -150,7 +149,8 @@ class SmtpTransport:
 def _stuffed(content: bytes) -> bytes:
     """A message as it follows DATA, up to the dot: RFC 5321 section 4.5.2."""
     ended = content if content.endswith(b"\r\n") else content + b"\r\n"
-    return re.sub(rb"(?m)^\.", b"..", ended)
+    # A regular expression takes ten times as long.
+    return (b"\n" + ended).replace(b"\n.", b"\n..")[1:]
 
 
 def _said(code: int, text: bytes | str) -> str:
