@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin
 PIP := $(RUN)/python -m pip --disable-pip-version-check install --quiet --constraint requirements.lock
-PROCESSES ?= 2
+# More than there are cores: some tests wait for processes, browsers and clocks.
+PROCESSES ?= 3
 
 .PHONY: install demo test test-long reliability up lint bench help
 
