@@ -37,8 +37,7 @@ def tell(engine: Engine, plan: int) -> Story:
         row = queries.statement("cli/story", "plan").execute(connection, params).one()
         events = queries.statement("cli/story", "events").execute(connection, params)
         facts = queries.statement("cli/story", "why").execute(connection, params).one()
-        asked = {**params, "status": facts.status}
-        done = queries.statement("cli/story", "done").execute(connection, asked).one_or_none()
+        done = queries.statement("cli/story", "done").execute(connection, params).one_or_none()
         return Story(
             dict(row._mapping),
             [dict(event._mapping) for event in events],

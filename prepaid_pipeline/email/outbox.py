@@ -98,6 +98,8 @@ class Outbox:
 
         The outcomes are known here and nowhere else: this waits for a database that restarts.
         """
+        if not (outcomes or begin):
+            return [], set()
         tried = [outcome for outcome in outcomes if outcome.kind != "untried"]
         note = {
             "email_ids": [outcome.email_id for outcome in tried],

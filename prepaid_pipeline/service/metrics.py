@@ -27,6 +27,9 @@ _STORE_SECONDS = 3.0
 
 log = logging.getLogger(__name__)
 
+# Whether the report store has answered, and the newest anchor that it has.
+_Anchored = tuple[bool, anchors.Latest | None]
+
 
 class DatabaseCollector(Collector):
     """All metrics, read in one transaction; without a database only that it is not there."""
@@ -43,8 +46,10 @@ class DatabaseCollector(Collector):
         """Called by the registry at each look."""
         started = time.monotonic()
         try:
+            # Before the transaction, which a slow store is not to keep open.
+            anchored = _latest_anchor(self._settings)
             with self._engine.connect() as connection:
-                found = list(_all(connection, self._settings))
+                found = list(_all(connection, anchored))
         except DBAPIError as error:
             logs.event(log, "metrics cannot be read", logging.ERROR, error=type(error).__name__)
             found = []
@@ -73,12 +78,12 @@ def serve(engine: Engine, settings: Settings, port: int) -> Any:
     return server
 
 
-def _all(connection: Connection, settings: Settings) -> Iterator[GaugeMetricFamily]:
+def _all(connection: Connection, anchored: _Anchored) -> Iterator[GaugeMetricFamily]:
     yield from _of_plans(connection)
     yield from _of_work(connection)
     if queries.statement(_SQL, "has_runs").execute(connection, {}).scalar():
         yield from _of_dagster(connection)
-    yield from _of_audit(connection, settings)
+    yield from _of_audit(connection, anchored)
 
 
 def _of_plans(connection: Connection) -> Iterator[GaugeMetricFamily]:
@@ -135,14 +140,14 @@ def _of_dagster(connection: Connection) -> Iterator[GaugeMetricFamily]:
         yield _one("prepaid_daemon_heartbeat_age_seconds", said, daemon.seconds)
 
 
-def _of_audit(connection: Connection, settings: Settings) -> Iterator[GaugeMetricFamily]:
+def _of_audit(connection: Connection, anchored: _Anchored) -> Iterator[GaugeMetricFamily]:
     seals = _rows(connection, "seals")[0].seconds
     if seals is not None:
         said = "Age of the newest seal of the audit log."
         yield _one("prepaid_audit_seal_age_seconds", said, seals)
     unsealed = audit.unsealed_seen(connection)
     yield _one("prepaid_audit_unsealed_entries", "Audit entries that are not sealed yet.", unsealed)
-    known, newest = _latest_anchor(settings)
+    known, newest = anchored
     if newest is not None:
         age = max(0.0, time.time() - newest.written_at.timestamp())
         said = "How long ago the newest anchor of the audit log was written to the report store."
@@ -154,8 +159,7 @@ def _of_audit(connection: Connection, settings: Settings) -> Iterator[GaugeMetri
         yield _one("prepaid_audit_unanchored_entries", said, sealed + unsealed)
 
 
-def _latest_anchor(settings: Settings) -> tuple[bool, anchors.Latest | None]:
-    """Whether the report store has answered, and the newest anchor that it has."""
+def _latest_anchor(settings: Settings) -> _Anchored:
     answers: list[anchors.Latest | None] = []
 
     def ask() -> None:

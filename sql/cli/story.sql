@@ -46,8 +46,10 @@ WHERE p.service_plan_id = :plan;
 
 -- name: done
 -- The transition that made it what it is now; what was activated stays so when it expires.
-SELECT a.at, a.actor, a.run_id FROM prepaid.audit_log a
+SELECT a.at, a.actor, a.run_id
+FROM prepaid.audit_log a
+JOIN prepaid.service_plans p USING (service_plan_id)
 WHERE a.service_plan_id = :plan
-  AND a.event = 'service_plan_' || CASE WHEN :status IN ('Active', 'Expired') THEN 'active'
-                                        ELSE lower(:status) END
+  AND a.event = 'service_plan_' || CASE WHEN p.status IN ('Active', 'Expired') THEN 'active'
+                                        ELSE lower(p.status) END
 ORDER BY a.audit_id DESC LIMIT 1;

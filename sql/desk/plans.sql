@@ -28,11 +28,13 @@ WHERE p.service_plan_id = :plan AND p.status IN ('Active', 'Expired', 'Cancelled
 
 -- name: done
 -- Which run it was, only the audit log says, which is for engineering.
-SELECT at, actor, CAST(NULL AS text) AS run_id FROM prepaid.plan_events
-WHERE service_plan_id = :plan AND place = 1
-  AND event = 'service_plan_' || CASE WHEN :status IN ('Active', 'Expired') THEN 'active'
-                                      ELSE lower(:status) END
-ORDER BY id DESC LIMIT 1;
+SELECT e.at, e.actor, CAST(NULL AS text) AS run_id
+FROM prepaid.plan_events e
+JOIN prepaid.plan_summaries p USING (service_plan_id)
+WHERE e.service_plan_id = :plan AND e.place = 1
+  AND e.event = 'service_plan_' || CASE WHEN p.status IN ('Active', 'Expired') THEN 'active'
+                                        ELSE lower(p.status) END
+ORDER BY e.id DESC LIMIT 1;
 
 -- name: address
 SELECT prepaid.set_customer_email(:plan, :address);

@@ -66,13 +66,12 @@ def _why(connection: Connection, plan_id: int, teams: Collection[str]) -> str | 
     Whoever may not read payments is not told what a plan still waits for: None.
     """
     source = "cli/story" if {"finance", "engineering"} & set(teams) else "desk/plans"
-    asked: dict[str, object] = {"plan": plan_id}
-    facts = queries.statement(source, "why").execute(connection, asked).one_or_none()
+    params = {"plan": plan_id}
+    facts = queries.statement(source, "why").execute(connection, params).one_or_none()
     if facts is None:
         return None
-    asked["status"] = facts.status
     source = "cli/story" if "engineering" in teams else "desk/plans"
-    done = queries.statement(source, "done").execute(connection, asked).one_or_none()
+    done = queries.statement(source, "done").execute(connection, params).one_or_none()
     return conclusion.why(facts, done)
 
 
