@@ -8,7 +8,7 @@ from assets.checks import input_checks, late_data
 from assets.operational import OPERATIONAL_TABLES
 from assets.report import monthly_revenue_report
 from assets.revenue import monthly_figures
-from prepaid_pipeline.partitions import Months
+from prepaid_pipeline.orchestration.partitions import Months
 
 ASSET_CHECKS = (input_checks, late_data)
 

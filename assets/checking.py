@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
-from prepaid_pipeline.quality import Finding
-from prepaid_pipeline.rules import Suite
+from prepaid_pipeline.revenue.rules import Suite
+from prepaid_pipeline.revenue.validation import Finding
 
 
 def check_specs(suites: Sequence[Suite], *, blocking: bool) -> list[dg.AssetCheckSpec]:

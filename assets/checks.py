@@ -6,13 +6,18 @@ import dagster as dg
 
 from assets.checking import check_results, check_specs
 from assets.figures import BusinessDay
-from prepaid_pipeline import database as db
-from prepaid_pipeline import late, quality
-from prepaid_pipeline.partitions import key_of
-from prepaid_pipeline.resources import Database
-from prepaid_pipeline.revenue import Span
-from prepaid_pipeline.revenue_jobs import CHANGED_RANGES, LATE_DATA_CHECK, LATE_DATA_OP
-from prepaid_pipeline.rules import INPUTS
+from prepaid_pipeline.database import connections as db
+from prepaid_pipeline.orchestration.partitions import key_of
+from prepaid_pipeline.orchestration.resources import Database
+from prepaid_pipeline.orchestration.revenue_jobs import (
+    CHANGED_RANGES,
+    LATE_DATA_CHECK,
+    LATE_DATA_OP,
+)
+from prepaid_pipeline.revenue import late_data as late
+from prepaid_pipeline.revenue import validation
+from prepaid_pipeline.revenue.figures import Span
+from prepaid_pipeline.revenue.rules import INPUTS
 
 OP_NAME = "input_checks"
 
@@ -28,8 +33,8 @@ def input_checks(
     """Every rule on the operational tables, as of the business date."""
     settings = database.settings()
     run_id, as_of = context.run.run_id, config.day(settings)
-    findings = quality.validate(db.url(settings), INPUTS, run_id=run_id, as_of=as_of)
-    quality.keep(database.engine(), "inputs", findings, run_id=run_id, as_of=as_of)
+    findings = validation.validate(db.url(settings), INPUTS, run_id=run_id, as_of=as_of)
+    validation.keep(database.engine(), "inputs", findings, run_id=run_id, as_of=as_of)
     for finding in findings:
         if not finding.passed:
             context.log.warning(str(finding))

@@ -6,10 +6,10 @@ from typing import Any
 
 import dagster as dg
 
-from prepaid_pipeline.partitions import month_of
-from prepaid_pipeline.revenue import Span
-from prepaid_pipeline.rules import FIGURES_HOURS, KINDS
-from prepaid_pipeline.settings import Settings
+from prepaid_pipeline.orchestration.partitions import month_of
+from prepaid_pipeline.revenue.figures import Span
+from prepaid_pipeline.revenue.rules import FIGURES_HOURS, KINDS
+from prepaid_pipeline.settings.load import Settings
 
 # The running month is made anew every hour.
 FRESH = dg.FreshnessPolicy.time_window(

@@ -7,15 +7,17 @@ import dagster as dg
 
 from assets import figures
 from assets.checking import check_results, check_specs, report_failures
-from prepaid_pipeline import database as db
-from prepaid_pipeline import quality, revenue
-from prepaid_pipeline.partitions import Months, key_of
-from prepaid_pipeline.report import drawing, files, versions
-from prepaid_pipeline.report.figures import collect
-from prepaid_pipeline.report.store import INDEX, Store
-from prepaid_pipeline.resources import Database
-from prepaid_pipeline.revenue_jobs import FIGURES
-from prepaid_pipeline.rules import MONTHLY_REPORT
+from prepaid_pipeline.database import connections as db
+from prepaid_pipeline.orchestration.partitions import Months, key_of
+from prepaid_pipeline.orchestration.resources import Database
+from prepaid_pipeline.orchestration.revenue_jobs import FIGURES
+from prepaid_pipeline.revenue import figures as revenue
+from prepaid_pipeline.revenue import validation
+from prepaid_pipeline.revenue.report.content import versions
+from prepaid_pipeline.revenue.report.content.figures import collect
+from prepaid_pipeline.revenue.report.formats import drawing, files
+from prepaid_pipeline.revenue.rules import MONTHLY_REPORT
+from prepaid_pipeline.storage import INDEX, Store
 
 NAME = "monthly_revenue_report"
 _SPEC = dg.AssetSpec(
@@ -53,13 +55,13 @@ def monthly_revenue_report(months: Months) -> dg.AssetsDefinition:
         with revenue.one_at_a_time(engine), ExitStack() as started:
             # What a long run has started ahead ends with it, whatever it came to.
             started.callback(drawing.stop)
-            started.callback(quality.stop)
+            started.callback(validation.stop)
             versions.stage(engine, span, context.run.run_id)
-            findings = quality.validate(
+            findings = validation.validate(
                 db.url(settings), MONTHLY_REPORT, run_id=context.run.run_id, as_of=span.as_of
             )
-            quality.stop()
-            quality.keep(engine, "report", findings, run_id=context.run.run_id, as_of=span.as_of)
+            validation.stop()
+            validation.keep(engine, "report", findings, run_id=context.run.run_id, as_of=span.as_of)
             yield from check_results(findings)
             if report_failures(context, findings):
                 context.log.error(f"no report is published for {span}: the last good ones stay")

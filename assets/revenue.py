@@ -8,14 +8,15 @@ import dagster as dg
 
 from assets import figures, plots
 from assets.checking import check_results, check_specs, report_failures
-from prepaid_pipeline import database as db
-from prepaid_pipeline import quality, revenue
-from prepaid_pipeline.partitions import Months, key_of
-from prepaid_pipeline.report import drawing
-from prepaid_pipeline.report.figures import collect
-from prepaid_pipeline.resources import Database
-from prepaid_pipeline.revenue_jobs import KEPT
-from prepaid_pipeline.rules import MONTHLY_FIGURES
+from prepaid_pipeline.database import connections as db
+from prepaid_pipeline.orchestration.partitions import Months, key_of
+from prepaid_pipeline.orchestration.resources import Database
+from prepaid_pipeline.orchestration.revenue_jobs import KEPT
+from prepaid_pipeline.revenue import figures as revenue
+from prepaid_pipeline.revenue import validation
+from prepaid_pipeline.revenue.report.content.figures import collect
+from prepaid_pipeline.revenue.report.formats import drawing
+from prepaid_pipeline.revenue.rules import MONTHLY_FIGURES
 
 OP_NAME = "monthly_figures"
 _DESCRIPTIONS = {
@@ -83,16 +84,18 @@ def monthly_figures(months: Months) -> dg.AssetsDefinition:
         settings, engine = database.settings(), database.engine()
         span = config.span(context, settings)
         if span.is_long:
-            quality.start()
+            validation.start()
         with revenue.one_at_a_time(engine):
             revenue.stage(engine, span, context.run.run_id)
-            findings = quality.validate(
+            findings = validation.validate(
                 db.url(settings), MONTHLY_FIGURES, run_id=context.run.run_id, as_of=span.as_of
             )
             if span.is_long:
                 # Not before: the rules' library is still being loaded, and the cores are few.
                 drawing.start()
-            quality.keep(engine, "figures", findings, run_id=context.run.run_id, as_of=span.as_of)
+            validation.keep(
+                engine, "figures", findings, run_id=context.run.run_id, as_of=span.as_of
+            )
             yield from check_results(findings)
             if report_failures(context, findings):
                 context.log.error(f"nothing is published for {span}: the last good figures stay")

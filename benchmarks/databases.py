@@ -9,8 +9,7 @@ import psycopg
 from psycopg import sql
 from sqlalchemy import URL, Engine, make_url
 
-from prepaid_pipeline import database, migrations
-from prepaid_pipeline.service import server
+from prepaid_pipeline.database import connections, embedded, migrations
 
 
 @contextmanager
@@ -20,13 +19,13 @@ def embedded_server() -> Iterator[URL]:
         home = Path(folder)
         # Run by root, the server has a user of its own, who must be able to get there.
         home.chmod(0o755)
-        url = make_url(server.start(home))
+        url = make_url(embedded.start(home))
         try:
             with connected(url) as engine:
                 migrations.upgrade(engine)
             yield url
         finally:
-            server.stop(home)
+            embedded.stop(home)
 
 
 @contextmanager
@@ -47,7 +46,7 @@ def copied(source: URL, name: str) -> Iterator[URL]:
 @contextmanager
 def connected(url: URL) -> Iterator[Engine]:
     """An engine that leaves no connection behind."""
-    engine = database.engine_for(url)
+    engine = connections.engine_for(url)
     try:
         yield engine
     finally:

@@ -20,8 +20,9 @@ from urllib.request import HTTPCookieProcessor, OpenerDirector, Request, build_o
 from sqlalchemy import URL, Engine
 
 from benchmarks import databases, sides
-from prepaid_pipeline import people, queries
+from prepaid_pipeline.database import queries
 from prepaid_pipeline.desk import passwords
+from prepaid_pipeline.people import accounts
 
 LIMIT, REQUESTS = 0.3, 30
 PORT, PASSWORD = 3955, "a long enough password"
@@ -50,7 +51,7 @@ def prepare(engine: Engine, tasks: int) -> None:
         with engine.begin() as connection:
             statement.execute(connection, {})
     sides.process.match_payments(engine, sides.CONTEXT)
-    people.set_password(engine, sides.OFFICER, passwords.hashed(PASSWORD))
+    accounts.set_password(engine, sides.OFFICER, passwords.hashed(PASSWORD))
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.exec_driver_sql("ANALYZE")
 

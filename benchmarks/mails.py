@@ -19,12 +19,12 @@ from typing import Any
 from sqlalchemy import URL, Engine, text
 
 from benchmarks import databases, sides
-from prepaid_pipeline import queries
-from prepaid_pipeline.email import receipt
-from prepaid_pipeline.email.sender import send_emails
-from prepaid_pipeline.report import language
-from prepaid_pipeline.report.language import Language
-from prepaid_pipeline.settings import Settings, load
+from prepaid_pipeline.database import queries
+from prepaid_pipeline.language import catalogue
+from prepaid_pipeline.language.catalogue import Language
+from prepaid_pipeline.mail import receipt
+from prepaid_pipeline.mail.sender import send_emails
+from prepaid_pipeline.settings.load import Settings, load
 
 LOWEST_RATE, LOWEST_RATIO = 150, 0.75
 _SELLER = ("Example Ltd", "1 High Street", "London", "VAT GB 123456789")
@@ -97,7 +97,7 @@ def _measure(engine: Engine, url: URL, mails: int) -> Measured:
         return Measured(
             mails,
             sender,
-            _receipts(rows, language.load(settings)),
+            _receipts(rows, catalogue.load(settings)),
             _handing_over(engine, port, mails),
         )
 
@@ -118,7 +118,7 @@ def _details(engine: Engine, settings: Settings, mails: int) -> list[Mapping[str
     with engine.connect() as connection:
         ids = list(connection.execute(text(found), {"mails": mails}).scalars())
         asked = {"email_ids": ids, "payment_days": settings.payment_days}
-        details = queries.statement("jobs/send_emails", "details")
+        details = queries.statement("mail/outbox", "details")
         return [dict(row) for row in details.execute(connection, asked).mappings()]
 
 

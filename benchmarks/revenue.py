@@ -18,8 +18,8 @@ from sqlalchemy import URL, Connection, Engine
 
 from benchmarks import databases, revenue_worker
 from benchmarks.sides import script
-from prepaid_pipeline import queries
-from prepaid_pipeline.revenue import STAGES
+from prepaid_pipeline.database import queries
+from prepaid_pipeline.revenue.figures import STAGES
 
 FIRST_MONTH, LAST_MONTH, AS_OF = date(2023, 11, 1), date(2026, 10, 1), date(2026, 10, 31)
 TERMS_PER_CUSTOMER = 10

@@ -14,12 +14,14 @@ from datetime import date
 from sqlalchemy import make_url
 
 from benchmarks.worker import MEBIBYTE
-from prepaid_pipeline import database, quality, revenue
-from prepaid_pipeline.report import files, versions
-from prepaid_pipeline.report.store import Store
-from prepaid_pipeline.revenue import Span
-from prepaid_pipeline.rules import MONTHLY_FIGURES, MONTHLY_REPORT
-from prepaid_pipeline.settings import load
+from prepaid_pipeline.database import connections
+from prepaid_pipeline.revenue import figures, validation
+from prepaid_pipeline.revenue.figures import Span
+from prepaid_pipeline.revenue.report.content import versions
+from prepaid_pipeline.revenue.report.formats import files
+from prepaid_pipeline.revenue.rules import MONTHLY_FIGURES, MONTHLY_REPORT
+from prepaid_pipeline.settings.load import load
+from prepaid_pipeline.storage import Store
 
 RUN_ID, GRACE_DAYS = "benchmark", 7
 
@@ -28,14 +30,14 @@ def main() -> None:
     """Run both steps on the database named on the command line."""
     url, *days = sys.argv[1:]
     span = Span(*(date.fromisoformat(day) for day in days))
-    engine = database.engine_for(make_url(url))
+    engine = connections.engine_for(make_url(url))
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        revenue.stage(engine, span, RUN_ID)
-        found = quality.validate(make_url(url), MONTHLY_FIGURES, run_id=RUN_ID, as_of=span.as_of)
-        revenue.publish(engine, RUN_ID)
+        figures.stage(engine, span, RUN_ID)
+        found = validation.validate(make_url(url), MONTHLY_FIGURES, run_id=RUN_ID, as_of=span.as_of)
+        figures.publish(engine, RUN_ID)
         versions.stage(engine, span, RUN_ID)
-        found += quality.validate(make_url(url), MONTHLY_REPORT, run_id=RUN_ID, as_of=span.as_of)
+        found += validation.validate(make_url(url), MONTHLY_REPORT, run_id=RUN_ID, as_of=span.as_of)
         versions.publish(engine, span, RUN_ID, GRACE_DAYS)
         settings = load({"PREPAID_HOME": folder})
         files.write(engine, settings, Store.of(settings), span.first_month, span.last_month)

@@ -11,9 +11,11 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from prepaid_pipeline import people, process, queries
-from prepaid_pipeline.database import acting_as, transaction
-from prepaid_pipeline.process import Context
+from prepaid_pipeline.database import queries
+from prepaid_pipeline.database.connections import acting_as, transaction
+from prepaid_pipeline.people import accounts
+from prepaid_pipeline.process import steps
+from prepaid_pipeline.process.steps import Context
 
 AS_OF = date(2026, 6, 10)
 CONTEXT = Context(as_of=AS_OF, grace_days=7, lead_days=7, actor="benchmark")
@@ -34,7 +36,7 @@ def script(name: str) -> tuple[queries.Statement, ...]:
 
 def prepare(engine: Engine, plans: int) -> None:
     """``plans`` due plans, and the person who will approve their payments."""
-    people.add(engine, OFFICER, "finance")
+    accounts.add(engine, OFFICER, "finance")
     with engine.begin() as connection:
         for statement in script("generate"):
             statement.execute(connection, {"plans": plans, "as_of": AS_OF})
@@ -45,12 +47,12 @@ def pipeline(engine: Engine, job: str) -> float:
 
     def through() -> None:
         if job == "match_payments":
-            process.match_payments(engine, CONTEXT)
+            steps.match_payments(engine, CONTEXT)
             return
         if job == "open_renewals":
-            process.open_service_plans(engine, CONTEXT)
-        for batch_id in process.claim_all(engine, job, CONTEXT):
-            process.run_batch(engine, job, batch_id, CONTEXT)
+            steps.open_service_plans(engine, CONTEXT)
+        for batch_id in steps.claim_all(engine, job, CONTEXT):
+            steps.run_batch(engine, job, batch_id, CONTEXT)
 
     return _seconds(engine, job, through)
 
@@ -63,8 +65,8 @@ def plain(engine: Engine, job: str, plans: int) -> float:
     """
 
     def by_hand() -> None:
-        for first in range(1, plans + 1, process.BATCH_SIZE):
-            ids = {"first": first, "last": min(first + process.BATCH_SIZE - 1, plans)}
+        for first in range(1, plans + 1, steps.BATCH_SIZE):
+            ids = {"first": first, "last": min(first + steps.BATCH_SIZE - 1, plans)}
             for statement in script(_PLAIN[job]):
                 with transaction(engine, actor="benchmark", as_of=AS_OF) as connection:
                     statement.execute(connection, ids | {"as_of": AS_OF})

@@ -11,7 +11,7 @@ import sys
 from sqlalchemy import make_url
 
 from benchmarks import sides
-from prepaid_pipeline import database
+from prepaid_pipeline.database import connections
 
 # ru_maxrss counts bytes on macOS, kibibytes elsewhere.
 MEBIBYTE = 1024 * 1024 if sys.platform == "darwin" else 1024
@@ -19,7 +19,7 @@ MEBIBYTE = 1024 * 1024 if sys.platform == "darwin" else 1024
 
 def main() -> None:
     """Do the jobs that standard input names."""
-    engine = database.engine_for(make_url(sys.argv[1]))
+    engine = connections.engine_for(make_url(sys.argv[1]))
     for line in sys.stdin:
         seconds = sides.pipeline(engine, line.strip())
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MEBIBYTE

@@ -5,14 +5,14 @@ from typing import Any
 import dagster as dg
 
 from assets import catalogue
-from prepaid_pipeline import partitions
-from prepaid_pipeline.audit_jobs import AUDIT_JOBS
-from prepaid_pipeline.jobs import JOBS
-from prepaid_pipeline.resources import Database
-from prepaid_pipeline.revenue_jobs import REVENUE_JOBS, revenue_schedules
-from prepaid_pipeline.schedules import daily_schedules
-from prepaid_pipeline.settings import load
-from prepaid_pipeline.upkeep_jobs import UPKEEP_JOBS
+from prepaid_pipeline.orchestration import partitions
+from prepaid_pipeline.orchestration.audit_jobs import AUDIT_JOBS
+from prepaid_pipeline.orchestration.renewal_jobs import JOBS
+from prepaid_pipeline.orchestration.resources import Database
+from prepaid_pipeline.orchestration.revenue_jobs import REVENUE_JOBS, revenue_schedules
+from prepaid_pipeline.orchestration.schedules import daily_schedules
+from prepaid_pipeline.orchestration.upkeep_jobs import UPKEEP_JOBS
+from prepaid_pipeline.settings.load import load
 from sensors.changed_months import changed_months
 from sensors.late_figures import late_figures
 from sensors.outbox import outbox

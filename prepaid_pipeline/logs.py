@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from prepaid_pipeline.settings import Settings
+from prepaid_pipeline.settings.load import Settings
 
 _ROOT = "prepaid_pipeline"
 _FIELDS = "prepaid_fields"

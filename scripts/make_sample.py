@@ -1,4 +1,4 @@
-"""Make the sample data in ``prepaid_pipeline/sample``: the same files every time.
+"""Make the sample data in ``prepaid_pipeline/operations/sample``: the same files every time.
 
     python scripts/make_sample.py [DIRECTORY]
 
@@ -320,5 +320,5 @@ def main(directory: Path) -> None:
 
 
 if __name__ == "__main__":
-    default = Path(__file__).parent.parent / "prepaid_pipeline" / "sample"
+    default = Path(__file__).parent.parent / "prepaid_pipeline" / "operations" / "sample"
     main(Path(sys.argv[1]) if len(sys.argv) > 1 else default)

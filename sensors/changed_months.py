@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from prepaid_pipeline.partitions import month_of
-from prepaid_pipeline.resources import Database
-from prepaid_pipeline.revenue_jobs import (
+from prepaid_pipeline.orchestration.partitions import month_of
+from prepaid_pipeline.orchestration.resources import Database
+from prepaid_pipeline.orchestration.revenue_jobs import (
     CHANGED_RANGES,
     materialise_mrr,
     notice_late_data,

@@ -5,11 +5,12 @@ from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 
-from prepaid_pipeline import alerts, queries
-from prepaid_pipeline.resources import Database
-from prepaid_pipeline.revenue_jobs import due_months
-from prepaid_pipeline.rules import CLOSE_DAYS, FIGURES_HOURS
-from prepaid_pipeline.settings import Settings
+from prepaid_pipeline.database import queries
+from prepaid_pipeline.mail import alerts
+from prepaid_pipeline.orchestration.resources import Database
+from prepaid_pipeline.orchestration.revenue_jobs import due_months
+from prepaid_pipeline.revenue.rules import CLOSE_DAYS, FIGURES_HOURS
+from prepaid_pipeline.settings.load import Settings
 
 
 @dg.sensor(

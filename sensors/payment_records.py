@@ -2,9 +2,9 @@
 
 import dagster as dg
 
-from prepaid_pipeline import queries
-from prepaid_pipeline.jobs import match_payments
-from prepaid_pipeline.resources import Database
+from prepaid_pipeline.database import queries
+from prepaid_pipeline.orchestration.renewal_jobs import match_payments
+from prepaid_pipeline.orchestration.resources import Database
 from sensors.queues import LOOK_LIMIT, ask_for_run
 
 

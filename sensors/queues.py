@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from prepaid_pipeline.jobs import QUEUE_TAG
+from prepaid_pipeline.orchestration.renewal_jobs import QUEUE_TAG
 
 LIVE = (
     dg.DagsterRunStatus.QUEUED,

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from prepaid_pipeline import alerts
-from prepaid_pipeline.resources import Database
+from prepaid_pipeline.mail import alerts
+from prepaid_pipeline.orchestration.resources import Database
 
 # A row of failures is not longer than that between two looks of a day: at most 24 a day.
 _LOOKED_AT = 100

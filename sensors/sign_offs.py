@@ -4,9 +4,10 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from prepaid_pipeline import leases, queries
-from prepaid_pipeline.jobs import close_quality_checks, settle_renewals
-from prepaid_pipeline.resources import Database
+from prepaid_pipeline.database import queries
+from prepaid_pipeline.orchestration import leases
+from prepaid_pipeline.orchestration.renewal_jobs import close_quality_checks, settle_renewals
+from prepaid_pipeline.orchestration.resources import Database
 from sensors.queues import LOOK_LIMIT, ask_for_run
 
 

@@ -2,9 +2,9 @@
 
 import dagster as dg
 
-from prepaid_pipeline import queries
-from prepaid_pipeline.audit_jobs import seal_audit_log
-from prepaid_pipeline.resources import Database
+from prepaid_pipeline.database import queries
+from prepaid_pipeline.orchestration.audit_jobs import seal_audit_log
+from prepaid_pipeline.orchestration.resources import Database
 from sensors.queues import LOOK_LIMIT, ask_for_run
 
 

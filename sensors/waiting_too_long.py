@@ -4,8 +4,9 @@ import json
 
 import dagster as dg
 
-from prepaid_pipeline import alerts, queries
-from prepaid_pipeline.resources import Database
+from prepaid_pipeline.database import queries
+from prepaid_pipeline.mail import alerts
+from prepaid_pipeline.orchestration.resources import Database
 
 
 @dg.sensor(

@@ -13,10 +13,9 @@ import pytest
 from filelock import FileLock
 from sqlalchemy import URL, Engine, make_url
 
-from prepaid_pipeline import database, migrations
-from prepaid_pipeline.report import drawing
-from prepaid_pipeline.service import server
-from prepaid_pipeline.settings import Settings, load
+from prepaid_pipeline.database import connections, embedded, migrations
+from prepaid_pipeline.revenue.report.formats import drawing
+from prepaid_pipeline.settings.load import Settings, load
 from tests.world import World
 
 TEMPLATE = "prepaid_template"
@@ -61,11 +60,11 @@ def cluster() -> Iterator[URL]:
     home.mkdir(exist_ok=True)
     users = home / "users"
     with FileLock(home / "lock"):
-        url = make_url(server.start(home)).set(database="postgres")
+        url = make_url(embedded.start(home)).set(database="postgres")
         users.touch()
         if not (home / "template_ready").exists():
             _execute(url, f"CREATE DATABASE {TEMPLATE}")
-            engine = database.engine_for(url.set(database=TEMPLATE))
+            engine = connections.engine_for(url.set(database=TEMPLATE))
             migrations.upgrade(engine)
             engine.dispose()
             (home / "template_ready").touch()
@@ -75,7 +74,7 @@ def cluster() -> Iterator[URL]:
         left = [pid for pid in users.read_text().split() if pid != str(os.getpid())]
         users.write_text("".join(f"{pid}\n" for pid in left))
         if not left:
-            server.stop(home)
+            embedded.stop(home)
             shutil.rmtree(home)
 
 
@@ -96,7 +95,7 @@ def database_url(cluster: URL) -> Iterator[URL]:
 
 @pytest.fixture
 def engine(database_url: URL) -> Iterator[Engine]:
-    engine = database.engine_for(database_url)
+    engine = connections.engine_for(database_url)
     yield engine
     engine.dispose()
 
@@ -121,6 +120,6 @@ def world(engine: Engine) -> World:
 def module_world(cluster: URL) -> Iterator[World]:
     """A world that the examples of a property share; they roll back what they do."""
     with fresh_database(cluster) as url:
-        engine = database.engine_for(url)
+        engine = connections.engine_for(url)
         yield World(engine)
         engine.dispose()

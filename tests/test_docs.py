@@ -8,8 +8,8 @@ import click
 import dagster as dg
 import pytest
 
-from prepaid_pipeline import queries
 from prepaid_pipeline.cli.main import COMMANDS, prepaid
+from prepaid_pipeline.database import queries
 from prepaid_pipeline.definitions import build_defs
 
 ROOT = Path(__file__).parents[1]
@@ -32,7 +32,7 @@ def missing(names: set[str], pattern: str = r"(?<![\w-]){}(?![\w-])") -> list[st
 
 
 def settings() -> set[str]:
-    sources = ("settings.py", "mail_settings.py", "desk/configuration.py")
+    sources = ("settings/load.py", "settings/mail.py", "desk/configuration.py")
     return {
         name
         for source in sources
@@ -122,7 +122,10 @@ def test_reasons_for_holds() -> None:
 
 
 def test_checks() -> None:
-    checks = {name.removeprefix("checks/") for name in queries.names("checks")}
+    checks = {
+        name.removeprefix("operations/invariants/")
+        for name in queries.names("operations/invariants")
+    }
     assert missing(checks) == []
 
 

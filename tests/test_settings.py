@@ -3,7 +3,7 @@
 import pytest
 
 from prepaid_pipeline.errors import SettingError
-from prepaid_pipeline.settings import load
+from prepaid_pipeline.settings.load import load
 
 
 def chasing(**env: str) -> tuple[tuple[int, ...], int | None]:

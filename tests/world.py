@@ -8,8 +8,9 @@ from typing import Any
 
 from sqlalchemy import Engine, text
 
-from prepaid_pipeline import people, process
-from prepaid_pipeline.process import Context
+from prepaid_pipeline.people import accounts
+from prepaid_pipeline.process import steps
+from prepaid_pipeline.process.steps import Context
 
 TODAY = date(2026, 11, 2)
 # Written by the clock or by the order of events: no part of what a run must reproduce.
@@ -179,9 +180,9 @@ class World:
     def open(self, at: Context | None = None) -> list[int]:
         """Steps 0-5 for everything that is due; the ids of all pipeline plans."""
         at = at or context()
-        process.open_service_plans(self.engine, at)
-        for batch_id in process.claim_all(self.engine, "open_renewals", at):
-            process.run_batch(self.engine, "open_renewals", batch_id, at)
+        steps.open_service_plans(self.engine, at)
+        for batch_id in steps.claim_all(self.engine, "open_renewals", at):
+            steps.run_batch(self.engine, "open_renewals", batch_id, at)
         return self.plans()
 
     def plans(self) -> list[int]:
@@ -231,21 +232,21 @@ class World:
         )  # fmt: skip
 
     def officer(self, name: str = "test_officer", team: str = "finance") -> str:
-        people.add(self.engine, name, team)
+        accounts.add(self.engine, name, team)
         return name
 
     def approve(self, *plans: int, word: str = "approve", note: str | None = None) -> None:
         tasks = [self.task(plan) for plan in plans]
-        people.decide(self.engine, self.officer(), tasks, word, note)
+        accounts.decide(self.engine, self.officer(), tasks, word, note)
 
     def match(self, at: Context | None = None) -> dict[str, int]:
-        return process.match_payments(self.engine, at or context())
+        return steps.match_payments(self.engine, at or context())
 
     def settle(self, at: Context | None = None) -> None:
         """Steps 6-11 for everything that is ready."""
         at = at or context()
-        for batch_id in process.claim_all(self.engine, "settle_renewals", at):
-            process.run_batch(self.engine, "settle_renewals", batch_id, at)
+        for batch_id in steps.claim_all(self.engine, "settle_renewals", at):
+            steps.run_batch(self.engine, "settle_renewals", batch_id, at)
 
     def pay_and_approve(self, *plans: int) -> None:
         for plan in plans:

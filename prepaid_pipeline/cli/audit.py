@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from sqlalchemy import Engine
 
-from prepaid_pipeline import anchors, audit
+from prepaid_pipeline.audit import anchors, seals
 from prepaid_pipeline.cli.common import (
     as_of_option,
     business_date,
@@ -16,7 +16,7 @@ from prepaid_pipeline.cli.common import (
     with_database,
 )
 from prepaid_pipeline.cli.progress import counter
-from prepaid_pipeline.settings import Settings
+from prepaid_pipeline.settings.load import Settings
 
 
 @click.group("audit")
@@ -47,8 +47,8 @@ def audit_verify(
     given = [anchor for file in files for anchor in anchors.from_file(file)]
     known = [*anchors.stored(settings), *given]
     with counter() as progress:
-        found = audit.verify(engine, known, lambda entries: progress("entries verified", entries))
-    newest, unsealed = audit.newest(engine), audit.unsealed(engine)
+        found = seals.verify(engine, known, lambda entries: progress("entries verified", entries))
+    newest, unsealed = seals.newest(engine), seals.unsealed(engine)
     if as_json:
         echo_json(
             {
@@ -70,7 +70,7 @@ def audit_verify(
 @with_database
 def audit_seal(settings: Settings, engine: Engine) -> None:  # noqa: ARG001
     """Seal what is in the log and not sealed yet. Every batch, job and decision does so too."""
-    sealed, newest = audit.seal(engine, wait=True), audit.newest(engine)
+    sealed, newest = seals.seal(engine, wait=True), seals.newest(engine)
     number = newest.seal_number if newest else 0
     click.echo(f"Entries sealed: {sealed}. The newest seal is number {number}.")
 
@@ -91,7 +91,7 @@ def audit_anchor(as_of: date | None, settings: Settings, engine: Engine) -> None
     click.echo(f"Seal {made.seal.seal_number} is anchored in {made.name}{mailed}.")
 
 
-def _state(newest: audit.Seal | None, unsealed: int, known: int, *, changed: bool) -> str:
+def _state(newest: seals.Seal | None, unsealed: int, known: int, *, changed: bool) -> str:
     if newest is None:
         return f"Nothing is sealed yet; entries that wait for the first seal: {unsealed}."
     end = f"{newest.seal_number} seals, up to entry {newest.sealed_through}"

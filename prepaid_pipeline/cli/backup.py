@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 from sqlalchemy import Engine
 
-from prepaid_pipeline import database
 from prepaid_pipeline.cli.common import DATE, echo_json, json_option, with_database
-from prepaid_pipeline.settings import Settings, load
+from prepaid_pipeline.database import connections
+from prepaid_pipeline.settings.load import Settings, load
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _as_of_option = click.option(
@@ -33,9 +33,9 @@ def backup_create(file: Path, as_json: bool, settings: Settings, engine: Engine)
 
     The work goes on meanwhile: the backup is of one moment. FILE must not exist.
     """
-    from prepaid_pipeline.backup.dumping import create
+    from prepaid_pipeline.operations.backup.dumping import create
 
-    manifest = create(engine, database.url(settings), file)
+    manifest = create(engine, connections.url(settings), file)
     if as_json:
         echo_json(asdict(manifest))
         return
@@ -60,7 +60,7 @@ def backup_drill(file: Path, here: bool, as_of: date | None, as_json: bool) -> N
     Rows and totals are compared with the manifest, the audit log with its seals and all anchors,
     and every invariant of 'prepaid check' is looked at.
     """
-    from prepaid_pipeline.backup.restoring import drill
+    from prepaid_pipeline.operations.backup.restoring import drill
 
     settings = load()
 
@@ -68,7 +68,7 @@ def backup_drill(file: Path, here: bool, as_of: date | None, as_json: bool) -> N
         if not as_json:
             click.echo(f"{seconds:7.1f} s  {part}")
 
-    url = database.url(settings) if here else None
+    url = connections.url(settings) if here else None
     result = drill(file, settings, here=url, as_of=as_of, say=say)
     if as_json:
         echo_json(asdict(result))
@@ -91,12 +91,12 @@ def backup_restore(file: Path, as_of: date | None) -> None:
     Without PREPAID_DATABASE_URL it is the embedded server of PREPAID_HOME. People and the desk's
     login get their roles back, but no passwords.
     """
-    from prepaid_pipeline.backup.restoring import examine, restore, whole
+    from prepaid_pipeline.operations.backup.restoring import examine, restore, whole
 
     settings = load()
     manifest = whole(file)
-    url = database.url(settings)
-    engine = database.engine_for(url)
+    url = connections.url(settings)
+    engine = connections.engine_for(url)
     try:
         restore(engine, url, file, manifest)
         parts = examine(engine, settings, manifest, as_of)

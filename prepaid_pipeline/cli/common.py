@@ -11,9 +11,11 @@ from typing import Any
 
 import click
 
-from prepaid_pipeline import audit, database, logs, migrations
-from prepaid_pipeline.formulas import harmless
-from prepaid_pipeline.settings import Settings, load, parse_month
+from prepaid_pipeline import logs
+from prepaid_pipeline.audit import seals
+from prepaid_pipeline.csv_safety import harmless
+from prepaid_pipeline.database import connections, migrations
+from prepaid_pipeline.settings.load import Settings, load, parse_month
 
 
 class _Date(click.ParamType[date]):
@@ -59,14 +61,14 @@ def with_database(command: Callable[..., None]) -> Callable[..., None]:
     def wrapped(*args: Any, **kwargs: Any) -> None:
         settings = load()
         logs.configure(settings, quiet=True)
-        engine = database.engine(settings)
+        engine = connections.engine(settings)
         try:
             migrations.require_current(engine)
-            database.require_same_clock(engine)
+            connections.require_same_clock(engine)
             try:
                 command(*args, settings=settings, engine=engine, **kwargs)
             finally:
-                audit.seal_after(engine)
+                seals.seal_after(engine)
         finally:
             engine.dispose()
 

@@ -6,7 +6,6 @@ from datetime import date
 import click
 from sqlalchemy import Engine
 
-from prepaid_pipeline import erasure
 from prepaid_pipeline.cli.common import (
     as_of_option,
     as_option,
@@ -15,7 +14,8 @@ from prepaid_pipeline.cli.common import (
     json_option,
     with_database,
 )
-from prepaid_pipeline.settings import Settings
+from prepaid_pipeline.operations import erasure
+from prepaid_pipeline.settings.load import Settings
 
 
 @click.group("customers")

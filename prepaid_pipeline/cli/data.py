@@ -19,7 +19,7 @@ from prepaid_pipeline.errors import ImportRefused
 from prepaid_pipeline.importer.files import files
 from prepaid_pipeline.importer.loading import import_directory
 from prepaid_pipeline.importer.reports import FileReport
-from prepaid_pipeline.settings import Settings
+from prepaid_pipeline.settings.load import Settings
 
 
 @click.command("import")

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import click
 
-from prepaid_pipeline import checks, database, demo
 from prepaid_pipeline.cli.common import echo_table
+from prepaid_pipeline.database import connections
 from prepaid_pipeline.errors import PrepaidError
-from prepaid_pipeline.process import Context
-from prepaid_pipeline.settings import Settings, load
+from prepaid_pipeline.operations import demo, invariants
+from prepaid_pipeline.process.steps import Context
+from prepaid_pipeline.settings.load import Settings, load
 
 FIRST_MONTH = date(2024, 11, 1)
 
@@ -28,12 +29,12 @@ def demo_command() -> None:
     settings = load()
     demo.start_clean(settings)
     click.echo(f"database ready in {settings.home}")
-    engine = database.engine(settings)
+    engine = connections.engine(settings)
     try:
         demo.play(engine, settings, click.echo)
         click.echo(f"materialising MRR and the reports of {FIRST_MONTH:%Y-%m} to 2026-11 …")
         report = _materialise(settings)
-        _require_sound(checks.run(engine, Context.of(settings, demo.DAYS[-1])))
+        _require_sound(invariants.run(engine, Context.of(settings, demo.DAYS[-1])))
         click.echo("\nWhat became of the plans that the pipeline opened:")
         echo_table(
             [{"plans": o.plans, "outcome": o.outcome} for o in demo.outcomes(engine)],
@@ -53,10 +54,10 @@ def demo_command() -> None:
 
 
 def _materialise(settings: Settings) -> str:
-    from prepaid_pipeline import backfill
     from prepaid_pipeline.definitions import build_defs
-    from prepaid_pipeline.report.store import Store
-    from prepaid_pipeline.revenue import Span
+    from prepaid_pipeline.operations import backfill
+    from prepaid_pipeline.revenue.figures import Span
+    from prepaid_pipeline.storage import Store
 
     last = demo.DAYS[-1].replace(day=1)
     span = Span(FIRST_MONTH, last, demo.DAYS[-1])
@@ -66,7 +67,7 @@ def _materialise(settings: Settings) -> str:
     return Store.of(settings).page(last)
 
 
-def _require_sound(results: list[checks.Checked]) -> None:
+def _require_sound(results: list[invariants.Checked]) -> None:
     broken = [finding for result in results for finding in result.findings]
     if broken:
         raise PrepaidError(f"{len(broken)} invariants are broken, the first: {broken[0]}")

@@ -4,7 +4,7 @@ import click
 from sqlalchemy import Engine
 
 from prepaid_pipeline.cli.common import with_database
-from prepaid_pipeline.settings import Settings
+from prepaid_pipeline.settings.load import Settings
 
 
 @click.command("desk")

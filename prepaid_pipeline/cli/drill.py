@@ -21,13 +21,13 @@ from prepaid_pipeline.cli.common import (
     json_option,
     with_database,
 )
-from prepaid_pipeline.drill import FIGURES, Behind, Figure, Total, behind
+from prepaid_pipeline.csv_safety import harmless
 from prepaid_pipeline.errors import PrepaidError
-from prepaid_pipeline.formulas import harmless
-from prepaid_pipeline.report.english import count, money
-from prepaid_pipeline.report.rounding import rounded
-from prepaid_pipeline.rules import KINDS, MOVEMENTS
-from prepaid_pipeline.settings import Settings
+from prepaid_pipeline.language.english import count, money
+from prepaid_pipeline.revenue.drill_down import FIGURES, Behind, Figure, Total, behind
+from prepaid_pipeline.revenue.report.content.rounding import rounded
+from prepaid_pipeline.revenue.rules import KINDS, MOVEMENTS
+from prepaid_pipeline.settings.load import Settings
 
 UNKNOWN = "unknown"
 LINES_SHOWN = 50

@@ -6,7 +6,6 @@ from datetime import date
 import click
 from sqlalchemy import Engine
 
-from prepaid_pipeline import checks, story
 from prepaid_pipeline.cli.common import (
     as_of_option,
     business_date,
@@ -15,8 +14,10 @@ from prepaid_pipeline.cli.common import (
     json_option,
     with_database,
 )
-from prepaid_pipeline.process import Context
-from prepaid_pipeline.settings import Settings
+from prepaid_pipeline.operations import invariants
+from prepaid_pipeline.process import story
+from prepaid_pipeline.process.steps import Context
+from prepaid_pipeline.settings.load import Settings
 
 
 @click.command("story")
@@ -50,7 +51,7 @@ def story_command(plan: str, as_json: bool, settings: Settings, engine: Engine) 
 def check_command(as_of: date | None, as_json: bool, settings: Settings, engine: Engine) -> None:
     """Run every invariant and list violations. Exit 1 if there are any."""
     context = Context.of(settings, business_date(as_of, settings))
-    results = checks.run(engine, context)
+    results = invariants.run(engine, context)
     if as_json:
         echo_json([{"check": r.name, "rule": r.rule, "findings": r.findings} for r in results])
     else:

@@ -6,7 +6,7 @@ from datetime import date
 import click
 from sqlalchemy import Engine
 
-from prepaid_pipeline import invoices
+from prepaid_pipeline.billing import invoices
 from prepaid_pipeline.cli.common import (
     as_of_option,
     as_option,
@@ -17,7 +17,7 @@ from prepaid_pipeline.cli.common import (
     json_option,
     with_database,
 )
-from prepaid_pipeline.settings import Settings
+from prepaid_pipeline.settings.load import Settings
 
 _COLUMNS = {
     "invoice_number": "number", "customer_ref": "customer", "name": "name", "status": "status",

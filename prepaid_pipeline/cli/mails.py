@@ -3,10 +3,11 @@
 import click
 from sqlalchemy import Engine
 
-from prepaid_pipeline import people, queries
 from prepaid_pipeline.cli.common import echo_json, echo_table, json_option, with_database
-from prepaid_pipeline.email.render import recipient_address
-from prepaid_pipeline.settings import Settings
+from prepaid_pipeline.database import queries
+from prepaid_pipeline.mail.render import recipient_address
+from prepaid_pipeline.people import accounts
+from prepaid_pipeline.settings.load import Settings
 
 _STATES = ("pending", "sending", "failed", "unknown", "dropped", "sent")
 
@@ -30,7 +31,9 @@ def mails_list(
     1,000.
     """
     with engine.connect() as connection:
-        found = queries.statement("cli/mails", "list").execute(connection, {"status": status})
+        found = queries.statement("mail/undelivered", "list").execute(
+            connection, {"status": status}
+        )
         rows = [dict(row._mapping) for row in found]
     if as_json:
         echo_json(rows)
@@ -49,7 +52,7 @@ def mails_list(
 @with_database
 def mails_resend(mails: tuple[int, ...], person: str, settings: Settings, engine: Engine) -> None:  # noqa: ARG001
     """Send failed and unknown mails again, as they were; the job send_emails takes them up."""
-    resent = people.resend(engine, person, list(mails))
+    resent = accounts.resend(engine, person, list(mails))
     click.echo(f"{resent} to be sent again, asked for by {person}")
 
 
@@ -68,7 +71,7 @@ def mails_settle(
     """Take mails off the list without sending them: an unknown one has arrived, a failed one is not
     needed any more.
     """
-    settled = people.settle_mails(engine, person, list(mails), note)
+    settled = accounts.settle_mails(engine, person, list(mails), note)
     click.echo(f"{settled} settled by {person}")
 
 
@@ -85,7 +88,7 @@ def mails_readdress(
     engine: Engine,
 ) -> None:
     """Send a failed mail to another address, which becomes the customer's."""
-    people.correct_address(engine, person, mail, _recipient(address))
+    accounts.correct_address(engine, person, mail, _recipient(address))
     click.echo(f"mail {mail} goes to {address}, asked for by {person}")
 
 

@@ -5,7 +5,6 @@ from datetime import date
 import click
 from sqlalchemy import Engine
 
-from prepaid_pipeline import people, process, queries
 from prepaid_pipeline.cli.common import (
     as_of_option,
     as_option,
@@ -15,8 +14,11 @@ from prepaid_pipeline.cli.common import (
     json_option,
     with_database,
 )
-from prepaid_pipeline.process import Context
-from prepaid_pipeline.settings import Settings
+from prepaid_pipeline.database import queries
+from prepaid_pipeline.people import accounts
+from prepaid_pipeline.process import steps
+from prepaid_pipeline.process.steps import Context
+from prepaid_pipeline.settings.load import Settings
 
 _OUTCOMES = ("matched", "parked", "superseded", "waiting")
 
@@ -65,11 +67,11 @@ def payments_assign(
     engine: Engine,
 ) -> None:
     """Say which open invoice (its number) a parked payment record pays."""
-    people.assign(engine, person, record, invoice, note)
+    accounts.assign(engine, person, record, invoice, note)
     day = business_date(as_of, settings)
-    process.match_payments(engine, Context.of(settings, day, actor="prepaid payments assign"))
+    steps.match_payments(engine, Context.of(settings, day, actor="prepaid payments assign"))
     with engine.connect() as connection:
-        statement = queries.statement("cli/payments", "outcome")
+        statement = queries.statement("billing/payments", "outcome")
         found = statement.execute(connection, {"record": record}).one()
     why = f": {found.reason}" if found.reason else ""
     click.echo(f"record {record} assigned to {invoice} by {person}; it is {found.outcome}{why}")
@@ -79,7 +81,7 @@ def _show(
     engine: Engine, part: str, params: dict[str, str | None], titles: dict[str, str], as_json: bool
 ) -> None:
     with engine.connect() as connection:
-        found = queries.statement("cli/payments", part).execute(connection, params)
+        found = queries.statement("billing/payments", part).execute(connection, params)
         rows = [dict(row._mapping) for row in found]
     if as_json:
         echo_json(rows)

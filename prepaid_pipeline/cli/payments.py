@@ -14,7 +14,7 @@ from prepaid_pipeline.cli.payment_records import (
 )
 from prepaid_pipeline.cli.progress import progress_bar
 from prepaid_pipeline.errors import ImportRefused
-from prepaid_pipeline.settings import Settings
+from prepaid_pipeline.settings.load import Settings
 
 _FORMATS = ("stripe", "camt053")
 
@@ -56,7 +56,7 @@ def payments_import(
     Each file is taken as a whole or not at all; the same file again adds nothing.
     docs/payments-import.md describes what becomes a record.
     """
-    from prepaid_pipeline.providers.loading import import_payments
+    from prepaid_pipeline.billing.providers.loading import import_payments
 
     if provider is not None and not 0 < len(provider.strip()) <= 200:
         raise click.UsageError("--provider: expected a name of 1 to 200 characters")

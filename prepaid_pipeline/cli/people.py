@@ -5,7 +5,6 @@ import sys
 import click
 from sqlalchemy import Engine
 
-from prepaid_pipeline import people, queries, story
 from prepaid_pipeline.cli.common import (
     as_option,
     echo_json,
@@ -13,7 +12,10 @@ from prepaid_pipeline.cli.common import (
     json_option,
     with_database,
 )
-from prepaid_pipeline.settings import Settings
+from prepaid_pipeline.database import queries
+from prepaid_pipeline.people import accounts
+from prepaid_pipeline.process import story
+from prepaid_pipeline.settings.load import Settings
 
 _KINDS = (
     "payment_verification", "payment_review", "payment_refund",
@@ -28,7 +30,7 @@ def user_command() -> None:
 
 @user_command.command("add")
 @click.argument("name")
-@click.option("--team", type=click.Choice(people.TEAMS), required=True)
+@click.option("--team", type=click.Choice(accounts.TEAMS), required=True)
 @click.option("--email", default=None, metavar="ADDRESS", help="Where reminders of tasks go.")
 @with_database
 def user_add(
@@ -39,7 +41,7 @@ def user_add(
     engine: Engine,
 ) -> None:
     """Add a person (a database role without login) to a team."""
-    made = people.add(engine, name, team, email)
+    made = accounts.add(engine, name, team, email)
     click.echo(f"{name} {'added to' if made else 'was known and is in'} {team}")
 
 
@@ -49,8 +51,8 @@ def user_add(
 def user_list(as_json: bool, settings: Settings, engine: Engine) -> None:  # noqa: ARG001
     """List the people with their teams and whether they may sign in."""
     with engine.connect() as connection:
-        asked = {"teams": list(people.TEAMS)}
-        found = queries.statement("cli/users", "people").execute(connection, asked)
+        asked = {"teams": list(accounts.TEAMS)}
+        found = queries.statement("people/accounts", "people").execute(connection, asked)
         rows = [dict(row._mapping) for row in found]
     if as_json:
         echo_json(rows)
@@ -66,12 +68,12 @@ def user_password(name: str, stdin: bool, settings: Settings, engine: Engine) ->
     """Set a person's password for the sign-off desk; ends their sessions."""
     from prepaid_pipeline.desk import passwords
 
-    people.require_person(engine, name)
+    accounts.require_person(engine, name)
     if stdin:
         password = sys.stdin.readline().rstrip("\r\n")
     else:
         password = click.prompt(f"Password for {name}", hide_input=True, confirmation_prompt=True)
-    people.set_password(engine, name, passwords.hashed(password))
+    accounts.set_password(engine, name, passwords.hashed(password))
     click.echo(f"the password of {name} is set; all their sessions have ended")
 
 
@@ -80,8 +82,8 @@ def user_password(name: str, stdin: bool, settings: Settings, engine: Engine) ->
 @with_database
 def user_sign_out(name: str, settings: Settings, engine: Engine) -> None:  # noqa: ARG001
     """End a person's sessions at the sign-off desk."""
-    people.require_person(engine, name)
-    ended = people.sign_out(engine, name)
+    accounts.require_person(engine, name)
+    ended = accounts.sign_out(engine, name)
     click.echo(f"{ended} session{'' if ended == 1 else 's'} of {name} ended")
 
 
@@ -90,7 +92,7 @@ def user_sign_out(name: str, settings: Settings, engine: Engine) -> None:  # noq
 @with_database
 def user_disable(name: str, settings: Settings, engine: Engine) -> None:  # noqa: ARG001
     """Let a person neither sign in nor decide any more; what they decided stays."""
-    people.set_disabled(engine, name, True)
+    accounts.set_disabled(engine, name, True)
     click.echo(f"{name} is disabled; all their sessions have ended")
 
 
@@ -99,7 +101,7 @@ def user_disable(name: str, settings: Settings, engine: Engine) -> None:  # noqa
 @with_database
 def user_enable(name: str, settings: Settings, engine: Engine) -> None:  # noqa: ARG001
     """Take a disabling or a lock-out back."""
-    people.set_disabled(engine, name, False)
+    accounts.set_disabled(engine, name, False)
     click.echo(f"{name} is enabled")
 
 
@@ -115,7 +117,7 @@ def tasks_command() -> None:
 def tasks_list(kind: str | None, as_json: bool, settings: Settings, engine: Engine) -> None:  # noqa: ARG001
     """List the open tasks, oldest first."""
     with engine.connect() as connection:
-        found = queries.statement("cli/tasks", "open").execute(connection, {"kind": kind})
+        found = queries.statement("people/tasks", "open").execute(connection, {"kind": kind})
         rows = [dict(row._mapping) for row in found]
     if as_json:
         echo_json(rows)
@@ -147,10 +149,10 @@ def tasks_approve(
         raise click.UsageError("name tasks, or say --all-agreeing")
     chosen = list(tasks)
     if all_agreeing:
-        with people.acting(engine, person) as connection:
-            rows = queries.statement("cli/tasks", "agreeing").execute(connection, {})
+        with accounts.acting(engine, person) as connection:
+            rows = queries.statement("people/tasks", "agreeing").execute(connection, {})
             chosen = [row.task_id for row in rows]
-    recorded = people.decide(engine, person, chosen, "approve", note) if chosen else 0
+    recorded = accounts.decide(engine, person, chosen, "approve", note) if chosen else 0
     click.echo(f"{recorded} approved by {person}")
 
 
@@ -167,7 +169,7 @@ def tasks_reject(
     engine: Engine,
 ) -> None:
     """Reject payments, or fail quality checks, with the reason."""
-    recorded = people.decide(engine, person, list(tasks), "reject", note)
+    recorded = accounts.decide(engine, person, list(tasks), "reject", note)
     click.echo(f"{recorded} rejected by {person}")
 
 
@@ -186,7 +188,7 @@ def tasks_reassign(
     engine: Engine,
 ) -> None:
     """Hand open tasks to a person of the same team; anybody of the team may still decide them."""
-    changed = people.reassign(engine, person, list(tasks), to, note)
+    changed = accounts.reassign(engine, person, list(tasks), to, note)
     click.echo(f"{changed} handed to {to or 'the team'} by {person}")
 
 
@@ -201,7 +203,7 @@ def held_command() -> None:
 def held_list(as_json: bool, settings: Settings, engine: Engine) -> None:  # noqa: ARG001
     """List the held plans with the reason and what can be done."""
     with engine.connect() as connection:
-        found = queries.statement("cli/held", "held").execute(connection, {})
+        found = queries.statement("people/holds", "held").execute(connection, {})
         rows = [dict(row._mapping) for row in found]
     if as_json:
         echo_json(rows)
@@ -221,5 +223,5 @@ def held_list(as_json: bool, settings: Settings, engine: Engine) -> None:  # noq
 def held_release(plan: str, person: str, note: str, settings: Settings, engine: Engine) -> None:  # noqa: ARG001
     """Release a plan (its id or invoice number); it goes on where it was."""
     service_plan_id = story.find(engine, plan)
-    people.release(engine, person, service_plan_id, note)
+    accounts.release(engine, person, service_plan_id, note)
     click.echo(f"service plan {service_plan_id} released by {person}")

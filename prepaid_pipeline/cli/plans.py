@@ -7,7 +7,8 @@ from decimal import Decimal, InvalidOperation
 import click
 from sqlalchemy import Engine
 
-from prepaid_pipeline import subscriptions
+from prepaid_pipeline.billing import subscriptions
+from prepaid_pipeline.billing.subscriptions import Cancelled, Change, Ending, Waiting
 from prepaid_pipeline.cli.common import (
     DATE,
     as_of_option,
@@ -17,8 +18,7 @@ from prepaid_pipeline.cli.common import (
     json_option,
     with_database,
 )
-from prepaid_pipeline.settings import Settings
-from prepaid_pipeline.subscriptions import Cancelled, Change, Ending, Waiting
+from prepaid_pipeline.settings.load import Settings
 
 
 class _Price(click.ParamType[Decimal]):

@@ -15,10 +15,10 @@ from prepaid_pipeline.cli.common import (
     with_database,
 )
 from prepaid_pipeline.cli.progress import counter
-from prepaid_pipeline.drain import Drained, drain
-from prepaid_pipeline.due import due
-from prepaid_pipeline.process import Context
-from prepaid_pipeline.settings import Settings
+from prepaid_pipeline.process.drain import Drained, drain
+from prepaid_pipeline.process.due import due
+from prepaid_pipeline.process.steps import Context
+from prepaid_pipeline.settings.load import Settings
 
 # Dagster does not know of a drain that was killed: its plans are free again after this. A step
 # renews the lease and takes seconds; one that is slower loses its plans and changes nothing.

@@ -17,14 +17,14 @@ from prepaid_pipeline.cli.common import (
     json_option,
     with_database,
 )
-from prepaid_pipeline.report.english import count, money
-from prepaid_pipeline.report.store import ENDINGS, Store
-from prepaid_pipeline.report.versions import load
-from prepaid_pipeline.settings import Settings
+from prepaid_pipeline.language.english import count, money
+from prepaid_pipeline.revenue.report.content.versions import load
+from prepaid_pipeline.settings.load import Settings
+from prepaid_pipeline.storage import ENDINGS, Store
 
 if TYPE_CHECKING:
-    from prepaid_pipeline.backfill import Outcome
-    from prepaid_pipeline.revenue import Span
+    from prepaid_pipeline.operations.backfill import Outcome
+    from prepaid_pipeline.revenue.figures import Span
 
 
 @click.command("backfill")
@@ -48,7 +48,7 @@ def backfill_command(
     The running month is measured on the business date. A check that fails leaves the last good
     figures in place. A month that was computed as of a later date keeps its figures.
     """
-    from prepaid_pipeline.revenue import Span
+    from prepaid_pipeline.revenue.figures import Span
 
     span = Span(first, last, business_date(as_of, settings))
     outcome = _backfill(span, settings, replay)
@@ -105,21 +105,21 @@ def report_command(
     month: date, kind: str, version: int | None, settings: Settings, engine: Engine
 ) -> None:
     """Print where a month's report (YYYY-MM) is; a file that is not there is written."""
-    from prepaid_pipeline.report import files
+    from prepaid_pipeline.revenue.report.formats import files
 
     click.echo(files.one(engine, settings, Store.of(settings), month, kind, version))
 
 
 def _backfill(span: "Span", settings: Settings, replay: bool) -> "Outcome":
-    from prepaid_pipeline import quality
+    from prepaid_pipeline.revenue import validation
 
     with ExitStack() as started:
         if span.is_long:
             # While Dagster is loaded here, which takes as long.
-            started.callback(quality.stop)
-            quality.start()
-        from prepaid_pipeline import backfill
+            started.callback(validation.stop)
+            validation.start()
         from prepaid_pipeline.definitions import build_defs
+        from prepaid_pipeline.operations import backfill
 
         return backfill.run(build_defs(), settings, span, _progress, replay=replay)
 

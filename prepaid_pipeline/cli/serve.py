@@ -3,9 +3,9 @@
 import click
 
 from prepaid_pipeline import logs
-from prepaid_pipeline.settings import load
+from prepaid_pipeline.settings.load import load
 
-# As prepaid_pipeline.service.serve has them, which takes seconds to load.
+# As prepaid_pipeline.operations.service.serve has them, which takes seconds to load.
 _PARTS = ("code-server", "daemon", "webserver", "read-only", "metrics")
 
 
@@ -17,7 +17,7 @@ def serve_command(part: str) -> None:
     All of them, and the embedded database, are 'prepaid up'. The sign-off desk by itself is
     'prepaid desk'.
     """
-    from prepaid_pipeline.service import serve
+    from prepaid_pipeline.operations.service import serve
 
     settings = load()
     logs.configure(settings)

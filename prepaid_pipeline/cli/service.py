@@ -6,11 +6,13 @@ from dataclasses import asdict
 import click
 from sqlalchemy import Engine, make_url
 
-from prepaid_pipeline import audit, database, installation, logs, migrations
+from prepaid_pipeline import logs
+from prepaid_pipeline.audit import seals
 from prepaid_pipeline.cli.common import echo_json, json_option, with_database
+from prepaid_pipeline.database import connections, embedded, migrations
 from prepaid_pipeline.errors import PrepaidError, SettingError
-from prepaid_pipeline.service import server
-from prepaid_pipeline.settings import Settings, load
+from prepaid_pipeline.operations import installation
+from prepaid_pipeline.settings.load import Settings, load
 
 
 @click.command("up")
@@ -20,7 +22,7 @@ def up_command() -> None:
     The database (the embedded one unless PREPAID_DATABASE_URL is set), its migrations, and Dagster
     with its UI on 127.0.0.1, port PREPAID_PORT, and its daemon.
     """
-    from prepaid_pipeline.service import up
+    from prepaid_pipeline.operations.service import up
 
     settings = load()
     logs.configure(settings)
@@ -32,21 +34,21 @@ def up_command() -> None:
 @click.command("down")
 def down_command() -> None:
     """Stop the embedded PostgreSQL of PREPAID_HOME. Other databases are left alone."""
-    from prepaid_pipeline.service.lock import holder
+    from prepaid_pipeline.operations.service.lock import holder
 
     settings = load()
-    url = server.running_url(settings.home)
+    url = embedded.running_url(settings.home)
     if url is None:
         click.echo(f"No embedded PostgreSQL runs in {settings.home}.")
         return
-    engine = database.engine_for(make_url(url))
+    engine = connections.engine_for(make_url(url))
     try:
         running = holder(engine)
     finally:
         engine.dispose()
     if running:
         raise PrepaidError(f"'prepaid up' works on it ({running}). Stop that first (Ctrl-C there).")
-    server.stop(settings.home)
+    embedded.stop(settings.home)
     click.echo("Stopped.")
 
 
@@ -57,12 +59,12 @@ def migrate_command() -> None:
     It also tells the database PREPAID_TIMEZONE, in which it counts its days.
     """
     settings = load()
-    engine = database.engine(settings)
+    engine = connections.engine(settings)
     try:
         migrations.upgrade(engine)
         installation.write_settings(engine, settings)
         # Here and not in the middle of the first batch: an old log may have millions of entries.
-        audit.seal_after(engine)
+        seals.seal_after(engine)
     finally:
         engine.dispose()
     click.echo(f"The database is at migration {migrations.newest()}.")
@@ -76,14 +78,14 @@ def db_command() -> None:
 @db_command.command("url")
 def db_url() -> None:
     """Print the database's URL: psql "$(prepaid db url)"."""
-    click.echo(database.url(load()).render_as_string(hide_password=False))
+    click.echo(connections.url(load()).render_as_string(hide_password=False))
 
 
 @click.command("metrics")
 @with_database
 def metrics_command(settings: Settings, engine: Engine) -> None:
     """Print the metrics in Prometheus' text format."""
-    from prepaid_pipeline.service import metrics
+    from prepaid_pipeline.operations.service import metrics
 
     click.echo(metrics.text(engine, settings), nl=False)
 
@@ -92,7 +94,7 @@ def metrics_command(settings: Settings, engine: Engine) -> None:
 @json_option
 def doctor_command(as_json: bool) -> None:
     """Say what is wrong with the set-up and what to do. Exit 1 if anything is."""
-    from prepaid_pipeline.service.doctor import Finding, examine
+    from prepaid_pipeline.operations.service.doctor import Finding, examine
 
     findings = list[Finding]()
 

@@ -36,7 +36,7 @@ from prepaid_pipeline.desk.routing import ANYBODY, action, handle_fault, handle_
 from prepaid_pipeline.desk.sessions import Sessions
 from prepaid_pipeline.desk.visits import Desk
 from prepaid_pipeline.errors import SettingError
-from prepaid_pipeline.settings import Settings
+from prepaid_pipeline.settings.load import Settings
 
 _LARGEST_FORM = 512 * 1024
 _MONEY = ("finance", "engineering")

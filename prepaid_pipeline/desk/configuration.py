@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from prepaid_pipeline.errors import SettingError
-from prepaid_pipeline.sign_off_settings import desk_url
+from prepaid_pipeline.settings.sign_offs import desk_url
 
 LOOPBACK = "127.0.0.1"
 SECRET_LENGTH = 32

@@ -8,11 +8,11 @@ from pathlib import Path
 from sqlalchemy import URL, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
-from prepaid_pipeline import database, queries
+from prepaid_pipeline.database import connections, queries
 from prepaid_pipeline.desk.configuration import DeskSettings
 from prepaid_pipeline.errors import SettingError
-from prepaid_pipeline.people import refusal
-from prepaid_pipeline.settings import Settings
+from prepaid_pipeline.people.accounts import refusal
+from prepaid_pipeline.settings.load import Settings
 
 _SQL = "desk/login"
 _NAME = "prepaid_desk"
@@ -44,7 +44,7 @@ def own_login(settings: Settings, desk: DeskSettings) -> URL:
 
 
 def _made(settings: Settings) -> URL:
-    pipeline = database.url(settings)
+    pipeline = connections.url(settings)
     name, password = _NAME, None
     if settings.database_url is not None:
         # Roles belong to the server: another installation's desk on it keeps its password.
@@ -57,7 +57,7 @@ def _made(settings: Settings) -> URL:
                 f"The password of the sign-off desk's login cannot be kept in {path}:"
                 f" {error.strerror}. Set PREPAID_HOME to a directory that this user may write to."
             ) from error
-    engine = database.engine_for(pipeline)
+    engine = connections.engine_for(pipeline)
     try:
         with engine.begin() as connection:
             verifier = ""
@@ -96,7 +96,7 @@ def _kept_password(path: Path) -> str:
 
 
 def _require_powerless(url: URL) -> None:
-    engine = database.engine_for(url)
+    engine = connections.engine_for(url)
     try:
         require_powerless(engine)
     except OperationalError as error:

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from prepaid_pipeline import audit
+from prepaid_pipeline.audit import seals
 from prepaid_pipeline.desk.guards import FIELD, comes_from_elsewhere
 from prepaid_pipeline.desk.sessions import Person
 from prepaid_pipeline.desk.visits import Desk, Visit
@@ -90,7 +90,7 @@ def _of_visitor(visit: Visit, handler: Handler, teams: tuple[str, ...]) -> Respo
             return trouble(visit, 403, "Please do it again", text, again=request.url.path)
     response = handler(visit)
     if request.method == "POST" and person is not None:
-        audit.seal_after(visit.desk.engine)
+        seals.seal_after(visit.desk.engine)
     if person is None and cookie not in request.cookies:
         response.set_cookie(
             cookie, visitor, path="/", secure=visit.desk.desk.is_https,

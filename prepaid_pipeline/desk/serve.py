@@ -10,13 +10,14 @@ import uvicorn
 from sqlalchemy import URL
 from uvicorn.config import LOGGING_CONFIG
 
-from prepaid_pipeline import database, logs
+from prepaid_pipeline import logs
+from prepaid_pipeline.database import connections
 from prepaid_pipeline.desk.app import build
 from prepaid_pipeline.desk.configuration import DeskSettings, load
 from prepaid_pipeline.desk.login import own_login
 from prepaid_pipeline.errors import PrepaidError, SettingError
-from prepaid_pipeline.settings import Settings
-from prepaid_pipeline.settings import load as load_settings
+from prepaid_pipeline.settings.load import Settings
+from prepaid_pipeline.settings.load import load as load_settings
 
 _OFF = "PREPAID_DESK_PORT is off: set it to a port to start the sign-off desk"
 
@@ -46,7 +47,7 @@ def run(settings: Settings, desk: DeskSettings, login: URL) -> None:
     """
     if desk.port is None:
         raise SettingError(_OFF)
-    engine = database.engine_for(login)
+    engine = connections.engine_for(login)
     try:
         app = build(engine, settings, desk)
         uvicorn.run(

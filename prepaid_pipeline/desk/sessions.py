@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 from starlette.requests import Request
 from starlette.responses import Response
 
-from prepaid_pipeline import queries
+from prepaid_pipeline.database import queries
 from prepaid_pipeline.desk import passwords
 from prepaid_pipeline.desk.configuration import DeskSettings
 

@@ -1,6 +1,6 @@
 """Taking a directory of import files into the database: all or nothing per file.
 
-Each file has its script ``sql/import/<file>.sql``, run in order in one transaction. The names of
+Each file has its script ``sql/importer/<file>.sql``, run in order in one transaction. The names of
 its parts say what is done with them: ``copy`` receives the records, ``problems_…`` return bad
 lines, ``differences`` what is not taken, and why, ``count`` how many rows are new and how many
 changed; everything behind it runs only if there are any, and ``analyze`` only after many.
@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Row
 
-from prepaid_pipeline import database, queries
+from prepaid_pipeline.database import connections, queries
 from prepaid_pipeline.errors import ImportRefused
 from prepaid_pipeline.importer.files import File, files
 from prepaid_pipeline.importer.reading import Reader
@@ -94,7 +94,7 @@ def _import_file(
     reader = Reader(path, file, problems, on_read)
     report = FileReport(file.filename, "unchanged")
     try:
-        with database.transaction(engine, actor="import", as_of=params["as_of"]) as connection:
+        with connections.transaction(engine, actor="import", as_of=params["as_of"]) as connection:
             _run(connection, file, reader, problems, report, params)
             if problems:
                 raise ImportRefused(file.filename)
@@ -117,8 +117,8 @@ def _run(
     params: dict[str, Any],
 ) -> None:
     params["given"] = reader.given
-    queries.statement("import/start").execute(connection, params)
-    for statement in queries.script(f"import/{file.name}"):
+    queries.statement("importer/start").execute(connection, params)
+    for statement in queries.script(f"importer/{file.name}"):
         if statement.name == "copy":
             _copy(connection, statement.clause.text, reader)
             params["given"] = reader.given

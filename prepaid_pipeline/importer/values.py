@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import date, datetime, tzinfo
 from decimal import Decimal
 
-from prepaid_pipeline import terms
+from prepaid_pipeline.importer import terms
 from prepaid_pipeline.importer.countries import COUNTRIES
 
 Parser = Callable[[str], str]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from prepaid_pipeline import anchors, audit
+from prepaid_pipeline.audit import anchors, seals
 from prepaid_pipeline.errors import MailNotSent, SettingError
-from prepaid_pipeline.settings import Settings
+from prepaid_pipeline.settings.load import Settings
 from tests.audit.test_command import tamper
 from tests.audit.writers import write
 from tests.cli.conftest import Prepaid, prepaid, typed
@@ -44,7 +44,7 @@ def test_an_anchor_is_a_file_of_the_day_and_a_mail(world: World, settings: Setti
     anchors.anchor(world.engine, settings, TODAY)
     names = [path.name for path in files(settings)]
     assert names == ["2026-11-02-seal-000001.txt", "2026-11-02-seal-000002.txt"]
-    assert audit.verify(world.engine, anchors.stored(settings)) == []
+    assert seals.verify(world.engine, anchors.stored(settings)) == []
 
 
 def test_without_an_address_there_is_no_mail(world: World, settings: Settings) -> None:
@@ -89,7 +89,7 @@ def test_verify_reads_the_anchors_of_the_store(world: World, prepaid: Prepaid) -
     assert gone.code == 1
     assert "2026-11-02-seal-000002.txt remembers seal 2, which is not there" in gone.out
     write(world.engine)
-    audit.seal(world.engine)
+    seals.seal(world.engine)
     again = prepaid("audit", "verify")
     assert again.code == 1
     assert "remembers seal 2 with another hash: the log was rewritten" in again.out

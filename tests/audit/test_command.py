@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from prepaid_pipeline import anchors, audit
+from prepaid_pipeline.audit import anchors, seals
 from tests.audit.writers import write
 from tests.cli.conftest import Prepaid, prepaid, typed
 from tests.world import World
@@ -24,7 +24,7 @@ def tamper(world: World, statement: str) -> None:
 def sealed(world: World) -> World:
     for _ in range(3):
         write(world.engine, 4)
-        audit.seal(world.engine)
+        seals.seal(world.engine)
     return world
 
 
@@ -61,7 +61,7 @@ def test_what_was_changed_is_named(sealed: World, prepaid: Prepaid) -> None:
 def test_an_anchor_of_any_kind_of_text(
     sealed: World, prepaid: Prepaid, tmp_path: Path, wrapped: str
 ) -> None:
-    newest = audit.newest(sealed.engine)
+    newest = seals.newest(sealed.engine)
     assert newest is not None
     file = tmp_path / "kept"
     file.write_text(wrapped.format(anchors.text(newest)))

@@ -3,9 +3,12 @@
 import pytest
 from sqlalchemy import Connection, text
 
-from prepaid_pipeline import audit, people, process, subscriptions
-from prepaid_pipeline.email.sender import send_emails
-from prepaid_pipeline.settings import Settings
+from prepaid_pipeline.audit import seals
+from prepaid_pipeline.billing import subscriptions
+from prepaid_pipeline.mail.sender import send_emails
+from prepaid_pipeline.people import accounts
+from prepaid_pipeline.process import steps
+from prepaid_pipeline.settings.load import Settings
 from tests.world import TODAY, World, context
 
 PERSONAL = ("Ada Personal", "ada.personal", "Personal Note", "Personal Company")
@@ -50,10 +53,10 @@ def busy(world: World) -> World:
     assert record
     world.match()
     world.approve(rejected, word="reject", note="Personal Note: ada.personal@example.com")
-    people.assign(world.engine, world.officer(), record, world.invoice(parked), "Personal Note")
+    accounts.assign(world.engine, world.officer(), record, world.invoice(parked), "Personal Note")
     world.match()
     second = world.officer("test_second")
-    people.decide(world.engine, second, [world.task(parked)], "approve", "Personal Note")
+    accounts.decide(world.engine, second, [world.task(parked)], "approve", "Personal Note")
     return world
 
 
@@ -91,12 +94,12 @@ def test_the_log_holds_no_personal_data(busy: World, settings: Settings) -> None
     plan can go through."""
     care = busy.officer("test_care", "customer_success")
     settled, rejected, _, _ = busy.plans()
-    people.decide(
+    accounts.decide(
         busy.engine, care, [busy.task(settled, "quality_check")], "reject", "Personal Note"
     )
-    process.close_quality_checks(busy.engine, context())
+    steps.close_quality_checks(busy.engine, context())
     busy.settle()
-    people.release(busy.engine, busy.officer(), rejected, "Personal Note")
+    accounts.release(busy.engine, busy.officer(), rejected, "Personal Note")
     send_emails(busy.engine, settings, as_of=TODAY, run_id=None)
     named = subscriptions.find(busy.engine, str(settled))
     subscriptions.cancel(
@@ -110,5 +113,5 @@ def test_the_log_holds_no_personal_data(busy: World, settings: Settings) -> None
     # The words were written: they are where they can be erased.
     told = busy.rows("SELECT what FROM prepaid.plan_events")
     assert sum("Personal Note" in str(row) for row in told) >= 5
-    audit.seal(busy.engine)
-    assert audit.verify(busy.engine) == []
+    seals.seal(busy.engine)
+    assert seals.verify(busy.engine) == []

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from prepaid_pipeline import audit
+from prepaid_pipeline.audit import seals
 from tests.audit.writers import Writer, write
 from tests.world import World, context
 
@@ -23,16 +23,16 @@ GROUP BY a.audit_id HAVING count(s.seal_number) <> 1
 
 
 def assert_all_sealed(world: World) -> None:
-    assert audit.unsealed(world.engine) == 0
+    assert seals.unsealed(world.engine) == 0
     assert world.rows(_COVERED) == []
-    assert audit.verify(world.engine) == []
+    assert seals.verify(world.engine) == []
 
 
 def test_a_batch_gets_one_seal(world: World) -> None:
     world.tax_rate("0.0725")
     for _ in range(3):
         world.due_renewal()
-    audit.seal(world.engine)
+    seals.seal(world.engine)
     before = world.sql("SELECT count(*) FROM prepaid.audit_seals")
     plans = world.open()
     assert world.sql("SELECT count(*) FROM prepaid.audit_seals") == before + 1
@@ -40,31 +40,31 @@ def test_a_batch_gets_one_seal(world: World) -> None:
     world.settle()
     assert_all_sealed(world)
     # Nothing new, no seal.
-    assert audit.seal(world.engine) == 0
+    assert seals.seal(world.engine) == 0
     assert world.sql("SELECT count(*) FROM prepaid.audit_seals") == before + 2
 
 
 def test_an_empty_log(world: World) -> None:
-    assert audit.seal(world.engine) == 0
-    assert audit.newest(world.engine) is None
-    assert audit.verify(world.engine) == []
-    assert audit.unsealed(world.engine) == 0
+    assert seals.seal(world.engine) == 0
+    assert seals.newest(world.engine) is None
+    assert seals.verify(world.engine) == []
+    assert seals.unsealed(world.engine) == 0
 
 
 def test_what_commits_later_is_sealed_later(world: World) -> None:
     engine, early = world.engine, Writer(world.engine)
     early.write(2)
     write(engine, 3)
-    assert audit.seal(engine) == 3
-    assert audit.verify(engine) == []
+    assert seals.seal(engine) == 3
+    assert seals.verify(engine) == []
     assert world.sql("SELECT CAST(awaited AS text) FROM prepaid.audit_seals") == "{[1,3)}"
     # Still open, and others come and go.
     write(engine, 1)
-    assert audit.seal(engine) == 1
+    assert seals.seal(engine) == 1
     early.end()
-    assert audit.unsealed(engine) == 2
-    assert audit.verify(engine) == []
-    assert audit.seal(engine) == 2
+    assert seals.unsealed(engine) == 2
+    assert seals.verify(engine) == []
+    assert seals.seal(engine) == 2
     assert_all_sealed(world)
 
 
@@ -72,10 +72,10 @@ def test_what_was_rolled_back_is_given_up(world: World) -> None:
     engine, early = world.engine, Writer(world.engine)
     early.write(2)
     write(engine)
-    audit.seal(engine)
+    seals.seal(engine)
     early.end(commit=False)
     write(engine)
-    audit.seal(engine)
+    seals.seal(engine)
     assert_all_sealed(world)
     assert world.rows("SELECT CAST(awaited AS text) FROM prepaid.audit_seals ORDER BY 1") == [
         ("{[1,3)}",), ("{}",),
@@ -85,9 +85,9 @@ def test_what_was_rolled_back_is_given_up(world: World) -> None:
         "INSERT INTO prepaid.audit_log (audit_id, event, entity, actor)"
         " OVERRIDING SYSTEM VALUE VALUES (2, 'invoice_paid', 'invoice', 'nobody')"
     )
-    (found,) = audit.verify(engine)
+    (found,) = seals.verify(engine)
     assert (found.what, found.ids) == ("inserted", [2])
-    assert audit.seal(engine) == 0
+    assert seals.seal(engine) == 0
 
 
 def test_a_writer_that_ends_while_a_seal_is_made(world: World) -> None:
@@ -98,13 +98,13 @@ def test_a_writer_that_ends_while_a_seal_is_made(world: World) -> None:
     with engine.connect() as blocked:
         # What the sealer writes needs this lock, what it reads does not.
         blocked.execute(text("LOCK TABLE prepaid.audit_awaited IN ACCESS EXCLUSIVE MODE"))
-        sealing = threading.Thread(target=audit.seal, args=(engine,))
+        sealing = threading.Thread(target=seals.seal, args=(engine,))
         sealing.start()
         time.sleep(0.3)
         early.end()
         blocked.rollback()
     sealing.join()
-    audit.seal(engine)
+    seals.seal(engine)
     assert_all_sealed(world)
 
 
@@ -124,13 +124,13 @@ def test_the_hashes_depend_on_no_setting(world: World) -> None:
         assert connection.execute(text("SELECT prepaid.seal_audit_log()")).scalar() == 1
         connection.commit()
         connection.invalidate()
-    assert audit.verify(world.engine) == []
+    assert seals.verify(world.engine) == []
     # Nothing and an empty text are two things, and texts have their ends.
     for change in ("before = ''", "entity = 'x', event = ''", "after = NULL"):
         with world.engine.connect() as connection:
             connection.execute(text("ALTER TABLE prepaid.audit_log DISABLE TRIGGER ALL"))
             connection.execute(text(f"UPDATE prepaid.audit_log SET {change}"))  # noqa: S608
-            assert [finding.what for finding in audit.examine(connection)] == ["changed"]
+            assert [finding.what for finding in seals.examine(connection)] == ["changed"]
             connection.rollback()
 
 
@@ -140,21 +140,21 @@ def test_only_one_seals_and_nobody_waits(world: World) -> None:
     with engine.connect() as first:
         assert first.execute(text("SELECT prepaid.seal_audit_log()")).scalar() == 1
         started = time.monotonic()
-        assert audit.seal(engine) == 0
+        assert seals.seal(engine) == 0
         write(engine)
         assert time.monotonic() - started < 2
         first.commit()
-    assert audit.seal(engine) == 1
+    assert seals.seal(engine) == 1
     assert_all_sealed(world)
 
 
 def test_more_than_one_seal_takes(world: World) -> None:
-    write(world.engine, audit.ENTRIES_PER_SEAL + 7)
-    assert audit.seal(world.engine) == audit.ENTRIES_PER_SEAL + 7
+    write(world.engine, seals.ENTRIES_PER_SEAL + 7)
+    assert seals.seal(world.engine) == seals.ENTRIES_PER_SEAL + 7
     assert world.rows("SELECT entries FROM prepaid.audit_seals ORDER BY seal_number") == [
-        (audit.ENTRIES_PER_SEAL,), (7,),
+        (seals.ENTRIES_PER_SEAL,), (7,),
     ]  # fmt: skip
-    assert audit.verify(world.engine) == []
+    assert seals.verify(world.engine) == []
 
 
 def test_a_snapshot_that_is_older_is_refused(world: World) -> None:
@@ -168,7 +168,7 @@ def test_a_snapshot_that_is_older_is_refused(world: World) -> None:
 
 def test_seals_are_only_added(world: World) -> None:
     write(world.engine)
-    audit.seal(world.engine)
+    seals.seal(world.engine)
     for statement in ("UPDATE prepaid.audit_seals SET entries = 2",
                       "DELETE FROM prepaid.audit_seals",
                       "TRUNCATE prepaid.audit_seals"):  # fmt: skip
@@ -181,10 +181,10 @@ def test_that_sealing_failed_is_no_fault_of_the_work(
 ) -> None:
     world.sql("ALTER TABLE prepaid.audit_seals RENAME TO elsewhere")
     write(world.engine)
-    audit.seal_after(world.engine)
+    seals.seal_after(world.engine)
     assert "not sealed" in caplog.text
     world.sql("ALTER TABLE prepaid.elsewhere RENAME TO audit_seals")
-    assert audit.seal(world.engine) == 1
+    assert seals.seal(world.engine) == 1
 
 
 STEPS = st.one_of(
@@ -205,8 +205,8 @@ def test_any_order_of_four_writers(module_world: World, steps: list[tuple[str, i
     engine, open_ = module_world.engine, dict[int, Writer]()
     for step, who, entries in steps:
         if step == "seal":
-            audit.seal(engine)
-            assert audit.verify(engine) == []
+            seals.seal(engine)
+            assert seals.verify(engine) == []
         elif step == "write":
             if who not in open_:
                 open_[who] = Writer(engine)
@@ -215,7 +215,7 @@ def test_any_order_of_four_writers(module_world: World, steps: list[tuple[str, i
             open_.pop(who).end(commit=step == "commit")
     for writer in open_.values():
         writer.end()
-    audit.seal(engine)
+    seals.seal(engine)
     assert_all_sealed(module_world)
 
 
@@ -237,14 +237,14 @@ def test_writers_and_sealers_at_once(world: World) -> None:
         time.sleep(0.01)
         writer.end(commit=time.monotonic_ns() % 3 > 0)
 
-    works = [slow_write] * 3 + [lambda: audit.seal(engine)] * 2
+    works = [slow_write] * 3 + [lambda: seals.seal(engine)] * 2
     threads = [threading.Thread(target=_repeat, args=(until, work, faults)) for work in works]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert faults == []
-    audit.seal(engine)
+    seals.seal(engine)
     assert_all_sealed(world)
     assert world.sql("SELECT count(*) FROM prepaid.audit_seals") > 10
 
@@ -259,7 +259,7 @@ def test_a_plan_settles_while_the_log_is_held_open(world: World) -> None:
     world.pay_and_approve(*plans)
     world.settle()
     assert world.status(plans[0]) == "Active"
-    assert audit.unsealed(world.engine) == 0
+    assert seals.unsealed(world.engine) == 0
     held.end()
-    audit.seal(world.engine)
+    seals.seal(world.engine)
     assert_all_sealed(world)

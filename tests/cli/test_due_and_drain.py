@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from prepaid_pipeline.settings import Settings
+from prepaid_pipeline.settings.load import Settings
 from tests.cli.conftest import Prepaid
 from tests.world import World
 

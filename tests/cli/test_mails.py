@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from prepaid_pipeline.email.sender import SendResult, send_emails
-from prepaid_pipeline.settings import Settings
+from prepaid_pipeline.mail.sender import SendResult, send_emails
+from prepaid_pipeline.settings.load import Settings
 from tests.cli.conftest import Prepaid
 from tests.world import TODAY, World
 

@@ -5,7 +5,8 @@ import re
 
 from sqlalchemy import text
 
-from prepaid_pipeline import people, queries
+from prepaid_pipeline.database import queries
+from prepaid_pipeline.people import accounts
 from tests.cli.conftest import Prepaid
 from tests.world import World
 
@@ -14,7 +15,7 @@ def test_story_tells_everything_in_order(world: World, prepaid: Prepaid) -> None
     world.due_renewal()
     (plan,) = world.open()  # held: no tax rate yet
     world.tax_rate("0.0725")
-    people.release(
+    accounts.release(
         world.engine, world.officer("test_engineer", "engineering"), plan, "rate imported"
     )
     world.open()
@@ -141,7 +142,7 @@ def test_check(world: World, prepaid: Prepaid) -> None:
     clean = prepaid("check", "--as-of", "2026-11-02")
     assert (clean.code, clean.err) == (0, "")
     lines = clean.out.splitlines()
-    assert len(lines) == len(queries.names("checks"))
+    assert len(lines) == len(queries.names("operations/invariants"))
     assert all(line.startswith("ok    ") for line in lines)
 
     # A month and a week later, the plan's term has ended and nothing followed.

@@ -8,9 +8,9 @@ import click
 import pytest
 from sqlalchemy import URL, text
 
-from prepaid_pipeline import database
 from prepaid_pipeline.cli.main import COMMANDS
 from prepaid_pipeline.cli.main import prepaid as group
+from prepaid_pipeline.database import connections
 from tests.cli.conftest import Prepaid
 
 WITH_DATE = ("due", "drain", "check")
@@ -104,7 +104,7 @@ def test_a_database_that_does_not_exist(
 
 
 def test_a_database_without_our_tables(prepaid: Prepaid, database_url: URL) -> None:
-    engine = database.engine_for(database_url)
+    engine = connections.engine_for(database_url)
     with engine.begin() as connection:
         connection.execute(text("DROP SCHEMA prepaid CASCADE"))
     engine.dispose()

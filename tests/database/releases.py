@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import psycopg
 from sqlalchemy import URL, Engine, text
 
-from prepaid_pipeline import database, migrations, queries
+from prepaid_pipeline.database import connections, migrations, queries
 
 # Number -> the file of its migration, up to the newest.
 FILES = {
@@ -24,7 +24,7 @@ def empty(cluster: URL) -> Iterator[Engine]:
     maintenance = cluster.render_as_string(hide_password=False)
     with psycopg.connect(maintenance, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
-        engine = database.engine_for(cluster.set(database=name))
+        engine = connections.engine_for(cluster.set(database=name))
         try:
             yield engine
         finally:
@@ -37,7 +37,7 @@ def at_release(cluster: URL, number: str) -> Iterator[Engine]:
     """A database that the migrations up to ``number`` have made."""
     with empty(cluster) as engine:
         with engine.begin() as first:
-            queries.statement("service/migrations", "make_schema").execute(first, {})
+            queries.statement("database/migrations", "make_schema").execute(first, {})
             first.exec_driver_sql(
                 "CREATE TABLE prepaid.alembic_version (version_num varchar(32) NOT NULL,"
                 " CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from sqlalchemy import URL, Engine, text
 
-from prepaid_pipeline import database, migrations, queries
+from prepaid_pipeline.database import connections, migrations, queries
 from prepaid_pipeline.errors import DatabaseNotReady
 
 
@@ -29,7 +29,7 @@ def connect(empty: URL) -> Iterator[Callable[[URL], Engine]]:
     engines: list[Engine] = []
 
     def make(url: URL) -> Engine:
-        engines.append(database.engine_for(url))
+        engines.append(connections.engine_for(url))
         return engines[-1]
 
     yield make

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import URL, Engine
 
-from prepaid_pipeline import audit, checks, migrations
+from prepaid_pipeline.audit import seals
+from prepaid_pipeline.database import migrations
+from prepaid_pipeline.operations import invariants
 from tests.database.releases import RELEASES, at_release, raise_to
 from tests.world import World, context
 
@@ -127,9 +129,9 @@ def test_a_plan_under_way_goes_on(first_release: Engine, number: str, invoiced: 
     assert world.rows("SELECT net, tax, total, payable FROM prepaid.invoices") == [
         (17, world.sql("SELECT 1.23"), world.sql("SELECT 18.23"), world.sql("SELECT 18.23"))
     ]
-    found = checks.run(engine, context())
+    found = invariants.run(engine, context())
     told = {check.name: check.findings for check in found if check.findings}
     assert told == {}
     # What the older releases logged is sealed with what has come since.
-    assert audit.unsealed(engine) == 0
-    assert audit.verify(engine) == []
+    assert seals.unsealed(engine) == 0
+    assert seals.verify(engine) == []

@@ -11,11 +11,12 @@ from httpx2 import Response
 from sqlalchemy import URL, Engine
 from starlette.testclient import TestClient
 
-from prepaid_pipeline import database, people
+from prepaid_pipeline.database import connections
 from prepaid_pipeline.desk.app import build
 from prepaid_pipeline.desk.configuration import DeskSettings, load
 from prepaid_pipeline.desk.login import own_login
-from prepaid_pipeline.settings import Settings
+from prepaid_pipeline.people import accounts
+from prepaid_pipeline.settings.load import Settings
 from tests.world import TODAY, World
 
 PASSWORD = "correct horse battery"
@@ -82,7 +83,7 @@ def desk_url(world: World, settings: Settings, desk_settings: DeskSettings) -> U
 
 @pytest.fixture
 def desk_engine(desk_url: URL) -> Iterator[Engine]:
-    engine = database.engine_for(desk_url)
+    engine = connections.engine_for(desk_url)
     yield engine
     engine.dispose()
 
@@ -93,7 +94,7 @@ def new_person(world: World, password_hash: str) -> Callable[..., str]:
 
     def new_person(team: str, name: str | None = None) -> str:
         name = name or f"{team}_{uuid.uuid4().hex[:8]}"
-        people.add(world.engine, name, team)
+        accounts.add(world.engine, name, team)
         world.sql("SELECT prepaid.set_password(:name, :hash)", name=name, hash=password_hash)
         return name
 

@@ -6,11 +6,11 @@ import socket
 
 import pytest
 
-from prepaid_pipeline import people
-from prepaid_pipeline.service import doctor
+from prepaid_pipeline.operations.service import doctor
+from prepaid_pipeline.people import accounts
 from tests.desk.conftest import PASSWORD
-from tests.email.conftest import free_port
-from tests.service.conftest import Command, prepaid
+from tests.mail.conftest import free_port
+from tests.operations.service.conftest import Command, prepaid
 from tests.world import World
 
 __all__ = ["prepaid"]
@@ -19,7 +19,7 @@ NAME = "test_officer"
 
 @pytest.fixture(autouse=True)
 def _person(world: World) -> None:
-    people.add(world.engine, NAME, "finance")
+    accounts.add(world.engine, NAME, "finance")
 
 
 def test_a_password(world: World, prepaid: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 """Each control of the pages is taken away in turn, and what it stopped then happens.
 
-Those of the database itself are in tests/desk_rules/test_controls.py.
+Those of the database itself are in tests/people/test_controls.py.
 """
 
 from collections.abc import Callable

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from prepaid_pipeline import audit, people, process, story
+from prepaid_pipeline.audit import seals
+from prepaid_pipeline.people import accounts
+from prepaid_pipeline.process import steps, story
 from tests.desk.conftest import Browser
 from tests.desk.many import payments
 from tests.world import World, context
@@ -52,7 +54,7 @@ def test_approved_with_evidence(world: World, browser: Browsers, plan: int) -> N
     assert said == f"Done. Payment of invoice {world.invoice(plan)} approved."
     assert signed(world) == [("approved", finance.name, "evidence statement 44; seen twice")]
     # The desk's own login may seal what was logged, at once.
-    assert audit.unsealed(world.engine) == 0
+    assert seals.unsealed(world.engine) == 0
     # The same again is a readable answer and no second sign-off.
     again = decide(finance, world.task(plan), "approved", note="evidence statement 44; seen twice")
     assert again == "Note. You had approved this payment already."
@@ -275,14 +277,14 @@ def test_checks_pass_together_fail_alone_and_are_followed_up(
     assert world.sql("SELECT note FROM prepaid.tasks WHERE decision = 'failed'") == (
         "Plan 2: not reachable"
     )
-    process.close_quality_checks(world.engine, context())
+    steps.close_quality_checks(world.engine, context())
     assert world.holds(plans[2]) == ["quality_failed"]
     follow_up = world.task(plans[2], "quality_follow_up")
     assert "Failed before" in care.get(f"/quality/{follow_up}").text
     assert "Follow-up" in care.get("/quality?show=follow_up").text
     care.get(f"/quality/{follow_up}")
     care.post(f"/quality/{follow_up}/decide", decision="passed", seen="0")
-    process.close_quality_checks(world.engine, context())
+    steps.close_quality_checks(world.engine, context())
     assert world.holds(plans[2]) == []
 
 
@@ -324,7 +326,7 @@ def test_why_it_is_what_it_is(world: World, browser: Browsers, plan: int) -> Non
     world.approve(plan)
     run = "5fdf18af-0000-4000-8000-000000000000"
     world.settle(context(run_id=run))
-    audit.seal(world.engine)
+    seals.seal(world.engine)
     told = story.tell(world.engine, plan)
     assert f"and pipeline in run {run} activated it on 2026-11-02 as a new plan" in told.why
     proof = (
@@ -380,7 +382,7 @@ def test_what_differs_and_what_has_no_record(world: World, browser: Browsers) ->
     reference = "SELECT provider_ref FROM prepaid.transactions WHERE invoice_number = :n"
     world.record(invoices[1], provider_ref=world.sql(reference, n=invoices[1]), status="Refunded",
                  occurred_at="2026-11-03T10:00:00Z")  # fmt: skip
-    people.decide(world.engine, world.officer(), [world.task(plans[2])], "approve", None)
+    accounts.decide(world.engine, world.officer(), [world.task(plans[2])], "approve", None)
     finance = browser("finance")
     for show, condition in (
         ("agree", "agrees"),

@@ -9,13 +9,13 @@ from sqlalchemy import Engine
 
 from prepaid_pipeline.desk.app import build
 from prepaid_pipeline.desk.configuration import load
-from prepaid_pipeline.report import files
-from prepaid_pipeline.report.store import Store
-from prepaid_pipeline.settings import Settings
+from prepaid_pipeline.revenue.report.formats import files
+from prepaid_pipeline.settings.load import Settings
+from prepaid_pipeline.storage import Store
 from tests.desk.chromium import Seen, needs_chromium, served, window
 from tests.desk.conftest import PASSWORD
 from tests.desk.many import payments
-from tests.email.conftest import free_port
+from tests.mail.conftest import free_port
 from tests.revenue.test_report_versions import report
 from tests.world import World
 

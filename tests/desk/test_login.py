@@ -19,12 +19,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import URL, Engine, text
 from sqlalchemy.exc import ProgrammingError
 
-from prepaid_pipeline import people
 from prepaid_pipeline.desk.configuration import DeskSettings, load
 from prepaid_pipeline.desk.login import own_login
 from prepaid_pipeline.errors import SettingError
-from prepaid_pipeline.settings import Settings
-from tests.email.conftest import free_port
+from prepaid_pipeline.people import accounts
+from prepaid_pipeline.settings.load import Settings
+from tests.mail.conftest import free_port
 from tests.world import World
 
 
@@ -46,7 +46,7 @@ def test_made_once_with_a_password_that_is_kept(
 
 
 def test_what_it_may_not(world: World, desk_engine: Engine) -> None:
-    people.add(world.engine, "test_officer", "finance")
+    accounts.add(world.engine, "test_officer", "finance")
     for statement in (
         "SELECT * FROM prepaid.tasks", "SELECT * FROM prepaid.payment_verifications",
         "SELECT * FROM prepaid.customers", "SELECT * FROM prepaid.desk_accounts",

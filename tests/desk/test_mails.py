@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from prepaid_pipeline.email.sender import SendResult, send_emails
-from prepaid_pipeline.settings import Settings
+from prepaid_pipeline.mail.sender import SendResult, send_emails
+from prepaid_pipeline.settings.load import Settings
 from tests.desk.conftest import Browser, form_token
 from tests.desk.many import payments
 from tests.desk.test_forms import message

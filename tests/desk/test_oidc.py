@@ -10,13 +10,13 @@ from joserfc.jwk import RSAKey
 from sqlalchemy import Engine
 from starlette.testclient import TestClient
 
-from prepaid_pipeline import people
 from prepaid_pipeline.desk.app import build
 from prepaid_pipeline.desk.configuration import load
-from prepaid_pipeline.settings import Settings
+from prepaid_pipeline.people import accounts
+from prepaid_pipeline.settings.load import Settings
 from tests.desk.chromium import served
 from tests.desk.provider import CLIENT_ID, CLIENT_SECRET, Provider
-from tests.email.conftest import free_port
+from tests.mail.conftest import free_port
 from tests.world import World
 
 DESK = "http://127.0.0.1:3001"
@@ -87,7 +87,7 @@ def test_signed_in_and_on_to_the_page_that_was_asked_for(
     assert world.sql("SELECT count(*) FROM prepaid.desk_sessions WHERE revoked_at IS NULL") == 1
     # A person without a password signs in in the same way.
     other = "finance_without_password"
-    people.add(world.engine, other, "finance")
+    accounts.add(world.engine, other, "finance")
     provider.claims = {"preferred_username": other}
     assert f"<b>{other}</b>" in sign_in(visitor())
 
@@ -96,7 +96,7 @@ def test_by_an_address_that_the_provider_has_verified(
     world: World, provider: Provider, visitor: Callable[..., TestClient], new_person: NewPerson
 ) -> None:
     name = new_person("finance")
-    people.add(world.engine, name, "finance", "ann@example.com")
+    accounts.add(world.engine, name, "finance", "ann@example.com")
     provider.claims = {"email": "Ann@example.com", "email_verified": True}
     assert f"<b>{name}</b>" in sign_in(visitor("email"))
     for claims in (
@@ -109,7 +109,7 @@ def test_by_an_address_that_the_provider_has_verified(
         assert "no account for you here" in sign_in(browser)
         assert not is_in(browser)
     # An address of two people is nobody's.
-    people.add(world.engine, new_person("finance"), "finance", "ann@example.com")
+    accounts.add(world.engine, new_person("finance"), "finance", "ann@example.com")
     provider.claims = {"email": "ann@example.com", "email_verified": True}
     assert "no account for you here" in sign_in(visitor("email"))
 
@@ -140,7 +140,7 @@ def test_whom_the_desk_does_not_know(
     world: World, provider: Provider, visitor: Callable[..., TestClient], new_person: NewPerson
 ) -> None:
     disabled = new_person("finance")
-    people.set_disabled(world.engine, disabled, True)
+    accounts.set_disabled(world.engine, disabled, True)
     for claims in ({"preferred_username": disabled}, {"preferred_username": "nobody"}, {},
                    {"preferred_username": ["a"]}, {"preferred_username": "finance"}):  # fmt: skip
         provider.claims = claims

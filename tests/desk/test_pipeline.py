@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from prepaid_pipeline import process
+from prepaid_pipeline.process import steps
 from tests.desk.conftest import Browser
 from tests.desk.many import payments
 from tests.orchestration.conftest import evaluate, instance, location
@@ -38,5 +38,5 @@ def test_seen_within_one_interval_of_the_sensor(
     care.post(f"/quality/{check}/decide", decision="failed", note="answers 404", seen="0")
     asked = evaluate("sign_offs").run_requests
     assert [request.job_name for request in asked] == ["close_quality_checks"]
-    process.close_quality_checks(world.engine, context())
+    steps.close_quality_checks(world.engine, context())
     assert world.holds(plans[0]) == ["quality_failed"]

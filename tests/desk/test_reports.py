@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from prepaid_pipeline.report import files
-from prepaid_pipeline.report.store import Store
-from prepaid_pipeline.settings import Settings
+from prepaid_pipeline.revenue.report.formats import files
+from prepaid_pipeline.settings.load import Settings
+from prepaid_pipeline.storage import Store
 from tests.desk.conftest import Browser
 from tests.revenue.test_report_versions import report
 from tests.world import World

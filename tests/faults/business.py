@@ -8,9 +8,13 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from prepaid_pipeline import audit, checks, people, process, queries
-from prepaid_pipeline.email.sender import send_emails
-from prepaid_pipeline.settings import Settings
+from prepaid_pipeline.audit import seals
+from prepaid_pipeline.database import queries
+from prepaid_pipeline.mail.sender import send_emails
+from prepaid_pipeline.operations import invariants
+from prepaid_pipeline.people import accounts
+from prepaid_pipeline.process import steps as process
+from prepaid_pipeline.settings.load import Settings
 from tests.faults.sink import Sink
 from tests.world import TODAY, World, context
 
@@ -39,8 +43,8 @@ class Business:
             plan = world.plan(price)
             world.sql("UPDATE prepaid.plans SET plan_code = :c WHERE plan_id = :p", c=code, p=plan)
         world.addon("2.50")
-        people.add(self.engine, "faults_clerk", "finance")
-        people.add(self.engine, "faults_care", "customer_success")
+        accounts.add(self.engine, "faults_clerk", "finance")
+        accounts.add(self.engine, "faults_care", "customer_success")
         self.add(1, (*RENEWALS, PURCHASE, CHANGE))
         self.finish()
         self.reference = {situation: became for situation, became in self._became()}
@@ -71,7 +75,7 @@ class Business:
                 self._parts[part].execute(connection, params)
         if CHANGE in situations:
             asked = {"subscriptions": self.do("to_change"), "due": TODAY}
-            with people.acting(self.engine, "faults_care", TODAY) as connection:
+            with accounts.acting(self.engine, "faults_care", TODAY) as connection:
                 self._parts["change"].execute(connection, asked).all()
 
     def claim(self, queue: str, size: int) -> int:
@@ -105,7 +109,7 @@ class Business:
         tasks = self.do("undecided", kind=kind, limit=limit)
         person = "faults_care" if kind == "quality_check" else "faults_clerk"
         if tasks:
-            people.decide(self.engine, person, tasks, "approve", None, TODAY)
+            accounts.decide(self.engine, person, tasks, "approve", None, TODAY)
 
     def mail(self) -> None:
         send_emails(self.engine, self.settings, as_of=TODAY)
@@ -132,10 +136,10 @@ class Business:
             if became != self.reference[situation]
         ]
         self._looked_at = self.world.sql("SELECT max(service_plan_id) FROM prepaid.service_plans")
-        for check in checks.run(self.engine, context()):
+        for check in invariants.run(self.engine, context()):
             found += check.findings
-        audit.seal(self.engine, wait=True)
-        found += [finding.text for finding in audit.verify(self.engine)]
+        seals.seal(self.engine, wait=True)
+        found += [finding.text for finding in seals.verify(self.engine)]
         return found + self.sink.wrong(self.world)
 
     def _became(self) -> list[tuple[str, str]]:

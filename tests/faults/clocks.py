@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from prepaid_pipeline.service import server
+from prepaid_pipeline.database import embedded
 from tests.faults.servers import OwnServer
 
 _PLACES = ("usr/lib/*/faketime", "usr/lib/faketime", "usr/local/lib/faketime", "opt/homebrew/lib")
@@ -52,7 +52,7 @@ def restart_with(mortal: OwnServer, clock: Clock) -> None:
     mortal.stop()
     os.environ.update(clock.environ)
     try:
-        server.start(mortal.home)
+        embedded.start(mortal.home)
     finally:
         for name in clock.environ:
             del os.environ[name]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from prepaid_pipeline.settings import Settings, load
+from prepaid_pipeline.settings.load import Settings, load
 from tests.faults.business import Business
 from tests.faults.recorder import Recorder
 from tests.faults.servers import OwnServer, own_server

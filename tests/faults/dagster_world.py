@@ -11,10 +11,11 @@ import psutil
 import psycopg
 from sqlalchemy import make_url
 
-from prepaid_pipeline import audit, checks, database
-from prepaid_pipeline.service import server
-from tests.email.conftest import free_port
-from tests.service.running import Up, started
+from prepaid_pipeline.audit import seals
+from prepaid_pipeline.database import connections, embedded
+from prepaid_pipeline.operations import invariants
+from tests.mail.conftest import free_port
+from tests.operations.service.running import Up, started
 from tests.world import World, context
 
 _CUSTOMERS = """
@@ -143,9 +144,9 @@ class Running:
         """Plans without their effects once, findings of the checks and of the audit log."""
         wrong = int(self.world.sql(_EFFECTS))
         today = self.world.sql("SELECT CURRENT_DATE")
-        found = [f for c in checks.run(self.world.engine, context(today)) for f in c.findings]
-        audit.seal(self.world.engine, wait=True)
-        return wrong + len(found) + len(list(audit.verify(self.world.engine)))
+        found = [f for c in invariants.run(self.world.engine, context(today)) for f in c.findings]
+        seals.seal(self.world.engine, wait=True)
+        return wrong + len(found) + len(list(seals.verify(self.world.engine)))
 
 
 def wait_for(ready: Callable[[], bool], seconds: float, every: float = 0.1) -> float:
@@ -159,11 +160,11 @@ def wait_for(ready: Callable[[], bool], seconds: float, every: float = 0.1) -> f
 @contextmanager
 def running(output: Path, home: Path) -> Iterator[Running]:
     """``home`` is where the server's data goes; not below pytest's own directories."""
-    url = server.start(home)
+    url = embedded.start(home)
     try:
         ports = {"metrics_port": str(free_port()), "read_only_port": str(free_port())}
         with started(output, database_url=url, **ports) as up:
-            world = World(database.engine_for(make_url(url)))
+            world = World(connections.engine_for(make_url(url)))
             world.tax_rate("0.0725")
             world.officer()
             try:
@@ -171,4 +172,4 @@ def running(output: Path, home: Path) -> Iterator[Running]:
             finally:
                 world.engine.dispose()
     finally:
-        server.stop(home)
+        embedded.stop(home)

@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 from sqlalchemy import Engine, event
 
-from prepaid_pipeline.email.smtp import SmtpTransport
+from prepaid_pipeline.mail.smtp import SmtpTransport
 from tests.faults.servers import stop_server
 
 Strike = Callable[[int], None]

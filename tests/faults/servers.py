@@ -13,8 +13,7 @@ from pathlib import Path
 import psycopg
 from sqlalchemy import Engine, make_url
 
-from prepaid_pipeline import database, migrations
-from prepaid_pipeline.service import server
+from prepaid_pipeline.database import connections, embedded, migrations
 
 _PATIENCE_SECONDS = 60
 
@@ -24,13 +23,13 @@ class OwnServer:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.url = server.start(home)
+        self.url = embedded.start(home)
         engine = self.engine()
         migrations.upgrade(engine)
         engine.dispose()
 
     def engine(self) -> Engine:
-        return database.engine_for(make_url(self.url))
+        return connections.engine_for(make_url(self.url))
 
     def postmaster(self) -> int:
         return int((self.home / "postgres/postmaster.pid").read_text().splitlines()[0])
@@ -55,7 +54,7 @@ class OwnServer:
 
     def start(self) -> None:
         """Start it, whatever it died of, and wait until it has recovered."""
-        server.start(self.home)
+        embedded.start(self.home)
         give_up_at = time.monotonic() + _PATIENCE_SECONDS
         while True:
             try:
@@ -91,5 +90,5 @@ def own_server() -> Iterator[OwnServer]:
     try:
         yield OwnServer(home)
     finally:
-        server.stop(home)
+        embedded.stop(home)
         shutil.rmtree(home)

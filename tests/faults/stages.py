@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from prepaid_pipeline import process
+from prepaid_pipeline.process import steps
 from tests.faults.business import CHANGE, GOING_ON, PURCHASE, RENEWALS, Business
 from tests.world import context
 
@@ -30,7 +30,7 @@ def _open(business: Business, _: str, groups: int) -> Iterator[dict[str, object]
 def _claim(business: Business, queue: str, groups: int) -> Iterator[dict[str, object]]:
     if queue == "open_renewals":
         business.add(groups, GOING_ON)
-        process.open_service_plans(business.engine, context())
+        steps.open_service_plans(business.engine, context())
     else:
         _until_settling(business, groups, GOING_ON)
     for _group in range(groups):
@@ -38,13 +38,13 @@ def _claim(business: Business, queue: str, groups: int) -> Iterator[dict[str, ob
 
 
 def _step(business: Business, step: str, groups: int) -> Iterator[dict[str, object]]:
-    queue = "settle_renewals" if step in process.SETTLING_STEPS else "open_renewals"
-    situations = RENEWALS if step == next(iter(process.OPENING_STEPS)) else GOING_ON
+    queue = "settle_renewals" if step in steps.SETTLING_STEPS else "open_renewals"
+    situations = RENEWALS if step == next(iter(steps.OPENING_STEPS)) else GOING_ON
     if queue == "settle_renewals":
         _until_settling(business, groups, situations)
     else:
         business.add(groups, situations)
-        process.open_service_plans(business.engine, context())
+        steps.open_service_plans(business.engine, context())
     business.steps(queue, before=step)
     for _group in range(groups):
         yield {"work": "step", "step": step, "batch": business.claim(queue, len(situations))}
@@ -69,7 +69,7 @@ def _decide(business: Business, _: str, groups: int) -> Iterator[dict[str, objec
     business.add(groups, GOING_ON)
     business.invoice()
     business.pay()
-    process.match_payments(business.engine, context())
+    steps.match_payments(business.engine, context())
     tasks = business.do("undecided", kind="payment_verification", limit=groups)
     for task in tasks:
         yield {"work": "decide", "person": "faults_clerk", "tasks": [task], "word": "approve"}
@@ -95,7 +95,7 @@ def _until_settling(business: Business, groups: int, situations: tuple[int, ...]
     business.add(groups, situations)
     business.invoice()
     business.pay()
-    process.match_payments(business.engine, context())
+    steps.match_payments(business.engine, context())
     business.approve()
 
 
@@ -111,11 +111,11 @@ _GROUPS = {
 }  # fmt: skip
 OPENING = (
     Stage("open", 26), Stage("claim open_renewals", 16),
-    *(Stage(f"step {name}", _GROUPS.get(name, 32)) for name in process.OPENING_STEPS),
+    *(Stage(f"step {name}", _GROUPS.get(name, 32)) for name in steps.OPENING_STEPS),
     Stage("match", 80),
 )  # fmt: skip
 SETTLING = (
     Stage("decide", 24), Stage("claim settle_renewals", 16),
-    *(Stage(f"step {name}", _GROUPS.get(name, 32)) for name in process.SETTLING_STEPS),
+    *(Stage(f"step {name}", _GROUPS.get(name, 32)) for name in steps.SETTLING_STEPS),
     Stage("change activate_service_plans", 44), Stage("mail", 36), Stage("quality", 22),
 )  # fmt: skip

@@ -9,10 +9,11 @@ import pytest
 from argon2 import PasswordHasher
 from starlette.testclient import TestClient
 
-from prepaid_pipeline import database, people
+from prepaid_pipeline.database import connections
 from prepaid_pipeline.desk.app import build
 from prepaid_pipeline.desk.configuration import load
 from prepaid_pipeline.desk.login import own_login
+from prepaid_pipeline.people import accounts
 from tests.desk.conftest import PASSWORD, Browser
 from tests.desk.test_forms import decide
 from tests.faults.business import Business
@@ -98,8 +99,8 @@ def page(mortal_business: Business) -> Iterator[Browser]:
     """The sign-off desk, with a finance officer signed in."""
     business, desk = mortal_business, load({"PREPAID_DESK_URL": "http://127.0.0.1:3001"})
     hashed = PasswordHasher(time_cost=1, memory_cost=1024, parallelism=1).hash(PASSWORD)
-    people.set_password(business.engine, "faults_clerk", hashed)
-    engine = database.engine_for(own_login(business.settings, desk))
+    accounts.set_password(business.engine, "faults_clerk", hashed)
+    engine = connections.engine_for(own_login(business.settings, desk))
     browser = Browser(TestClient(build(engine, business.settings, desk),
                                  base_url="http://127.0.0.1:3001"))  # fmt: skip
     browser.sign_in("faults_clerk")
@@ -119,7 +120,7 @@ def test_a_confirmed_decision_is_stored(
     lost = 0
     for number, task in enumerate(tasks):
         if number % 2:
-            people.decide(business.engine, "faults_clerk", [task], "approve", None, TODAY)
+            accounts.decide(business.engine, "faults_clerk", [task], "approve", None, TODAY)
         else:
             assert decide(page, task, "approved").startswith("Done.")
         mortal.stop()

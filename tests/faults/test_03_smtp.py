@@ -15,12 +15,15 @@ from typing import Any
 import pytest
 from sqlalchemy import URL
 
-from prepaid_pipeline import audit, checks, database, people
-from prepaid_pipeline.email.sender import SendResult, send_emails
-from prepaid_pipeline.settings import Settings, load
+from prepaid_pipeline.audit import seals
+from prepaid_pipeline.database import connections
+from prepaid_pipeline.mail.sender import SendResult, send_emails
+from prepaid_pipeline.operations import invariants
+from prepaid_pipeline.people import accounts
+from prepaid_pipeline.settings.load import Settings, load
 from tests.conftest import fresh_database
-from tests.email.server import OK, Fault, Server, serving
 from tests.faults.recorder import Recorder
+from tests.mail.server import OK, Fault, Server, serving
 from tests.world import TODAY, World, context
 
 pytestmark = pytest.mark.fault
@@ -50,13 +53,13 @@ UNCERTAIN: dict[str, list[Fault]] = {
 def business(cluster: URL) -> Iterator[tuple[World, URL]]:
     """Plans whose confirmations wait in the outbox, each for an address of its own."""
     with fresh_database(cluster) as url:
-        world = World(database.engine_for(url))
+        world = World(connections.engine_for(url))
         world.tax_rate("0.0725")
         for number in range(MAILS):
             world.due_renewal(email=f"p{number}@example.com")
         world.pay_and_approve(*world.open())
         world.settle()
-        people.add(world.engine, "smtp_care", "customer_success")
+        accounts.add(world.engine, "smtp_care", "customer_success")
         yield world, url
         world.engine.dispose()
 
@@ -111,7 +114,7 @@ class Scene:
             self.time_passes()
             self.send()
             if lists := self.undelivered():
-                people.resend(self.world.engine, "smtp_care", lists)
+                accounts.resend(self.world.engine, "smtp_care", lists)
 
     def undelivered(self) -> list[int]:
         return [row[0] for row in self.world.rows(
@@ -136,9 +139,9 @@ class Scene:
 
     def checked(self) -> list[str]:
         """What ``prepaid check`` and ``prepaid audit verify`` find."""
-        found = [f for c in checks.run(self.world.engine, context()) for f in c.findings]
-        audit.seal(self.world.engine)
-        return found + [str(finding) for finding in audit.verify(self.world.engine)]
+        found = [f for c in invariants.run(self.world.engine, context()) for f in c.findings]
+        seals.seal(self.world.engine)
+        return found + [str(finding) for finding in seals.verify(self.world.engine)]
 
 
 @pytest.fixture
@@ -210,7 +213,7 @@ def test_550_fails_for_good_and_blocks_nobody(scene: Scene, stage: str, record: 
     assert scene.send() == SendResult(), "never again by itself"
     assert len(scene.undelivered()) == 3
     assert sum(map(len, scene.server.delivered.values())) == MAILS - 3
-    people.resend(scene.world.engine, "smtp_care", scene.undelivered())
+    accounts.resend(scene.world.engine, "smtp_care", scene.undelivered())
     scene.finish()
     wrong = scene.wrong(most=1)
     wrong += scene.checked()
@@ -231,17 +234,17 @@ def test_a_second_unknown_outcome_is_for_a_person(scene: Scene, record: Recorder
         assert scene.send() == SendResult(), "no third copy by itself"
         assert len(scene.undelivered()) == MAILS
         if delivered:
-            settled = people.settle_mails(
+            settled = accounts.settle_mails(
                 scene.world.engine, "smtp_care", scene.undelivered(), "the server's log has them"
             )
             assert settled == MAILS
         else:
             # Only one unknown attempt more is made of what a person sends again.
-            people.resend(scene.world.engine, "smtp_care", scene.undelivered())
+            accounts.resend(scene.world.engine, "smtp_care", scene.undelivered())
             scene.server.behave()
             scene.server.will("dot", DROP)
             assert scene.send() == SendResult(sent=MAILS - 1, unknown=1)
-            people.resend(scene.world.engine, "smtp_care", scene.undelivered())
+            accounts.resend(scene.world.engine, "smtp_care", scene.undelivered())
             scene.finish()
         wrong = scene.wrong() + scene.checked()
         record(fault=3, what="drop after DATA twice: a person decides", points=MAILS,
@@ -275,7 +278,7 @@ def test_anything_at_random(scene: Scene, record: Recorder) -> None:
 def send_until_killed(environ: dict[str, str]) -> None:
     """What the process does that is killed."""
     settings = load(environ)
-    engine = database.engine_for(database.url(settings))
+    engine = connections.engine_for(connections.url(settings))
     send_emails(engine, settings, as_of=TODAY)
 
 

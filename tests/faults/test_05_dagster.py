@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from prepaid_pipeline.service import server
+from prepaid_pipeline.database import embedded
 from tests.faults.dagster_world import Running, running, wait_for
 from tests.faults.recorder import Recorder
-from tests.service.running import wait
+from tests.operations.service.running import wait
 
 pytestmark = [pytest.mark.fault, pytest.mark.long]
 
@@ -130,9 +130,9 @@ def test_the_database_is_down_for_a_while(real: Running, record: Recorder, job: 
     def fault() -> float:
         due = real.due()
         real.world.engine.dispose()
-        assert server.stop(real.data)
+        assert embedded.stop(real.data)
         time.sleep(OUTAGE_SECONDS)
-        server.start(real.data)
+        embedded.start(real.data)
         return real.late_tick(time.time(), due)
 
     late = flow(real, job, fault)

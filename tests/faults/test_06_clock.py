@@ -13,7 +13,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from prepaid_pipeline import checks, database, migrations, process
+from prepaid_pipeline.database import connections, migrations
+from prepaid_pipeline.operations import invariants
+from prepaid_pipeline.process import steps
 from tests.faults import clocks
 from tests.faults.business import GOING_ON, Business
 from tests.faults.clocks import Clock, needs_faketime, restart_with
@@ -66,7 +68,7 @@ def _work_with(skewed: Workers, business: Business, url: str, home: Path) -> lis
         wrong.append("a command with a wrong clock changed something")
 
     # It was told the day: what another worker has a lease on is left alone, the rest goes on.
-    process.open_service_plans(business.engine, context())
+    steps.open_service_plans(business.engine, context())
     batch = business.claim("open_renewals", len(GOING_ON))
     skewed.run(work="drain")
     taken = "SELECT count(*) FROM prepaid.unsettled_plans WHERE batch_id = :batch"
@@ -107,7 +109,7 @@ def moved_world(mortal: OwnServer, moved: Clock) -> Iterator[World]:
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.exec_driver_sql(f"CREATE DATABASE {name}")
     engine.dispose()
-    engine = database.engine_for(engine.url.set(database=name))
+    engine = connections.engine_for(engine.url.set(database=name))
     migrations.upgrade(engine)
     yield World(engine)
     engine.dispose()
@@ -197,6 +199,6 @@ def _other_days(world: World, ends: list[date], day: date, moment: datetime) -> 
         or not start <= on <= day
         or (start > min(ends) + timedelta(1) and on != start)
     ]
-    for check in checks.run(world.engine, context(day, lead_days=0)):
+    for check in invariants.run(world.engine, context(day, lead_days=0)):
         found += [f"{moment}: {finding}" for finding in check.findings]
     return found

@@ -19,11 +19,14 @@ import pytest
 from sqlalchemy import make_url, text
 from sqlalchemy.exc import DBAPIError
 
-from prepaid_pipeline import anchors, audit, checks, database, migrations, people
+from prepaid_pipeline.audit import anchors, seals
+from prepaid_pipeline.database import connections, embedded, migrations
 from prepaid_pipeline.errors import DatabaseNotReady, NotAllowed, PrepaidError, SettingError
-from prepaid_pipeline.report.store import Store
-from prepaid_pipeline.service import guards, server
-from prepaid_pipeline.settings import Settings, load
+from prepaid_pipeline.operations import invariants
+from prepaid_pipeline.operations.service import guards
+from prepaid_pipeline.people import accounts
+from prepaid_pipeline.settings.load import Settings, load
+from prepaid_pipeline.storage import Store
 from tests.desk.many import payments
 from tests.faults.recorder import Recorder
 from tests.world import TODAY, World, context
@@ -77,19 +80,19 @@ def on_a_small_disk() -> Iterator[tuple[Path, World]]:
     with small_disk(200) as disk:
         home = disk / "home"
         home.mkdir()
-        url = server.start(home)
+        url = embedded.start(home)
         with psycopg.connect(url, autocommit=True) as connection:
             # One segment of the write-ahead log to spare, not five.
             connection.execute("ALTER SYSTEM SET max_wal_size = '32MB'")
             connection.execute("ALTER SYSTEM SET min_wal_size = '32MB'")
             connection.execute("SELECT pg_reload_conf()")
-        engine = database.engine_for(make_url(url))
+        engine = connections.engine_for(make_url(url))
         migrations.upgrade(engine)
         try:
             yield disk, World(engine)
         finally:
             engine.dispose()
-            server.stop(home)
+            embedded.stop(home)
 
 
 def decide(world: World, tasks: list[int]) -> list[int]:
@@ -97,7 +100,7 @@ def decide(world: World, tasks: list[int]) -> list[int]:
     acknowledged: list[int] = []
     for task in tasks:
         with suppress(DBAPIError, NotAllowed):
-            people.decide(world.engine, "test_officer", [task], "approve", f"note {task}")
+            accounts.decide(world.engine, "test_officer", [task], "approve", f"note {task}")
             acknowledged.append(task)
     return acknowledged
 
@@ -119,7 +122,7 @@ def up_again(disk: Path, world: World) -> None:
     stop_by = time.monotonic() + 60
     while True:
         try:
-            server.start(disk / "home")
+            embedded.start(disk / "home")
             with world.engine.connect() as connection:
                 connection.execute(text("SELECT 1"))
             return
@@ -135,7 +138,7 @@ def wrong(world: World, acknowledged: list[int]) -> list[str]:
              if task not in stored]  # fmt: skip
     waiting = "SELECT task_id FROM prepaid.tasks WHERE status = 'Open' AND kind = :kind ORDER BY 1"
     if left := [row[0] for row in world.rows(waiting, kind="payment_verification")]:
-        people.decide(world.engine, "test_officer", left, "approve", None)
+        accounts.decide(world.engine, "test_officer", left, "approve", None)
     # Dagster ends the leases of runs that have failed (leases.py); here no Dagster is.
     world.sql("WITH over AS (UPDATE prepaid.batches SET leased_until = clock_timestamp()"
               " WHERE finished_at IS NULL RETURNING 1) SELECT count(*) FROM over")  # fmt: skip
@@ -144,10 +147,10 @@ def wrong(world: World, acknowledged: list[int]) -> list[str]:
         world.settle()
     active = world.sql("SELECT count(*) FROM prepaid.service_plans WHERE status = 'Active'")
     found += [] if active == PLANS else [f"{active} of {PLANS} plans are active"]
-    findings = checks.run(world.engine, context(TODAY))
+    findings = invariants.run(world.engine, context(TODAY))
     found += [finding for check in findings for finding in check.findings]
-    audit.seal(world.engine, wait=True)
-    return found + [finding.text for finding in audit.verify(world.engine)]
+    seals.seal(world.engine, wait=True)
+    return found + [finding.text for finding in seals.verify(world.engine)]
 
 
 @pytest.mark.parametrize("log_is_full", [False, True], ids=["tables", "write-ahead log"])
@@ -231,7 +234,7 @@ def test_under_the_report_store(world: World, settings: Settings, record: Record
             guards.room(low)
         (disk / "ballast").unlink()
         assert anchors.anchor(world.engine, there, TODAY) is not None
-        if list(audit.verify(world.engine, anchors.stored(there))):
+        if list(seals.verify(world.engine, anchors.stored(there))):
             found.append("the anchor does not fit")
         small = b"new" * 1000
         assert store.write("2026-10/report.html", small)

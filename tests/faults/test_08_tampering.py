@@ -11,7 +11,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import URL, Connection, text
 
-from prepaid_pipeline import anchors, audit, database
+from prepaid_pipeline.audit import anchors
+from prepaid_pipeline.audit import seals as audit
+from prepaid_pipeline.database import connections
 from tests.audit.writers import Writer, write
 from tests.conftest import fresh_database
 from tests.faults.recorder import Recorder
@@ -105,7 +107,7 @@ def tried(record: Recorder) -> Iterator[Tried]:
 @pytest.fixture(scope="module")
 def sealed(cluster: URL) -> Iterator[Sealed]:
     with fresh_database(cluster) as url:
-        engine = database.engine_for(url)
+        engine = connections.engine_for(url)
         world = World(engine)
         world.tax_rate("0.0725")
         for _ in range(4):

@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL, Engine, make_url, text
 
-from prepaid_pipeline import audit, checks, database, migrations, queries
-from prepaid_pipeline.backup.dumping import create
-from prepaid_pipeline.backup.restoring import examine, restore, whole
+from prepaid_pipeline.audit import seals
+from prepaid_pipeline.database import connections, embedded, migrations, queries
 from prepaid_pipeline.errors import DatabaseNotReady
-from prepaid_pipeline.service import server
-from prepaid_pipeline.settings import Settings
+from prepaid_pipeline.operations import invariants
+from prepaid_pipeline.operations.backup.dumping import create
+from prepaid_pipeline.operations.backup.restoring import examine, restore, whole
+from prepaid_pipeline.settings.load import Settings
 from scripts.draft_migration import _STATEMENT
 from tests.database.releases import FILES, at_release, empty
 from tests.database.test_migrations import _everything
@@ -147,7 +148,7 @@ def finishes(engine: Engine) -> None:
     world.due_renewal()
     (plan,) = world.open()
     assert world.status(plan) == "Pending"
-    assert audit.verify(engine) == []
+    assert seals.verify(engine) == []
 
 
 def test_a_backup_restored_into_a_new_server(
@@ -163,8 +164,8 @@ def test_a_backup_restored_into_a_new_server(
     create(world.engine, database_url, file)
     other = tmp_path / "other"
     _open_to_the_server(tmp_path)
-    url = make_url(server.start(other))
-    restored = database.engine_for(url)
+    url = make_url(embedded.start(other))
+    restored = connections.engine_for(url)
     try:
         manifest = whole(file)
         restore(restored, url, file, manifest)
@@ -182,12 +183,12 @@ def test_a_backup_restored_into_a_new_server(
         there.pay_and_approve(*rest)
         there.settle()
         assert {there.status(plan) for plan in there.plans()} == {"Active"}
-        found = {c.name: c.findings for c in checks.run(restored, context()) if c.findings}
+        found = {c.name: c.findings for c in invariants.run(restored, context()) if c.findings}
         assert found == {}
-        assert audit.verify(restored, manifest.anchors()) == []
+        assert seals.verify(restored, manifest.anchors()) == []
     finally:
         restored.dispose()
-        server.stop(other)
+        embedded.stop(other)
 
 
 def _open_to_the_server(path: Path) -> None:

@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from prepaid_pipeline import checks
+from prepaid_pipeline.billing.providers.loading import import_payments
 from prepaid_pipeline.importer.csv_records import MAX_LINE
-from prepaid_pipeline.providers.loading import import_payments
-from prepaid_pipeline.report import language
-from prepaid_pipeline.report.rendering import Rendering
+from prepaid_pipeline.language import catalogue
+from prepaid_pipeline.operations import invariants
+from prepaid_pipeline.revenue.report.formats.rendering import Rendering
 from tests.faults.recorder import Recorder
 from tests.importer.folders import AS_OF, BASE, dump, rows, take
+from tests.operations.service.conftest import Command, prepaid
 from tests.revenue.documents import full
-from tests.service.conftest import Command, prepaid
 from tests.world import context
 
 __all__ = ["prepaid"]
@@ -202,7 +202,7 @@ def test_formulas_and_right_to_left_names_stay_the_text_they_are(
     assert running == []
     assert missing == []
     assert stored == set(names)
-    found = checks.run(engine, context(AS_OF))
+    found = invariants.run(engine, context(AS_OF))
     assert [finding for finding in found if finding.findings] == []
 
 
@@ -213,7 +213,7 @@ def test_formulas_do_not_run_in_the_reports_spreadsheets(record: Recorder) -> No
     running: list[str] = []
     for name in FORMULAS:
         plans[0]["name"] = name
-        made = Rendering(report, language.of("en_GB", Path("/nowhere")))
+        made = Rendering(report, catalogue.of("en_GB", Path("/nowhere")))
         book = zipfile.ZipFile(io.BytesIO(made.as_("xlsx")))
         sheets = [book.read(part) for part in book.namelist() if "worksheets/" in part]
         if any(b"<f>" in sheet or b"<f " in sheet for sheet in sheets):

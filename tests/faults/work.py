@@ -14,10 +14,12 @@ from typing import Any
 from sqlalchemy import Engine, make_url
 from sqlalchemy.exc import DBAPIError
 
-from prepaid_pipeline import database, drain, people, process
 from prepaid_pipeline.cli import main
-from prepaid_pipeline.email.sender import send_emails
-from prepaid_pipeline.settings import Settings, load
+from prepaid_pipeline.database import connections
+from prepaid_pipeline.mail.sender import send_emails
+from prepaid_pipeline.people import accounts
+from prepaid_pipeline.process import drain, steps
+from prepaid_pipeline.settings.load import Settings, load
 from tests.faults.moments import Moments, strike_of
 from tests.world import TODAY, context
 
@@ -26,14 +28,14 @@ Job = dict[str, Any]
 
 @cache
 def _engine(url: str) -> Engine:
-    return database.engine_for(make_url(url))
+    return connections.engine_for(make_url(url))
 
 
 def warm_up(job: Job) -> None:
     """Everything once with nothing to do, so that a fork need not load and compile it again."""
     engine, settings = _engine(job["url"]), settings_of(job)
-    for step in process.STEPS:
-        process.run_step(engine, step, 0, context())
+    for step in steps.STEPS:
+        steps.run_step(engine, step, 0, context())
     for work in (_open, _match, _quality, _drain):
         work(engine, settings, job)
     engine.dispose()
@@ -62,31 +64,31 @@ def do(job: Job) -> Job:
 
 def is_lost(error: DBAPIError) -> bool:
     """The session or the server is gone: no answer at all, or 08… and 57P… (being shut down)."""
-    return database.sqlstate(error).startswith(("08", "57P")) or not database.sqlstate(error)
+    return connections.sqlstate(error).startswith(("08", "57P")) or not connections.sqlstate(error)
 
 
 def _open(engine: Engine, _: Settings, job: Job) -> int:
-    return process.open_service_plans(engine, context())
+    return steps.open_service_plans(engine, context())
 
 
 def _claim(engine: Engine, _: Settings, job: Job) -> int | None:
-    return process.claim(engine, job["queue"], context(batch_size=job["size"]))
+    return steps.claim(engine, job["queue"], context(batch_size=job["size"]))
 
 
 def _step(engine: Engine, _: Settings, job: Job) -> int:
-    return process.run_step(engine, job["step"], job["batch"], context()).finished
+    return steps.run_step(engine, job["step"], job["batch"], context()).finished
 
 
 def _match(engine: Engine, _: Settings, job: Job) -> dict[str, int]:
-    return process.match_payments(engine, context())
+    return steps.match_payments(engine, context())
 
 
 def _decide(engine: Engine, _: Settings, job: Job) -> int:
-    return people.decide(engine, job["person"], job["tasks"], job["word"], None)
+    return accounts.decide(engine, job["person"], job["tasks"], job["word"], None)
 
 
 def _quality(engine: Engine, _: Settings, job: Job) -> dict[str, int]:
-    return process.close_quality_checks(engine, context())
+    return steps.close_quality_checks(engine, context())
 
 
 def _mail(engine: Engine, settings: Settings, job: Job) -> int:
@@ -97,7 +99,7 @@ def _drain(engine: Engine, settings: Settings, job: Job) -> int:
     return drain.drain(engine, settings, context()).settled
 
 
-def _until_told(job: Job, work: Callable[[process.Context], object]) -> Job:
+def _until_told(job: Job, work: Callable[[steps.Context], object]) -> Job:
     """Again and again, as the daemon's runs do, until there is a file that says to stop.
 
     Lost connections and deadlocks end a run, and the next one begins; how many of each there were.
@@ -108,7 +110,7 @@ def _until_told(job: Job, work: Callable[[process.Context], object]) -> Job:
         try:
             work(at)
         except DBAPIError as error:
-            if database.sqlstate(error) == "40P01":
+            if connections.sqlstate(error) == "40P01":
                 ended["deadlocks"] += 1
             elif is_lost(error):
                 ended["lost"] += 1
@@ -123,10 +125,10 @@ def _daemon(engine: Engine, settings: Settings, job: Job) -> Job:
 
 
 def _worker(engine: Engine, _: Settings, job: Job) -> Job:
-    def work(at: process.Context) -> None:
-        for queue in process.QUEUES:
-            for batch in process.claim_all(engine, queue, at):
-                process.run_batch(engine, queue, batch, at)
+    def work(at: steps.Context) -> None:
+        for queue in steps.QUEUES:
+            for batch in steps.claim_all(engine, queue, at):
+                steps.run_batch(engine, queue, batch, at)
 
     return _until_told(job, work)
 

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from sqlalchemy import URL, Engine
 
-from prepaid_pipeline import database
+from prepaid_pipeline.database import connections
 from tests.conftest import TEMPLATE
 from tests.importer import folders
 
@@ -19,7 +19,7 @@ def shared_engine(cluster: URL) -> Iterator[Engine]:
     url = cluster.render_as_string(hide_password=False)
     with psycopg.connect(url, autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
-        engine = database.engine_for(cluster.set(database=name))
+        engine = connections.engine_for(cluster.set(database=name))
         yield engine
         engine.dispose()
         admin.execute(f"DROP DATABASE {name} WITH (FORCE)")

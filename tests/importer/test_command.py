@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Engine
 
 from prepaid_pipeline.cli import main
-from prepaid_pipeline.settings import Settings
+from prepaid_pipeline.settings.load import Settings
 from tests.importer.folders import BASE, dump, rows, write
 
 

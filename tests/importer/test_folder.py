@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from prepaid_pipeline import checks, process
 from prepaid_pipeline.importer.loading import import_directory
-from prepaid_pipeline.process import Context
+from prepaid_pipeline.operations import invariants
+from prepaid_pipeline.process import steps
+from prepaid_pipeline.process.steps import Context
 from tests.importer.folders import AS_OF, BASE, dump, rows, take, write
 
 
@@ -190,8 +191,8 @@ def test_no_subscription_is_a_purchase_while_its_history_is_refused(
     reports = take(engine, folder, bad)
     assert reports["service_plans"].status == "refused"
     at = Context(AS_OF, 7, 7)
-    assert process.open_service_plans(engine, at) == 0
-    found = {result.name: result.findings for result in checks.run(engine, at)}
+    assert steps.open_service_plans(engine, at) == 0
+    found = {result.name: result.findings for result in invariants.run(engine, at)}
     assert len(found["14_history_has_arrived"]) == 5
 
     assert take(engine, folder, dict(BASE))["service_plans"].status == "imported"

@@ -7,9 +7,9 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import Engine
 
-from prepaid_pipeline import subscriptions
+from prepaid_pipeline.billing import subscriptions
+from prepaid_pipeline.billing.subscriptions import Named
 from prepaid_pipeline.importer.loading import import_directory
-from prepaid_pipeline.subscriptions import Named
 from tests.importer.folders import AS_OF, BASE, rows, take, write
 from tests.world import World, context
 

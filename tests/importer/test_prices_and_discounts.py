@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from prepaid_pipeline import checks, process
-from prepaid_pipeline.process import Context
+from prepaid_pipeline.operations import invariants
+from prepaid_pipeline.process import steps
+from prepaid_pipeline.process.steps import Context
 from tests.importer.folders import AS_OF, BASE, dump, rows, take
 
 PLANS = "plan_code,name,term,currency,price,price_includes_tax,valid_from\n"
@@ -176,8 +177,8 @@ def test_no_subscription_is_a_purchase_while_its_discount_is_refused(
     bad = take(engine, folder, files | {"discounts": DISCOUNTS + "S-5,welcome,Welcome,,,1,\n"})
     assert bad["discounts"].status == "refused"
     at = Context(AS_OF, 7, 7)
-    assert process.open_service_plans(engine, at) == 0
-    found = {result.name: result.findings for result in checks.run(engine, at)}
+    assert steps.open_service_plans(engine, at) == 0
+    found = {result.name: result.findings for result in invariants.run(engine, at)}
     assert len(found["14_history_has_arrived"]) == 5
 
     good = files | {"discounts": DISCOUNTS + "S-5,welcome,Welcome,50,,1,\n"}

@@ -11,7 +11,7 @@ import prepaid_pipeline
 from prepaid_pipeline.importer.loading import import_directory
 from tests.importer.folders import rows
 
-SAMPLE = Path(prepaid_pipeline.__file__).parent / "sample"
+SAMPLE = Path(prepaid_pipeline.__file__).parent / "operations" / "sample"
 
 
 @pytest.fixture(scope="module")

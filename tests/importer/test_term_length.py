@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prepaid_pipeline import terms
-from prepaid_pipeline.terms import Term
+from prepaid_pipeline.importer import terms
+from prepaid_pipeline.importer.terms import Term
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine
 
-from prepaid_pipeline import terms
-from prepaid_pipeline.terms import Term
+from prepaid_pipeline.importer import terms
+from prepaid_pipeline.importer.terms import Term
 from tests.importer.folders import rows, take
 
 EXPONENTS = {"USD": 2, "JPY": 0, "KWD": 3}

@@ -13,10 +13,11 @@ import dagster as dg
 import pytest
 from sqlalchemy import Engine
 
-from prepaid_pipeline import alerts, audit
-from prepaid_pipeline.alerts import AlertNotSent
-from prepaid_pipeline.settings import Settings, load
-from tests.email.conftest import free_port
+from prepaid_pipeline.audit import seals
+from prepaid_pipeline.mail import alerts
+from prepaid_pipeline.mail.alerts import AlertNotSent
+from prepaid_pipeline.settings.load import Settings, load
+from tests.mail.conftest import free_port
 from tests.world import TODAY, World
 
 Evaluate = Callable[..., Any]
@@ -186,7 +187,7 @@ def test_a_changed_audit_log_fails_its_job(
     world.tax_rate("0.0725")
     world.due_renewal()
     world.open()
-    audit.seal(engine, wait=True)
+    seals.seal(engine, wait=True)
     job = location.get_job("verify_audit_log")
     config = {"ops": {"verify_whole_log": {"config": {"as_of": str(TODAY)}}}}
     assert job.execute_in_process(config).success

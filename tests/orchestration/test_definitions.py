@@ -8,10 +8,10 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from prepaid_pipeline import database
+from prepaid_pipeline.database import connections
 from prepaid_pipeline.definitions import build_defs
-from prepaid_pipeline.jobs import QUEUE_TAG
-from prepaid_pipeline.settings import load
+from prepaid_pipeline.orchestration.renewal_jobs import QUEUE_TAG
+from prepaid_pipeline.settings.load import load
 
 ROOT = Path(__file__).parents[2]
 OPENING = (
@@ -102,8 +102,8 @@ def test_loading_reads_no_database(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     def refuse(*_: object) -> None:
         raise AssertionError("the database was opened")
 
-    monkeypatch.setattr(database, "url", refuse)
-    monkeypatch.setattr(database, "engine_for", refuse)
+    monkeypatch.setattr(connections, "url", refuse)
+    monkeypatch.setattr(connections, "engine_for", refuse)
     monkeypatch.setenv("PREPAID_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("PREPAID_DATABASE_URL", raising=False)
     repository = build_defs().get_repository_def()

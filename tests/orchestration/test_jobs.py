@@ -8,8 +8,10 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from prepaid_pipeline import audit, people, process
-from prepaid_pipeline.process import Context
+from prepaid_pipeline.audit import seals
+from prepaid_pipeline.people import accounts
+from prepaid_pipeline.process import steps
+from prepaid_pipeline.process.steps import Context
 from tests.world import TODAY, World
 
 FIRST_OP = {
@@ -43,7 +45,7 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     def of(*args: Any, **kwargs: Any) -> Context:
         return original(*args, **{"batch_size": 2} | kwargs)
 
-    monkeypatch.setattr(process.Context, "of", of)
+    monkeypatch.setattr(steps.Context, "of", of)
 
 
 def reported(result: dg.ExecuteInProcessResult) -> dict[str, dict[str, int]]:
@@ -70,7 +72,7 @@ def test_the_jobs_take_a_renewal_from_due_to_expired(
     opened = reported(run("open_renewals"))
     one = {"taken": 1, "finished": 1, "held": 0}
     assert opened.pop("open_service_plans") == {"opened": 1}
-    assert opened == dict.fromkeys(process.OPENING_STEPS, one)
+    assert opened == dict.fromkeys(steps.OPENING_STEPS, one)
 
     (plan,) = [row[0] for row in world.rows(
         "SELECT service_plan_id FROM prepaid.service_plans WHERE origin = 'pipeline'"
@@ -82,21 +84,21 @@ def test_the_jobs_take_a_renewal_from_due_to_expired(
     world.approve(plan)
     settled = reported(run("settle_renewals"))
     assert settled.pop("claim_verified_plans") == {}
-    assert settled == dict.fromkeys(process.SETTLING_STEPS, one)
+    assert settled == dict.fromkeys(steps.SETTLING_STEPS, one)
     assert reported(run("send_emails")) == {
         "send_outbox": {"sent": 1, "failed": 0, "retried": 0, "dropped": 0, "unknown": 0}
     }
     (mail,) = (tmp_path / "home" / "mail").rglob("*.eml")
     assert b"INV-2026-000001" in mail.read_bytes()
 
-    people.decide(
+    accounts.decide(
         world.engine, world.officer("test_care", "customer_success"),
         [world.task(plan, "quality_check")], "approve", None,
     )  # fmt: skip
     assert reported(run("close_quality_checks")) == {
         "close_decided_quality_checks": {"passed": 1, "failed": 0}
     }
-    assert audit.unsealed(world.engine) == 0
+    assert seals.unsealed(world.engine) == 0
     # Both terms have ended a month later: the imported one and the renewal.
     assert reported(run("expire_service_plans", "2026-12-02")) == {
         "expire_ended_plans": {"expired": 2}
@@ -185,7 +187,7 @@ def test_as_of_is_the_business_date_of_everything(world: World, run: Run) -> Non
 
 
 def test_without_as_of_it_is_today(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from prepaid_pipeline.settings import Settings
+    from prepaid_pipeline.settings.load import Settings
 
     monkeypatch.setattr(Settings, "today", lambda _: date(2025, 5, 5))
     world.tax_rate("0.0725")

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from prepaid_pipeline.revenue import next_month
-from prepaid_pipeline.settings import Settings, load
+from prepaid_pipeline.revenue.figures import next_month
+from prepaid_pipeline.settings.load import Settings, load
 from tests.revenue.history import Term, insert
 
 Evaluate = Callable[..., Any]

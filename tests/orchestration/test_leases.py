@@ -7,7 +7,7 @@ from uuid import uuid4
 import dagster as dg
 import pytest
 
-from prepaid_pipeline import process
+from prepaid_pipeline.process import steps
 from tests.world import World, context
 
 
@@ -18,11 +18,11 @@ def claimed(world: World) -> str:
     world.due_renewal()
     run_id = str(uuid4())
     at = context(run_id=run_id)
-    process.open_service_plans(world.engine, at)
-    batch = process.claim(world.engine, "open_renewals", at)
+    steps.open_service_plans(world.engine, at)
+    batch = steps.claim(world.engine, "open_renewals", at)
     assert batch is not None
-    for step in list(process.OPENING_STEPS)[:2]:
-        process.run_step(world.engine, step, batch, at)
+    for step in list(steps.OPENING_STEPS)[:2]:
+        steps.run_step(world.engine, step, batch, at)
     return run_id
 
 

@@ -16,8 +16,8 @@ from dagster._core.remote_origin import (
     RemoteRepositoryOrigin,
 )
 
-from prepaid_pipeline import people
-from prepaid_pipeline.settings import Settings
+from prepaid_pipeline.people import accounts
+from prepaid_pipeline.settings.load import Settings
 from tests.world import TODAY, World
 
 LOOKING = ("purchases", "payment_records", "sign_offs", "outbox", "unsealed_entries")
@@ -223,7 +223,7 @@ def test_purchases_sees_orders_and_released_plans(world: World, tick: Tick) -> N
     assert world.holds(plan) == ["no_tax_rate"]
     assert tick("purchases") == "no purchases"
     world.tax_rate("0.0725")
-    people.release(world.engine, world.officer(), plan, "rate imported")
+    accounts.release(world.engine, world.officer(), plan, "rate imported")
     assert tick("purchases") == ["open_renewals"]
     world.open()
     assert tick("purchases") == "no purchases"
@@ -243,7 +243,7 @@ def test_sign_offs_asks_for_both_jobs_in_one_tick(
     give_work(world, "outbox")
     (plan,) = world.open()
     care = world.officer("test_care", "customer_success")
-    people.decide(world.engine, care, [world.task(plan, "quality_check")], "approve", None)
+    accounts.decide(world.engine, care, [world.task(plan, "quality_check")], "approve", None)
     assert tick("sign_offs") == ["close_quality_checks"]
 
     world.due_renewal()

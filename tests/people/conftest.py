@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from prepaid_pipeline import people
-from prepaid_pipeline.database import acting_as
+from prepaid_pipeline.database.connections import acting_as
+from prepaid_pipeline.people import accounts
 from tests.world import World
 
 As = Callable[..., Any]
@@ -21,7 +21,7 @@ def person() -> Callable[[World, str], str]:
 
     def person(world: World, team: str) -> str:
         name = f"{team}_{uuid.uuid4().hex[:12]}"
-        people.add(world.engine, name, team)
+        accounts.add(world.engine, name, team)
         return name
 
     return person
@@ -41,3 +41,11 @@ def logged_in_as(world: World, name: str) -> Iterator[Callable[..., Any]]:
         quoted = connection.dialect.identifier_preparer.quote_identifier(name)
         connection.exec_driver_sql(f"SET LOCAL SESSION AUTHORIZATION {quoted}")
         yield lambda statement, **params: connection.execute(text(statement), params)
+
+
+@pytest.fixture
+def limited(world: World) -> World:
+    """A world in which every payment of more than 10 USD needs two people (a plan costs 10.73)."""
+    world.tax_rate("0.0725")
+    world.sql("INSERT INTO prepaid.approval_limits VALUES ('USD', 10)")
+    return world

@@ -7,8 +7,9 @@ import pytest
 from sqlalchemy import URL, make_url, text
 from sqlalchemy.engine import Engine
 
-from prepaid_pipeline import database, people
+from prepaid_pipeline.database import connections
 from prepaid_pipeline.errors import NotAllowed
+from prepaid_pipeline.people import accounts
 from tests.people.conftest import sql_as
 from tests.world import World
 
@@ -28,7 +29,7 @@ def teams(world: World, name: str) -> list[str]:
 @pytest.mark.parametrize(
     ("name", "refusal"),
     [
-        *((team, "it is reserved") for team in people.TEAMS),
+        *((team, "it is reserved") for team in accounts.TEAMS),
         ("none", "it is reserved"),
         ("public", "it is reserved"),
         ("pg_monitor", "it is reserved"),
@@ -46,7 +47,7 @@ def test_refused(world: World, name: str, refusal: str) -> None:
     known = (name,) in world.rows("SELECT rolname FROM pg_roles")
     entries = world.sql("SELECT count(*) FROM prepaid.audit_log")
     with pytest.raises(NotAllowed, match=refusal):
-        people.add(world.engine, name, "finance")
+        accounts.add(world.engine, name, "finance")
     # The server's other databases may get new roles at this moment: only this one counts.
     assert ((name,) in world.rows("SELECT rolname FROM pg_roles")) is known
     assert world.sql("SELECT count(*) FROM prepaid.audit_log") == entries
@@ -70,7 +71,7 @@ def test_refused(world: World, name: str, refusal: str) -> None:
     ],
 )
 def test_odd_names_are_names(world: World, name: str) -> None:
-    assert people.add(world.engine, name, "finance") is True
+    assert accounts.add(world.engine, name, "finance") is True
     assert teams(world, name) == ["finance"]
     assert sql_as(world, name, "SELECT prepaid.acting_person()") == [(name,)]
     assert world.rows(
@@ -80,8 +81,8 @@ def test_odd_names_are_names(world: World, name: str) -> None:
 
 def test_again_changes_nothing(world: World) -> None:
     name = f"again_{uuid.uuid4().hex[:8]}"
-    assert people.add(world.engine, name, "finance") is True
-    assert people.add(world.engine, name, "finance") is False
+    assert accounts.add(world.engine, name, "finance") is True
+    assert accounts.add(world.engine, name, "finance") is False
     assert world.sql("SELECT count(*) FROM prepaid.audit_log WHERE detail = :n", n=name) == 1
     assert world.rows(
         "SELECT rolcanlogin, rolsuper, rolcreaterole FROM pg_roles WHERE rolname = :n", n=name
@@ -90,8 +91,8 @@ def test_again_changes_nothing(world: World) -> None:
 
 def test_two_teams(world: World) -> None:
     name = f"both_{uuid.uuid4().hex[:8]}"
-    people.add(world.engine, name, "finance")
-    assert people.add(world.engine, name, "customer_success") is True
+    accounts.add(world.engine, name, "finance")
+    assert accounts.add(world.engine, name, "customer_success") is True
     assert teams(world, name) == ["customer_success", "finance"]
     assert sql_as(world, name, "SELECT 1 FROM prepaid.payment_verifications") == []
     assert sql_as(world, name, "SELECT 1 FROM prepaid.quality_checks") == []
@@ -101,45 +102,45 @@ def test_two_teams(world: World) -> None:
 def owner(cluster: URL, database_url: URL) -> Iterator[Engine]:
     """The usual case beside a server of one's own: a user that may make roles, and no more."""
     name = f"owner_{uuid.uuid4().hex[:8]}"
-    admin = database.engine_for(cluster)
+    admin = connections.engine_for(cluster)
     with admin.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text(f"CREATE ROLE {name} LOGIN CREATEROLE PASSWORD 'secret'"))
-        for team in people.TEAMS:
+        for team in accounts.TEAMS:
             connection.execute(text(f"GRANT {team} TO {name} WITH ADMIN OPTION, INHERIT FALSE"))
-    as_admin = database.engine_for(database_url)
+    as_admin = connections.engine_for(database_url)
     with as_admin.begin() as connection:
         connection.execute(text(f"GRANT ALL ON SCHEMA prepaid TO {name}"))
         connection.execute(text(f"GRANT ALL ON ALL TABLES IN SCHEMA prepaid TO {name}"))
         connection.execute(text(f"GRANT ALL ON ALL FUNCTIONS IN SCHEMA prepaid TO {name}"))
     as_admin.dispose()
-    engine = database.engine_for(make_url(database_url).set(username=name, password="secret"))
+    engine = connections.engine_for(make_url(database_url).set(username=name, password="secret"))
     yield engine
     engine.dispose()
     admin.dispose()
 
 
 def test_by_a_user_that_is_no_superuser(owner: Engine, database_url: URL) -> None:
-    world = World(database.engine_for(database_url))
+    world = World(connections.engine_for(database_url))
     world.tax_rate("0.0725")
     world.due_renewal()
     (plan,) = world.open()
     name = f"clerk_{uuid.uuid4().hex[:8]}"
-    assert people.add(owner, name, "finance") is True
-    assert people.add(owner, name, "finance") is False
-    assert people.decide(owner, name, [world.task(plan)], "approve", None) == 1
+    assert accounts.add(owner, name, "finance") is True
+    assert accounts.add(owner, name, "finance") is False
+    assert accounts.decide(owner, name, [world.task(plan)], "approve", None) == 1
     assert world.rows("SELECT decided_by FROM prepaid.tasks") == [(name,)]
     # The pipeline's own user is nobody's colleague.
     with pytest.raises(NotAllowed, match="is the pipeline's own user"):
-        people.add(owner, owner.url.username or "", "finance")
+        accounts.add(owner, owner.url.username or "", "finance")
     with pytest.raises(NotAllowed, match="is not in that team"):
-        people.decide(owner, owner.url.username or "", [world.task(plan)], "approve", "again")
+        accounts.decide(owner, owner.url.username or "", [world.task(plan)], "approve", "again")
     world.engine.dispose()
 
 
 def test_by_a_user_that_may_not_make_roles(owner: Engine, database_url: URL) -> None:
-    admin = database.engine_for(database_url)
+    admin = connections.engine_for(database_url)
     with admin.begin() as connection:
         connection.execute(text(f"ALTER ROLE {owner.url.username} NOCREATEROLE"))
     admin.dispose()
     with pytest.raises(NotAllowed, match="permission denied to create role"):
-        people.add(owner, f"never_{uuid.uuid4().hex[:8]}", "finance")
+        accounts.add(owner, f"never_{uuid.uuid4().hex[:8]}", "finance")

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from prepaid_pipeline import people, process
-from prepaid_pipeline.database import acting_as
+from prepaid_pipeline.database.connections import acting_as
 from prepaid_pipeline.errors import NotAllowed
+from prepaid_pipeline.people import accounts
+from prepaid_pipeline.process import steps
 from tests.world import World, context
 
 Person = Callable[[World, str], str]
@@ -59,8 +60,8 @@ def test_two_people_decide_the_same_task(world: World, officers: list[str]) -> N
     for plan in waiting(world, 10):
         task = world.task(plan)
         assert at_once(
-            lambda task=task: people.decide(world.engine, officers[0], [task], "approve", None),
-            lambda task=task: people.decide(world.engine, officers[1], [task], "reject", "no"),
+            lambda task=task: accounts.decide(world.engine, officers[0], [task], "approve", None),
+            lambda task=task: accounts.decide(world.engine, officers[1], [task], "reject", "no"),
         ) == [1, 1]
         decisions = world.rows(
             "SELECT decision, decided_by FROM prepaid.sign_offs WHERE task_id = :t"
@@ -80,7 +81,7 @@ def test_two_people_decide_many_tasks_in_opposite_order(world: World, officers: 
     for turn in range(5):
         ways = tasks, tasks[::-1]
         assert at_once(*(
-            lambda name=name, way=way, turn=turn: people.decide(
+            lambda name=name, way=way, turn=turn: accounts.decide(
                 world.engine, name, way, "approve", f"turn {turn}"
             )
             for name, way in zip(officers, ways, strict=True)
@@ -95,7 +96,7 @@ def test_settling_and_rejecting_at_once(world: World, officers: list[str]) -> No
         task = world.task(plan)
         settled, rejected = at_once(
             world.settle,
-            lambda task=task: people.decide(world.engine, officers[0], [task], "reject", "stop"),
+            lambda task=task: accounts.decide(world.engine, officers[0], [task], "reject", "stop"),
         )
         assert settled is None
         paid, status = world.rows(
@@ -112,7 +113,7 @@ def test_settling_and_rejecting_at_once(world: World, officers: list[str]) -> No
         outcomes.add(paid)
         # Whatever happened, a later approval gets the plan through.
         if not paid:
-            people.decide(world.engine, officers[1], [task], "approve", None)
+            accounts.decide(world.engine, officers[1], [task], "approve", None)
             world.settle()
             assert world.status(plan) == "Active"
 
@@ -126,7 +127,7 @@ def test_rejecting_many_while_they_are_settled(world: World, officers: list[str]
         tasks = [world.task(plan) for plan in reversed(plans)]
         settled, rejected = at_once(
             world.settle,
-            lambda tasks=tasks: people.decide(world.engine, officers[0], tasks, "reject", "stop"),
+            lambda tasks=tasks: accounts.decide(world.engine, officers[0], tasks, "reject", "stop"),
         )
         assert settled is None
         assert rejected == 10 or isinstance(rejected, NotAllowed)
@@ -155,7 +156,7 @@ def test_a_rejection_that_commits_while_the_step_waits_for_it(
     (plan,) = waiting(world)
     world.approve(plan)
     # Once the rejection is being written, no claim takes the plan: it must be claimed before.
-    batch = process.claim(world.engine, "settle_renewals", context())
+    batch = steps.claim(world.engine, "settle_renewals", context())
     assert batch is not None
     with ThreadPoolExecutor(1) as pool:
         with acting_as(world.engine, officers[0]) as connection:
@@ -164,7 +165,7 @@ def test_a_rejection_that_commits_while_the_step_waits_for_it(
                 {"t": world.task(plan)},
             )
             settling = pool.submit(
-                process.run_batch, world.engine, "settle_renewals", batch, context()
+                steps.run_batch, world.engine, "settle_renewals", batch, context()
             )
             wait_until_somebody_waits(world)
         settling.result(timeout=20)
@@ -173,7 +174,7 @@ def test_a_rejection_that_commits_while_the_step_waits_for_it(
     assert world.rows("SELECT status FROM prepaid.invoices WHERE service_plan_id = :p", p=plan) == [
         ("Open",)
     ]
-    people.decide(world.engine, officers[1], [world.task(plan)], "approve", "after all")
+    accounts.decide(world.engine, officers[1], [world.task(plan)], "approve", "after all")
     world.settle()
     assert world.status(plan) == "Active"
 
@@ -184,9 +185,9 @@ def test_two_close_quality_checks_at_once(world: World, person: Person) -> None:
     world.approve(*plans)
     world.settle()
     tasks = [world.task(plan, "quality_check") for plan in plans]
-    people.decide(world.engine, care, tasks[:5], "approve", None)
-    people.decide(world.engine, care, tasks[5:], "reject", "login fails")
-    closed = at_once(*[lambda: process.close_quality_checks(world.engine, context())] * 2)
+    accounts.decide(world.engine, care, tasks[:5], "approve", None)
+    accounts.decide(world.engine, care, tasks[5:], "reject", "login fails")
+    closed = at_once(*[lambda: steps.close_quality_checks(world.engine, context())] * 2)
     assert sum(c["passed"] for c in closed) == 5
     assert sum(c["failed"] for c in closed) == 5
     assert world.sql("SELECT count(*) FROM prepaid.tasks WHERE kind = 'quality_follow_up'") == 5
@@ -194,5 +195,5 @@ def test_two_close_quality_checks_at_once(world: World, person: Person) -> None:
 
 def test_the_same_person_is_added_twice_at_once(world: World) -> None:
     name = f"twin_{id(world)}"
-    made = at_once(*[lambda: people.add(world.engine, name, "finance")] * 4)
+    made = at_once(*[lambda: accounts.add(world.engine, name, "finance")] * 4)
     assert sorted(made) == [False, False, False, True]

@@ -9,9 +9,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from prepaid_pipeline import migrations, process
+from prepaid_pipeline.database import migrations
 from prepaid_pipeline.errors import SettingError
 from prepaid_pipeline.importer import values
+from prepaid_pipeline.process import steps
 from tests.world import World, context
 
 # The farthest ahead and behind, clocks that change in both hemispheres (by half an hour on Lord
@@ -122,7 +123,7 @@ def test_the_same_local_day_run_twice_opens_each_renewal_once(world: World, day:
     for n in range(3):
         world.due_renewal(day + timedelta(n))
     at = context(day)
-    assert [process.open_service_plans(world.engine, at) for _ in range(2)] == [3, 0]
+    assert [steps.open_service_plans(world.engine, at) for _ in range(2)] == [3, 0]
     world.open(at)
     world.open(context(day + timedelta(1)))
     assert world.sql("SELECT count(*) FROM prepaid.invoices") == 3

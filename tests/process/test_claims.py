@@ -6,7 +6,8 @@ import time
 import pytest
 from sqlalchemy import text
 
-from prepaid_pipeline import process, queries
+from prepaid_pipeline.database import queries
+from prepaid_pipeline.process import steps
 from tests.world import World, context
 
 LOCK = 815
@@ -15,7 +16,7 @@ STALE = 999_999
 
 def claim_late(world: World, queue: str, claimed: list[int]) -> None:
     """The claim itself, with a wait between its snapshot and its row locks."""
-    sql = queries.statement("batches/claim", queue).clause.text
+    sql = queries.statement("process/batches/claim", queue).clause.text
     wait = f"WITH wait AS MATERIALIZED (SELECT pg_advisory_xact_lock({LOCK})), due AS ("
     sql = sql.replace("WITH due AS (", wait).replace(
         "FROM prepaid.unsettled_plans u", "FROM wait CROSS JOIN prepaid.unsettled_plans u", 1
@@ -31,7 +32,7 @@ def claim_late(world: World, queue: str, claimed: list[int]) -> None:
 def test_a_claim_that_looked_too_early_takes_nothing(world: World, queue: str) -> None:
     world.tax_rate("0.0725")
     world.due_renewal()
-    process.open_service_plans(world.engine, context())
+    steps.open_service_plans(world.engine, context())
     if queue == "settle_renewals":
         world.pay_and_approve(*world.open())
     claimed: list[int] = []
@@ -45,8 +46,8 @@ def test_a_claim_that_looked_too_early_takes_nothing(world: World, queue: str) -
         late.start()
         while late.is_alive() and not world.sql(waiting, lock=LOCK):
             time.sleep(0.01)
-        for batch_id in process.claim_all(world.engine, queue, context()):
-            process.run_batch(world.engine, queue, batch_id, context())
+        for batch_id in steps.claim_all(world.engine, queue, context()):
+            steps.run_batch(world.engine, queue, batch_id, context())
     late.join(timeout=30)
     assert claimed == [0]
     assert (

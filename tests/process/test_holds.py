@@ -5,7 +5,8 @@ from decimal import Decimal
 
 import pytest
 
-from prepaid_pipeline import people, process
+from prepaid_pipeline.people import accounts
+from prepaid_pipeline.process import steps
 from tests.world import World, context
 
 
@@ -79,7 +80,7 @@ def test_a_bad_plan_is_held_mended_released_and_finished(world: World, reason: s
     assert world.sql("SELECT count(*) FROM prepaid.holds") == 1
 
     mend(world)
-    people.release(world.engine, world.officer("test_engineer", "engineering"), bad, "mended")
+    accounts.release(world.engine, world.officer("test_engineer", "engineering"), bad, "mended")
     world.open()
     assert world.holds(bad) == []
     assert world.invoice(bad)
@@ -88,7 +89,7 @@ def test_a_bad_plan_is_held_mended_released_and_finished(world: World, reason: s
 def test_released_without_being_mended_it_is_held_again(world: World) -> None:
     _no_email(world)
     (plan,) = world.open()
-    people.release(world.engine, world.officer("test_engineer", "engineering"), plan, "tried")
+    accounts.release(world.engine, world.officer("test_engineer", "engineering"), plan, "tried")
     world.open()
     assert world.holds(plan) == ["no_email"]
     assert world.sql("SELECT count(*) FROM prepaid.holds") == 2
@@ -100,35 +101,35 @@ def test_a_plan_with_two_faults_says_both(world: World) -> None:
     assert world.holds(plan) == ["no_email", "no_price"]
 
 
-@pytest.mark.parametrize("step", process.STEPS)
+@pytest.mark.parametrize("step", steps.STEPS)
 def test_a_failing_statement_holds_only_the_plan_that_breaks_it(world: World, step: str) -> None:
     """A trigger refuses one plan of nine, in each step in turn, as a fault in its data would."""
     for _ in range(9):
         world.due_renewal()
     at = context()
-    process.open_service_plans(world.engine, at)
+    steps.open_service_plans(world.engine, at)
     plans = world.plans()
-    if step in process.SETTLING_STEPS:
+    if step in steps.SETTLING_STEPS:
         world.open()
         world.pay_and_approve(*plans)
     bad = plans[4]
     _refuse(world, step, bad)
     if step == "check_payment_status":
         _misfit(world, bad, "another customer")
-    queue = "settle_renewals" if step in process.SETTLING_STEPS else "open_renewals"
-    (batch,) = process.claim_all(world.engine, queue, at)
-    results = {r.step: r for r in process.run_batch(world.engine, queue, batch, at)}
+    queue = "settle_renewals" if step in steps.SETTLING_STEPS else "open_renewals"
+    (batch,) = steps.claim_all(world.engine, queue, at)
+    results = {r.step: r for r in steps.run_batch(world.engine, queue, batch, at)}
 
     assert (results[step].taken, results[step].finished, results[step].held) == (9, 8, 1)
     assert world.holds(bad) == ["step_failed"]
     assert f"Step {step} failed: refused" in world.sql("SELECT text FROM prepaid.holds")
-    last = process.QUEUES[queue][-1]
+    last = steps.QUEUES[queue][-1]
     assert (results[last].finished, world.sql("SELECT count(*) FROM prepaid.holds")) == (8, 1)
 
     world.sql("DROP FUNCTION refuse CASCADE")
     if step == "check_payment_status":
         _misfit(world, bad, None)
-    people.release(world.engine, world.officer("test_engineer", "engineering"), bad, "mended")
+    accounts.release(world.engine, world.officer("test_engineer", "engineering"), bad, "mended")
     if queue == "open_renewals":
         world.open()
         assert world.invoice(bad)
@@ -178,11 +179,11 @@ def _misfit(world: World, plan: int, customer_ref: str | None) -> None:
 def test_a_fault_that_is_nobodys_stops_the_step_and_holds_nothing(world: World) -> None:
     world.due_renewal()
     at = context()
-    process.open_service_plans(world.engine, at)
-    (batch,) = process.claim_all(world.engine, "open_renewals", at)
+    steps.open_service_plans(world.engine, at)
+    (batch,) = steps.claim_all(world.engine, "open_renewals", at)
     world.sql("ALTER TABLE prepaid.charges RENAME COLUMN net TO gross")
     with pytest.raises(Exception, match=r"gross|net"):
-        process.run_batch(world.engine, "open_renewals", batch, at)
+        steps.run_batch(world.engine, "open_renewals", batch, at)
     assert world.sql("SELECT count(*) FROM prepaid.holds") == 0
 
 
@@ -195,7 +196,7 @@ def test_a_term_that_waits_takes_the_plan_that_the_subscription_has_then(world: 
         year=world.plan("100.00", months=12), s=subscription,
     )  # fmt: skip
     _mend_email(world)
-    people.release(world.engine, world.officer(), plan, "address added")
+    accounts.release(world.engine, world.officer(), plan, "address added")
     world.open()
     assert world.rows(
         "SELECT p.term_months, p.end_date - p.start_date, i.net FROM prepaid.service_plans p"

@@ -4,7 +4,8 @@ from datetime import date
 
 import pytest
 
-from prepaid_pipeline import people, process
+from prepaid_pipeline.people import accounts
+from prepaid_pipeline.process import steps
 from tests.world import TODAY, World, context
 
 
@@ -32,7 +33,7 @@ def test_leaving_after_opening_holds_before_the_invoice(
 ) -> None:
     world.tax_rate("0.0725")
     world.due_renewal()
-    process.open_service_plans(world.engine, context())
+    steps.open_service_plans(world.engine, context())
     world.sql(change)
     (plan,) = world.open()
     assert world.holds(plan) == ["subscription_cancelled"]
@@ -51,7 +52,7 @@ def test_leaving_after_the_invoice_holds_before_the_payment_is_accepted(
     assert words in world.sql("SELECT text FROM prepaid.holds")
     assert world.sql("SELECT status FROM prepaid.invoices") == "Open"
 
-    people.release(world.engine, world.officer(), plan, "wants to stay")
+    accounts.release(world.engine, world.officer(), plan, "wants to stay")
     world.settle()
     assert world.status(plan) == "Active"
 
@@ -147,7 +148,7 @@ def test_a_purchase_that_is_cancelled_later_is_opened(
     world: World, cancelled_on: date, due: int
 ) -> None:
     world.subscription(world.customer(), world.plan(), cancelled_on=cancelled_on)
-    assert process.open_service_plans(world.engine, context()) == due
+    assert steps.open_service_plans(world.engine, context()) == due
 
 
 @pytest.mark.parametrize("price", ["NaN", "Infinity", "-1"])

@@ -12,7 +12,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from prepaid_pipeline import queries
+from prepaid_pipeline.database import queries
 from tests.world import TODAY, World
 
 RATES = {"none": "0", "five": "0.05", "local": "0.0725", "nineteen": "0.19", "other": "0.19",
@@ -191,7 +191,7 @@ def calculated(world: World, case: Case) -> list[Charge]:
             {"percent": d.percent and str(d.percent), "amount": d.amount and str(d.amount * unit),
              "for_ever": d.for_ever} for d in case.discounts]) if case.discounts else None,
     }  # fmt: skip
-    statement = queries.statement("renewal/03_calculate_invoice_totals", "calculate")
+    statement = queries.statement("steps/03_calculate_invoice_totals", "calculate")
     with world.engine.connect() as connection:
         service_plan = connection.execute(_PROCESSING, values).scalar_one()
         connection.execute(text("UPDATE prepaid.service_plans SET status = 'Processing'"))

@@ -6,7 +6,9 @@ from datetime import date
 import pytest
 from sqlalchemy import Connection, text
 
-from prepaid_pipeline import checks, database, process, queries
+from prepaid_pipeline.database import connections, queries
+from prepaid_pipeline.operations import invariants
+from prepaid_pipeline.process import steps as process
 from tests.world import World, context
 
 NEXT = text("SELECT prepaid.next_document_number(:series, :day)")
@@ -72,7 +74,7 @@ def charged(world: World) -> list[list[int]]:
 
 
 def invoice(connection: Connection, plans: list[int], day: date) -> None:
-    for statement in queries.script("renewal/04_create_invoices"):
+    for statement in queries.script("steps/04_create_invoices"):
         statement.execute(connection, {"plans": plans, "as_of": day})
 
 
@@ -92,7 +94,7 @@ def test_twenty_issuers_leave_no_gap_and_no_number_twice(
     ]
 
     def issue(worker: int) -> None:
-        engine = database.engine_for(world.engine.url)
+        engine = connections.engine_for(world.engine.url)
         for number, (plans, day) in enumerate(batches[worker::20]):
             with engine.connect() as connection:
                 if (worker + number) % 2:
@@ -123,6 +125,6 @@ def test_a_void_invoice_keeps_its_number(world: World, charged: list[list[int]])
         ("INV-2026-000001", plans[0], "Open"), ("INV-2026-000002", plans[1], "Void"),
         ("INV-2026-000003", plans[2], "Open"), ("INV-2026-000004", plans[1], "Open"),
     ]  # fmt: skip
-    found = {result.name: result.findings for result in checks.run(world.engine, context(day))}
+    found = {result.name: result.findings for result in invariants.run(world.engine, context(day))}
     assert found["03_invoice_numbers_are_gapless"] == []
     assert found["02_invoice_lines_add_up"] == []

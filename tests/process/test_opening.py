@@ -4,7 +4,7 @@ from datetime import date, timedelta
 
 import pytest
 
-from prepaid_pipeline import process
+from prepaid_pipeline.process import steps
 from tests.world import TODAY, World, context
 
 
@@ -23,7 +23,7 @@ def opened(world: World) -> list[tuple[object, ...]]:
 @pytest.mark.parametrize(("days", "due"), [(-8, 0), (-7, 1), (0, 1), (7, 1), (8, 0)])
 def test_the_window_of_grace_and_lead_days(world: World, days: int, due: int) -> None:
     world.due_renewal(TODAY + timedelta(days=days))
-    assert process.open_service_plans(world.engine, context()) == due
+    assert steps.open_service_plans(world.engine, context()) == due
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_lead_and_grace_of_terms_in_days_are_half_the_term_at_most(
     start = ends - timedelta(days=term_days)
     subscription = world.subscription(world.customer(), world.plan(days=term_days), start)
     world.term(subscription, start, ends)
-    assert process.open_service_plans(world.engine, context()) == due
+    assert steps.open_service_plans(world.engine, context()) == due
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_who_does_not_renew(world: World, change: dict[str, object], due: int) -
     start = date(2026, 10, 2)
     subscription = world.subscription(world.customer(), world.plan(), start, **change)  # type: ignore[arg-type]
     world.term(subscription, start, TODAY)
-    assert process.open_service_plans(world.engine, context()) == due
+    assert steps.open_service_plans(world.engine, context()) == due
 
 
 def test_a_renewal_starts_where_the_term_ended_and_keeps_its_anchor(world: World) -> None:
@@ -69,7 +69,7 @@ def test_a_purchase_is_new_and_starts_today_at_the_earliest(world: World) -> Non
     world.subscription(world.customer(), plan, date(2026, 10, 20))
     world.subscription(world.customer(), plan, date(2026, 11, 5))
     world.subscription(world.customer(), plan, date(2026, 11, 10))
-    assert process.open_service_plans(world.engine, context()) == 2
+    assert steps.open_service_plans(world.engine, context()) == 2
     assert opened(world) == [
         ("new", TODAY, date(2026, 12, 2)),
         ("new", date(2026, 11, 5), date(2026, 12, 5)),
@@ -90,13 +90,13 @@ def test_an_order_of_a_returning_customer_is_invoiced_at_its_own_price(world: Wo
 def test_each_is_opened_once(world: World) -> None:
     world.due_renewal()
     world.subscription(world.customer(), world.plan())
-    assert process.open_service_plans(world.engine, context()) == 2
-    assert process.open_service_plans(world.engine, context()) == 0
+    assert steps.open_service_plans(world.engine, context()) == 2
+    assert steps.open_service_plans(world.engine, context()) == 0
     (first, _) = world.open()
     world.sql(
         "UPDATE prepaid.service_plans SET status = 'Cancelled' WHERE service_plan_id = :p", p=first
     )
-    assert process.open_service_plans(world.engine, context()) == 0
+    assert steps.open_service_plans(world.engine, context()) == 0
 
 
 def test_one_subscription_that_cannot_be_opened_stops_no_other(world: World) -> None:
@@ -106,7 +106,7 @@ def test_one_subscription_that_cannot_be_opened_stops_no_other(world: World) -> 
     world.sql(
         f"ALTER TABLE prepaid.service_plans ADD CHECK (subscription_id <> {subscriptions[2]})"
     )
-    assert process.open_service_plans(world.engine, context()) == 4
+    assert steps.open_service_plans(world.engine, context()) == 4
     assert world.rows(
         "SELECT entity_id, detail LIKE '%violates check constraint%' FROM prepaid.audit_log"
         " WHERE event = 'opening_failed'"

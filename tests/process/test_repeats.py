@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from prepaid_pipeline import process
+from prepaid_pipeline.process import steps
 from tests.world import World, context
 
 PLANS = 7
@@ -46,21 +46,21 @@ def undisturbed(module_world: World) -> dict[str, list[str]]:
     return module_world.dump()
 
 
-@pytest.mark.parametrize("step", process.STEPS)
+@pytest.mark.parametrize("step", steps.STEPS)
 def test_every_step_run_twice_changes_nothing_more(
     due: World, step: str, undisturbed: dict[str, list[str]]
 ) -> None:
     at = context()
-    queue = "settle_renewals" if step in process.SETTLING_STEPS else "open_renewals"
+    queue = "settle_renewals" if step in steps.SETTLING_STEPS else "open_renewals"
     if queue == "settle_renewals":
         due.pay_and_approve(*(plan for plan in due.open() if not due.holds(plan)))
-    process.open_service_plans(due.engine, at)
-    (batch,) = process.claim_all(due.engine, queue, at)
-    for name in process.QUEUES[queue]:
-        process.run_step(due.engine, name, batch, at)
+    steps.open_service_plans(due.engine, at)
+    (batch,) = steps.claim_all(due.engine, queue, at)
+    for name in steps.QUEUES[queue]:
+        steps.run_step(due.engine, name, batch, at)
         if name == step:
             before = due.dump()
-            process.run_step(due.engine, name, batch, at)
+            steps.run_step(due.engine, name, batch, at)
             assert due.dump() == before
     assert finish(due) == undisturbed
 
@@ -73,7 +73,7 @@ def test_two_workers_at_once_end_as_one(due: World, undisturbed: dict[str, list[
     assert due.rows("SELECT last_number FROM prepaid.invoice_series") == [(PLANS,)]
 
 
-def _side_by_side(work: Callable[[process.Context], object]) -> None:
+def _side_by_side(work: Callable[[steps.Context], object]) -> None:
     failures: list[BaseException] = []
 
     def run() -> None:
@@ -97,15 +97,15 @@ def _without_numbers(dump: dict[str, list[str]]) -> dict[str, int]:
 
 def test_a_worker_thought_dead_changes_nothing(due: World) -> None:
     at = context()
-    process.open_service_plans(due.engine, at)
-    slow = process.claim(due.engine, "open_renewals", at)
+    steps.open_service_plans(due.engine, at)
+    slow = steps.claim(due.engine, "open_renewals", at)
     assert slow is not None
     due.sql("UPDATE prepaid.batches SET leased_until = clock_timestamp()")
-    other = process.claim(due.engine, "open_renewals", at)
+    other = steps.claim(due.engine, "open_renewals", at)
     assert other is not None
-    process.run_batch(due.engine, "open_renewals", other, at)
+    steps.run_batch(due.engine, "open_renewals", other, at)
     before = due.dump()
-    results = process.run_batch(due.engine, "open_renewals", slow, at)
+    results = steps.run_batch(due.engine, "open_renewals", slow, at)
     assert all(result.taken == 0 for result in results)
     assert due.dump() == before
 
@@ -113,10 +113,10 @@ def test_a_worker_thought_dead_changes_nothing(due: World) -> None:
 def test_charges_are_made_anew_when_the_run_goes_on_the_next_day(due: World) -> None:
     due.tax_rate("0.5", valid_from="2026-11-03")
     at = context()
-    process.open_service_plans(due.engine, at)
-    (batch,) = process.claim_all(due.engine, "open_renewals", at)
-    for step in list(process.OPENING_STEPS)[:3]:
-        process.run_step(due.engine, step, batch, at)
+    steps.open_service_plans(due.engine, at)
+    (batch,) = steps.claim_all(due.engine, "open_renewals", at)
+    for step in list(steps.OPENING_STEPS)[:3]:
+        steps.run_step(due.engine, step, batch, at)
     due.sql("UPDATE prepaid.batches SET leased_until = clock_timestamp()")
     due.open(context(at.as_of + timedelta(days=1)))
     assert due.rows("SELECT DISTINCT tax_rate, issued_on FROM prepaid.invoices"

@@ -5,7 +5,7 @@ from datetime import date
 import pytest
 from sqlalchemy.exc import DBAPIError
 
-from prepaid_pipeline import people
+from prepaid_pipeline.people import accounts
 from tests.world import TODAY, World, context
 
 
@@ -67,7 +67,7 @@ def test_rejection_holds_and_release_asks_again(world: World, plan: int) -> None
     world.settle()
     assert world.status(plan) == "Pending"
 
-    people.release(world.engine, world.officer("test_clerk"), plan, "the account is open again")
+    accounts.release(world.engine, world.officer("test_clerk"), plan, "the account is open again")
     assert world.task(plan) > first_task
     assert world.rows("SELECT status FROM prepaid.tasks WHERE task_id = :t", t=first_task) == [
         ("Withdrawn",)
@@ -95,7 +95,7 @@ def test_a_later_approval_replaces_a_rejection(world: World, plan: int) -> None:
 def test_after_payment_the_decision_stays(world: World, plan: int) -> None:
     world.pay_and_approve(plan)
     world.settle()
-    with pytest.raises(people.NotAllowed, match="is already Paid"):
+    with pytest.raises(accounts.NotAllowed, match="is already Paid"):
         world.approve(plan, word="reject", note="too late")
     assert world.holds(plan) == []
 

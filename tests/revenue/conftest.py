@@ -9,7 +9,7 @@ from sqlalchemy import URL
 
 from prepaid_pipeline.cli.main import main
 from prepaid_pipeline.definitions import build_defs
-from prepaid_pipeline.settings import Settings
+from prepaid_pipeline.settings.load import Settings
 
 # A command's exit code, and what it wrote to both streams.
 Run = Callable[..., tuple[int, str, str]]

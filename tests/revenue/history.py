@@ -12,8 +12,8 @@ from typing import Any
 from dateutil.relativedelta import relativedelta
 from sqlalchemy import Engine, text
 
-from prepaid_pipeline import revenue
-from prepaid_pipeline.revenue import Kept, Span, last_day
+from prepaid_pipeline.revenue import figures
+from prepaid_pipeline.revenue.figures import Kept, Span, last_day
 
 RUN = "run-of-a-test"
 _CLEAR = (
@@ -128,9 +128,9 @@ def publish(
     """Stage and publish without validation; the months that were left alone."""
     first_month, last_month = date.fromisoformat(f"{first}-01"), date.fromisoformat(f"{last}-01")
     span = Span(first_month, last_month, as_of or last_day(last_month))
-    with revenue.one_at_a_time(engine):
-        revenue.stage(engine, span, RUN)
-        return revenue.publish(engine, RUN, replay=replay)
+    with figures.one_at_a_time(engine):
+        figures.stage(engine, span, RUN)
+        return figures.publish(engine, RUN, replay=replay)
 
 
 def rows(engine: Engine, statement: str, **params: Any) -> list[tuple[Any, ...]]:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from prepaid_pipeline.report import files, versions
-from prepaid_pipeline.report.store import Store
-from prepaid_pipeline.revenue import Span
-from prepaid_pipeline.settings import Settings, load
+from prepaid_pipeline.revenue.figures import Span
+from prepaid_pipeline.revenue.report.content import versions
+from prepaid_pipeline.revenue.report.formats import files
+from prepaid_pipeline.settings.load import Settings, load
+from prepaid_pipeline.storage import Store
 from tests.revenue.history import RUN, publish
 
 MARCH = date(2026, 3, 1)

@@ -5,8 +5,8 @@ from decimal import Decimal
 
 from sqlalchemy import Engine, text
 
-from prepaid_pipeline import revenue
-from prepaid_pipeline.revenue import Span
+from prepaid_pipeline.revenue import figures
+from prepaid_pipeline.revenue.figures import Span
 
 RUN = "sums"
 _BROKEN = {
@@ -43,7 +43,7 @@ def broken(engine: Engine, first_month: date, as_of: date) -> dict[str, list[tup
     span = Span(first_month, as_of.replace(day=1), as_of)
     found = {}
     with engine.connect() as connection:
-        revenue.compute(connection, span, RUN)
+        figures.compute(connection, span, RUN)
         for what, query in _BROKEN.items():
             rows = connection.execute(text(query), {"last": span.last_month}).all()
             if rows:
@@ -55,7 +55,7 @@ def broken(engine: Engine, first_month: date, as_of: date) -> dict[str, list[tup
 def lines(engine: Engine, month: date, as_of: date, currency: str = "USD") -> dict[str, Decimal]:
     """The reconciliation of one month: what is not 0 of it."""
     with engine.connect() as connection:
-        revenue.compute(connection, Span(month, month, as_of), RUN)
+        figures.compute(connection, Span(month, month, as_of), RUN)
         found = connection.execute(
             text("SELECT line, amount FROM revenue.reconciliation_staging"
                  " WHERE currency = :currency AND amount <> 0"),
@@ -68,7 +68,7 @@ def lines(engine: Engine, month: date, as_of: date, currency: str = "USD") -> di
 def deferred(engine: Engine, first_month: date, as_of: date) -> list[tuple[object, ...]]:
     """month, opening, billed, recognised, refunded, closing of the months with any of it."""
     with engine.connect() as connection:
-        revenue.compute(connection, Span(first_month, as_of.replace(day=1), as_of), RUN)
+        figures.compute(connection, Span(first_month, as_of.replace(day=1), as_of), RUN)
         found = connection.execute(
             text("SELECT month, opening, billed, recognised, refunded, closing"
                  " FROM revenue.deferred_revenue_staging ORDER BY month")

@@ -5,9 +5,9 @@ from decimal import Decimal
 
 from sqlalchemy import Engine
 
-from prepaid_pipeline import revenue
-from prepaid_pipeline.revenue import Span
-from prepaid_pipeline.rules import KINDS
+from prepaid_pipeline.revenue import figures
+from prepaid_pipeline.revenue.figures import Span
+from prepaid_pipeline.revenue.rules import KINDS
 from tests.revenue.history import RUN, Term, insert, publish, rows
 
 D = date
@@ -101,7 +101,7 @@ def test_terms_that_were_cut_agree_with_the_control(engine: Engine) -> None:
         Term(D(2026, 2, 20), end=D(2026, 3, 31), months=3, status="Cancelled", customer=4),
     ])  # fmt: skip
     month = D(2026, 3, 1)
-    revenue.stage(engine, Span(month, month, D(2026, 3, 31)), RUN)
+    figures.stage(engine, Span(month, month, D(2026, 3, 31)), RUN)
     control = "SELECT active_plans, mrr, activations FROM revenue.control_staging"
     assert rows(engine, control) == [(1, 20, 3)]
     assert rows(engine, "SELECT sum(active_plans), sum(mrr) FROM revenue.mrr_staging") == [(1, 20)]

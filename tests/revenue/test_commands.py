@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from prepaid_pipeline.revenue_jobs import FIGURES
-from prepaid_pipeline.settings import Settings
+from prepaid_pipeline.orchestration.revenue_jobs import FIGURES
+from prepaid_pipeline.settings.load import Settings
 from tests.revenue.conftest import Run
 from tests.revenue.history import Term, insert, rows
 

@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, text
 
-from prepaid_pipeline import late
 from prepaid_pipeline.errors import SettingError
-from prepaid_pipeline.report import converted, versions
-from prepaid_pipeline.revenue import Span
-from prepaid_pipeline.rules import MOVEMENTS
+from prepaid_pipeline.revenue import late_data
+from prepaid_pipeline.revenue.figures import Span
+from prepaid_pipeline.revenue.report.content import converted, versions
+from prepaid_pipeline.revenue.rules import MOVEMENTS
 from tests.revenue import history
 from tests.revenue.conftest import Run
 from tests.revenue.history import RUN, Term, insert, publish, rows
@@ -174,7 +174,7 @@ def test_rates_alone_move_nothing(
 
 
 def named(engine: Engine, as_of: date) -> list[str]:
-    return [changed.sentence for changed in late.changed_months(engine, as_of)]
+    return [changed.sentence for changed in late_data.changed_months(engine, as_of)]
 
 
 def close(engine: Engine, as_of: date, into: str | None) -> list[tuple[date, int, str]]:

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine
 
-from prepaid_pipeline.report.figures import collect, same
-from prepaid_pipeline.revenue import last_day
+from prepaid_pipeline.revenue.figures import last_day
+from prepaid_pipeline.revenue.report.content.figures import collect, same
 from tests.revenue import history
 from tests.revenue.history import Term, insert, publish, rows, weekly
 from tests.revenue.test_movements import FIRST, MONTHS, TERMS, assert_identity

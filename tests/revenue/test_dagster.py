@@ -9,9 +9,9 @@ from typing import Any
 import dagster as dg
 from sqlalchemy import Engine
 
-from prepaid_pipeline.partitions import monthly
-from prepaid_pipeline.resources import Database
-from prepaid_pipeline.revenue_jobs import (
+from prepaid_pipeline.orchestration.partitions import monthly
+from prepaid_pipeline.orchestration.resources import Database
+from prepaid_pipeline.orchestration.revenue_jobs import (
     CHECK_OP,
     RANGE_END_TAG,
     RANGE_START_TAG,
@@ -19,7 +19,7 @@ from prepaid_pipeline.revenue_jobs import (
     range_tags,
     run_config,
 )
-from prepaid_pipeline.settings import Settings, load
+from prepaid_pipeline.settings.load import Settings, load
 from tests.revenue.history import Term, insert, mrr, rows
 
 D = date

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine
 
-from prepaid_pipeline.revenue import Span, last_day, next_month
+from prepaid_pipeline.revenue.figures import Span, last_day, next_month
 from tests.revenue import chains
 from tests.revenue.chains import FIRST, MONTHS, Link, month_of
 from tests.revenue.history import Term, insert, publish, rows

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from prepaid_pipeline.report.sections.deferred import LINES
-from prepaid_pipeline.report.sections.renewals import OUTCOMES
-from prepaid_pipeline.rules import (
+from prepaid_pipeline.revenue.report.content.sections.deferred import LINES
+from prepaid_pipeline.revenue.report.content.sections.renewals import OUTCOMES
+from prepaid_pipeline.revenue.rules import (
     CUSTOMERS_WITH_EMAIL,
     HOLD_DAYS,
     INPUTS,

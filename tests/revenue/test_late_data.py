@@ -7,15 +7,16 @@ import dagster as dg
 import pytest
 from sqlalchemy import Engine
 
-from prepaid_pipeline import checks, late
-from prepaid_pipeline.report import versions
-from prepaid_pipeline.revenue import Span
-from prepaid_pipeline.revenue_jobs import (
+from prepaid_pipeline.operations import invariants
+from prepaid_pipeline.orchestration.revenue_jobs import (
     LATE_DATA_OP,
     RANGE_END_TAG,
     RANGE_START_TAG,
     run_config,
 )
+from prepaid_pipeline.revenue import late_data
+from prepaid_pipeline.revenue.figures import Span
+from prepaid_pipeline.revenue.report.content import versions
 from tests.revenue.history import RUN, Term, insert, publish, rows
 from tests.revenue.test_publishing import HISTORY, published, staged
 from tests.revenue.test_reversals import BACK, PAID, invoice, land, record
@@ -34,7 +35,7 @@ def close(engine: Engine, first: str, last: str, as_of: date = CLOSED) -> None:
 
 
 def changed(engine: Engine, as_of: date) -> list[str]:
-    return [str(months) for months in late.changed_months(engine, as_of)]
+    return [str(months) for months in late_data.changed_months(engine, as_of)]
 
 
 @pytest.fixture
@@ -96,7 +97,7 @@ def test_late_data_is_named_until_a_backfill(
     assert changed(engine, LATER) == expected
     assert published(engine) == before
     assert staged(engine) == 0
-    found = {result.name: result.findings for result in checks.run(engine, context(LATER))}
+    found = {result.name: result.findings for result in invariants.run(engine, context(LATER))}
     assert found[NAME] == expected
     close(engine, "2026-01", "2026-04", LATER)
     assert changed(engine, LATER) == []

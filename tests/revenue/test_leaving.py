@@ -5,8 +5,8 @@ from decimal import Decimal
 
 import pytest
 
-from prepaid_pipeline import subscriptions
-from prepaid_pipeline.subscriptions import Change, Named
+from prepaid_pipeline.billing import subscriptions
+from prepaid_pipeline.billing.subscriptions import Change, Named
 from tests.revenue.history import movements, mrr, publish, rows
 from tests.world import World, context
 

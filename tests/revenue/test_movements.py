@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine
 
-from prepaid_pipeline.revenue import Span, last_day
+from prepaid_pipeline.revenue.figures import Span, last_day
 from tests.revenue import history
 from tests.revenue.history import Term, insert, movements, publish, rows
 from tests.world import World

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from prepaid_pipeline import people, process, subscriptions
-from prepaid_pipeline.subscriptions import Change, Named
+from prepaid_pipeline.billing import subscriptions
+from prepaid_pipeline.billing.subscriptions import Change, Named
+from prepaid_pipeline.people import accounts
+from prepaid_pipeline.process import steps
 from tests.revenue.history import Term, insert, mrr, publish, rows, weekly
 from tests.world import TODAY, World, context
 
@@ -69,7 +71,7 @@ def not_active_yet(world: World) -> None:
         world.record(world.invoice(plan))
     world.match()
     world.approve(rejected, word="reject", note="not ours")
-    process.close_quality_checks(world.engine, context())
+    steps.close_quality_checks(world.engine, context())
     assert world.holds(rejected) == ["payment_rejected"]
     assert counted(world) == {}
 
@@ -77,10 +79,10 @@ def not_active_yet(world: World) -> None:
 def held_after_activation(world: World) -> None:
     failed, refunded = bought(world), bought(world, "20.00")
     care = world.officer("rules_care", "customer_success")
-    people.decide(
+    accounts.decide(
         world.engine, care, [world.task(failed, "quality_check")], "reject", "login fails"
     )
-    process.close_quality_checks(world.engine, context())
+    steps.close_quality_checks(world.engine, context())
     take_back(world, refunded, "Refunded")
     assert world.holds(failed) + world.holds(refunded) == ["quality_failed", "payment_reversed"]
     assert counted(world) == {"2026-11": (2, "30.00")}

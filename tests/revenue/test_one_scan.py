@@ -5,8 +5,9 @@ from datetime import date
 import pytest
 from sqlalchemy import Engine, text
 
-from prepaid_pipeline import queries, revenue
-from prepaid_pipeline.revenue import STAGES, Span
+from prepaid_pipeline.database import queries
+from prepaid_pipeline.revenue import figures
+from prepaid_pipeline.revenue.figures import STAGES, Span
 from tests.revenue.history import RUN, Term, insert
 
 D = date
@@ -24,7 +25,7 @@ def test_the_terms_are_scanned_once(engine: Engine, last: date) -> None:
         # A worker of a parallel scan would count its own part of it.
         connection.execute(text("SET LOCAL max_parallel_workers_per_gather = 0"))
         before = connection.execute(_SCANS).scalar_one()
-        revenue.compute(connection, Span(D(2025, 1, 1), last, D(2031, 1, 31)), RUN)
+        figures.compute(connection, Span(D(2025, 1, 1), last, D(2031, 1, 31)), RUN)
         assert connection.execute(text("SELECT count(*) FROM revenue.mrr_staging")).scalar()
         assert connection.execute(_SCANS).scalar_one() - before == 1
 

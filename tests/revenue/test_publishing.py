@@ -6,9 +6,9 @@ from datetime import date
 import pytest
 from sqlalchemy import Engine
 
-from prepaid_pipeline import revenue
 from prepaid_pipeline.errors import UnknownThing
-from prepaid_pipeline.revenue import Span, closes_on, first_open_month, last_day, next_month
+from prepaid_pipeline.revenue import figures
+from prepaid_pipeline.revenue.figures import Span, closes_on, first_open_month, last_day, next_month
 from tests.revenue.history import Term, insert, mrr, publish, rows
 
 D = date
@@ -92,11 +92,11 @@ def test_a_failure_while_publishing_publishes_nothing(engine: Engine) -> None:
     insert(engine, HISTORY)
     publish(engine, "2025-01", "2025-12")
     before = published(engine)
-    revenue.stage(engine, Span(D(2025, 3, 1), D(2025, 6, 1), D(2025, 12, 31)), "bad")
+    figures.stage(engine, Span(D(2025, 3, 1), D(2025, 6, 1), D(2025, 12, 31)), "bad")
     with engine.begin() as connection:
         connection.exec_driver_sql("UPDATE revenue.plan_activations_staging SET kind = 'odd'")
     with pytest.raises(Exception, match="violates check constraint"):
-        revenue.publish(engine, "bad")
+        figures.publish(engine, "bad")
     assert published(engine) == before
 
 
@@ -105,10 +105,10 @@ def test_one_computation_at_a_time(engine: Engine) -> None:
     order = []
 
     def second() -> None:
-        with revenue.one_at_a_time(engine):
+        with figures.one_at_a_time(engine):
             order.append("second")
 
-    with revenue.one_at_a_time(engine):
+    with figures.one_at_a_time(engine):
         waiting = threading.Thread(target=second)
         waiting.start()
         while not rows(engine, "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
@@ -122,7 +122,7 @@ def test_one_computation_at_a_time(engine: Engine) -> None:
 
 def test_staged_rows_of_a_failed_run_go_after_a_week(engine: Engine) -> None:
     insert(engine, HISTORY)
-    revenue.stage(engine, Span(D(2025, 3, 1), D(2025, 6, 1), D(2025, 12, 31)), "failed")
+    figures.stage(engine, Span(D(2025, 3, 1), D(2025, 6, 1), D(2025, 12, 31)), "failed")
     assert staged(engine) > 0
     with engine.begin() as connection:
         connection.exec_driver_sql(

@@ -5,10 +5,12 @@ from decimal import Decimal
 
 import pytest
 
-from prepaid_pipeline import invoices, people, quality, revenue, subscriptions
-from prepaid_pipeline.revenue import Span
-from prepaid_pipeline.rules import MONTHLY_FIGURES
-from prepaid_pipeline.subscriptions import Change, Named
+from prepaid_pipeline.billing import invoices, subscriptions
+from prepaid_pipeline.billing.subscriptions import Change, Named
+from prepaid_pipeline.people import accounts
+from prepaid_pipeline.revenue import figures, validation
+from prepaid_pipeline.revenue.figures import Span
+from prepaid_pipeline.revenue.rules import MONTHLY_FIGURES
 from tests.revenue import sums
 from tests.world import World, context
 
@@ -172,7 +174,7 @@ def test_money_that_belongs_to_no_invoice_until_it_is_assigned(world: World) -> 
 def test_more_than_the_invoice_assigned(world: World) -> None:
     plan = buy(world)
     record = pay(world, plan, BOUGHT, "40.00")
-    people.assign(
+    accounts.assign(
         world.engine, world.officer("second_clerk"), record, world.invoice(plan), "all of it"
     )
     world.match(context(BOUGHT))
@@ -291,9 +293,9 @@ def test_what_is_made_up_is_named(world: World) -> None:
         ("invoices_remainder", 1), ("cash_remainder", -3)
     }  # fmt: skip
     span = Span(NOVEMBER, NOVEMBER, LATER)
-    revenue.stage(world.engine, span, sums.RUN)
+    figures.stage(world.engine, span, sums.RUN)
     suites = [suite for suite in MONTHLY_FIGURES if suite.table == "staged_reconciliation"]
-    findings = quality.validate(world.engine.url, suites, run_id=sums.RUN, as_of=LATER)
+    findings = validation.validate(world.engine.url, suites, run_id=sums.RUN, as_of=LATER)
     named = {finding.rule.name: finding.sample for finding in findings if finding.stops}
     assert set(named) == {
         "every_term_that_was_billed_has_its_invoice", "every_invoice_is_paid_with_money_that_came"

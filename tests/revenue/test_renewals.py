@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine
 
-from prepaid_pipeline.revenue import Span, last_day
+from prepaid_pipeline.revenue.figures import Span, last_day
 from tests.revenue import chains
 from tests.revenue.chains import FIRST, GRACE_DAYS, MONTHS, Chain, Link, month_of
 from tests.revenue.history import publish, rows

@@ -8,8 +8,8 @@ from pathlib import Path
 import pypdf
 import pytest
 
-from prepaid_pipeline.report import language
-from prepaid_pipeline.report.rendering import Rendering
+from prepaid_pipeline.language import catalogue
+from prepaid_pipeline.revenue.report.formats.rendering import Rendering
 from tests.desk.chromium import WIDTHS, Seen, needs_chromium, window
 from tests.revenue.documents import full
 
@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, report, locale in (
         ("full", document, "en_GB"), ("single", only, "en_GB"), ("german", document, "de_DE"),
     ):  # fmt: skip
-        made = Rendering(report, language.of(locale, root))
+        made = Rendering(report, catalogue.of(locale, root))
         (root / f"{name}.html").write_bytes(made.as_("html"))
     return root
 
@@ -103,5 +103,5 @@ def test_a_picture_of_the_paper(folder: Path, monkeypatch: pytest.MonkeyPatch) -
         return pages[0] if isinstance(pages, list) else pages
 
     monkeypatch.setattr(typst, "compile", first_page)
-    made = Rendering(full(), language.of("en_GB", folder)).as_("pdf")
+    made = Rendering(full(), catalogue.of("en_GB", folder)).as_("pdf")
     (_IMAGES / "report_paper.png").write_bytes(made)

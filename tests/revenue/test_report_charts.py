@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prepaid_pipeline.report import charts, language
-from prepaid_pipeline.report.charts import Chart
+from prepaid_pipeline.language import catalogue
+from prepaid_pipeline.revenue.report.page import charts
+from prepaid_pipeline.revenue.report.page.charts import Chart
 from tests.revenue.documents import full
 
-SAY = language.of("en_GB", Path("/nowhere"))
+SAY = catalogue.of("en_GB", Path("/nowhere"))
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -60,7 +61,7 @@ def test_labels() -> None:
     assert found[:4] == ["0", "100", "200", "300"]
     assert {"Oct", "Jan", "2025", "2026", "34", "new", "212", "renewals"} <= set(found)
     assert found.count("2026") == 1
-    german = language.of("de_DE", Path("/nowhere"))
+    german = catalogue.of("de_DE", Path("/nowhere"))
     assert {"Okt", "Mär", "neu"} <= set(texts(charts.course_of_plans(course(), "t", "a", german)))
 
 

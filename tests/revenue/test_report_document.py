@@ -8,10 +8,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, text
 
-from prepaid_pipeline import people, quality
-from prepaid_pipeline.quality import Finding
-from prepaid_pipeline.revenue import next_month
-from prepaid_pipeline.rules import INPUTS, MONTHLY_FIGURES
+from prepaid_pipeline.people import accounts
+from prepaid_pipeline.revenue import validation
+from prepaid_pipeline.revenue.figures import next_month
+from prepaid_pipeline.revenue.rules import INPUTS, MONTHLY_FIGURES
+from prepaid_pipeline.revenue.validation import Finding
 from tests.revenue.history import RUN, Term, clear, insert, publish, rows
 from tests.revenue.test_report_versions import CLOSED, LATER, MARCH, report, stored
 from tests.revenue.test_reversals import BACK, PAID, credit_note, invoice, land, record
@@ -83,9 +84,9 @@ def busy(world: World) -> World:
         world.record(world.invoice(plan))
     world.match()
     officer, at_once, late = world.officer(), D(2026, 11, 3), D(2026, 11, 9)
-    people.decide(world.engine, officer, [world.task(first)], "approve", None, at_once)
-    people.decide(world.engine, officer, [world.task(second)], "reject", "who?", at_once)
-    people.decide(world.engine, officer, [world.task(second)], "approve", None, late)
+    accounts.decide(world.engine, officer, [world.task(first)], "approve", None, at_once)
+    accounts.decide(world.engine, officer, [world.task(second)], "reject", "who?", at_once)
+    accounts.decide(world.engine, officer, [world.task(second)], "approve", None, late)
     return world
 
 
@@ -130,7 +131,7 @@ def test_the_checks_of_the_runs_behind_it(engine: Engine) -> None:
         finding = Finding(
             "mrr", warning if stage == "inputs" else rule, passed, 0 if passed else 7, (), ()
         )
-        quality.keep(engine, stage, [finding], run_id=run_id, as_of=as_of)
+        validation.keep(engine, stage, [finding], run_id=run_id, as_of=as_of)
 
     note("figures", "another run", passed=False)
     note("figures", RUN, passed=True)
@@ -152,12 +153,12 @@ def test_old_results_go_and_those_of_a_month_stay(engine: Engine) -> None:
     finding = Finding("mrr", MONTHLY_FIGURES[0].rules[0], True, 0, (), ())
     publish(engine, "2026-03", "2026-03")
     for run_id in ("gone", RUN):
-        quality.keep(engine, "figures", [finding], run_id=run_id, as_of=CLOSED)
+        validation.keep(engine, "figures", [finding], run_id=run_id, as_of=CLOSED)
     with engine.begin() as connection:
         connection.execute(
             text("UPDATE revenue.check_results SET checked_at = checked_at - interval '8 days'")
         )
-    quality.keep(engine, "report", [finding], run_id="new", as_of=CLOSED)
+    validation.keep(engine, "report", [finding], run_id="new", as_of=CLOSED)
     assert rows(engine, "SELECT run_id FROM revenue.check_results ORDER BY 1") == [("new",), (RUN,)]
 
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Engine
 
-from prepaid_pipeline.report.figures import collect
-from prepaid_pipeline.report.rounding import parts, rounded
+from prepaid_pipeline.revenue.report.content.figures import collect
+from prepaid_pipeline.revenue.report.content.rounding import parts, rounded
 from tests.revenue.history import Term, insert, publish
 
 D = date

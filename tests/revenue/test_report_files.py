@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from prepaid_pipeline import anchors, audit
+from prepaid_pipeline.audit import anchors, seals
 from prepaid_pipeline.errors import SettingError, UnknownThing
-from prepaid_pipeline.report import files
-from prepaid_pipeline.report.store import ENDINGS, Store
+from prepaid_pipeline.revenue.report.formats import files
+from prepaid_pipeline.storage import ENDINGS, Store
 from tests.audit.writers import write as log_entries
 from tests.revenue.history import Term, insert
 from tests.revenue.pages import MARCH, Read, settings_of, write
@@ -61,17 +61,17 @@ def test_a_report_is_an_anchor_of_the_audit_log(
 ) -> None:
     """Its page and its JSON name the newest seal; a later seal alone publishes nothing anew."""
     log_entries(history)
-    audit.seal(history)
-    newest = audit.newest(history)
+    seals.seal(history)
+    newest = seals.newest(history)
     assert newest is not None
     write(history, tmp_path, as_of)
     for name in ("report.html", "report.json"):
         (found,) = anchors.from_file(tmp_path / "2026-03" / name)
         assert (found.seal_number, found.seal_hash) == (newest.seal_number, newest.seal_hash)
-        assert audit.verify(history, [found]) == []
+        assert seals.verify(history, [found]) == []
     before = content(tmp_path)
     log_entries(history)
-    audit.seal(history)
+    seals.seal(history)
     write(history, tmp_path, as_of)
     assert content(tmp_path) == before
 
@@ -186,7 +186,7 @@ def test_many_reports_are_drawn_in_processes_of_their_own(
     """The same bytes as in one process, and this one does not load what draws."""
     write(history, tmp_path, CLOSED)
     files_there = content(tmp_path)
-    from prepaid_pipeline.report import drawing
+    from prepaid_pipeline.revenue.report.formats import drawing
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(drawing, "PROCESSES", 0)

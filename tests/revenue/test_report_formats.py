@@ -17,10 +17,10 @@ import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 from sqlalchemy import Engine
 
-from prepaid_pipeline.report import language
-from prepaid_pipeline.report.document import SCHEMA
-from prepaid_pipeline.report.rendering import Rendering
-from prepaid_pipeline.report.schema import SCHEMA_FILE, schema
+from prepaid_pipeline.language import catalogue as language
+from prepaid_pipeline.revenue.report.content.document import SCHEMA
+from prepaid_pipeline.revenue.report.content.schema import SCHEMA_FILE, schema
+from prepaid_pipeline.revenue.report.formats.rendering import Rendering
 from tests.revenue.documents import full
 from tests.revenue.history import Term, insert
 from tests.revenue.pages import write

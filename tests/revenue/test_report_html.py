@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from prepaid_pipeline.report import language
-from prepaid_pipeline.report.rendering import Rendering
+from prepaid_pipeline.language import catalogue
+from prepaid_pipeline.revenue.report.formats.rendering import Rendering
 from tests.revenue.documents import full
 from tests.revenue.history import Term, insert
 from tests.revenue.pages import Read, write
@@ -21,7 +21,7 @@ D = date
 
 
 def rendered(document: dict[str, Any], locale: str = "en_GB") -> Read:
-    made = Rendering(document, language.of(locale, Path("/nowhere")))
+    made = Rendering(document, catalogue.of(locale, Path("/nowhere")))
     return Read(made.as_("html").decode())
 
 
@@ -205,5 +205,5 @@ def test_a_large_report_stays_small() -> None:
     document["quality"] *= 20
     document["currencies"] = [{**usd, "currency": code} for code in ("USD", "EUR", "GBP")]
     document["course"] = [{**document["course"][0], "currency": c} for c in ("USD", "EUR", "GBP")]
-    made = Rendering(document, language.of("en_GB", Path("/nowhere")))
+    made = Rendering(document, catalogue.of("en_GB", Path("/nowhere")))
     assert len(made.as_("html")) < 500_000

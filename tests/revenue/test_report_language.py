@@ -10,12 +10,18 @@ from typing import Any
 import pytest
 
 from prepaid_pipeline.errors import SettingError
-from prepaid_pipeline.report import language
-from prepaid_pipeline.report.changes import LABELS
-from prepaid_pipeline.report.rendering import Rendering
-from prepaid_pipeline.report.store import ENDINGS
-from prepaid_pipeline.rules import INPUTS, MONTHLY_FIGURES, MONTHLY_REPORT, MOVEMENTS, REVERSALS
-from prepaid_pipeline.settings import load
+from prepaid_pipeline.language import catalogue as language
+from prepaid_pipeline.revenue.report.content.changes import LABELS
+from prepaid_pipeline.revenue.report.formats.rendering import Rendering
+from prepaid_pipeline.revenue.rules import (
+    INPUTS,
+    MONTHLY_FIGURES,
+    MONTHLY_REPORT,
+    MOVEMENTS,
+    REVERSALS,
+)
+from prepaid_pipeline.settings.load import load
+from prepaid_pipeline.storage import ENDINGS
 from tests.revenue.documents import full
 from tests.revenue.pages import Read
 from tests.test_docs import hold_reasons
@@ -94,8 +100,8 @@ def test_no_text_is_left_over() -> None:
     """Every text is asked for by its name, or by a group that the data completes."""
     sources = "\n".join(
         path.read_text(encoding="utf-8")
-        for path in (TEXTS.parent, *TEXTS.parents[1].glob("email"))
-        for path in path.rglob("*")
+        for folder in ("language", "mail", "revenue")
+        for path in (TEXTS.parents[1] / folder).rglob("*")
         if path.suffix in (".py", ".j2", ".txt", ".html", ".subject")
     )
     groups = set(re.findall(r"""["'](\w+)\.\{""", sources)) | set(

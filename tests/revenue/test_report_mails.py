@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
-from prepaid_pipeline.email.sender import send_emails
 from prepaid_pipeline.errors import SettingError
-from prepaid_pipeline.report import versions
-from prepaid_pipeline.revenue import Span
-from prepaid_pipeline.settings import Settings, load
+from prepaid_pipeline.mail.sender import send_emails
+from prepaid_pipeline.revenue.figures import Span
+from prepaid_pipeline.revenue.report.content import versions
+from prepaid_pipeline.settings.load import Settings, load
 from tests.revenue.history import RUN, Term, insert, publish, rows
 from tests.revenue.pages import write
 

@@ -8,12 +8,13 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from prepaid_pipeline.errors import UnknownThing
-from prepaid_pipeline.report import language, versions
-from prepaid_pipeline.report.document import document
-from prepaid_pipeline.report.rendering import Rendering
-from prepaid_pipeline.report.store import ENDINGS
-from prepaid_pipeline.report.versions import Version
-from prepaid_pipeline.revenue import Span
+from prepaid_pipeline.language import catalogue
+from prepaid_pipeline.revenue.figures import Span
+from prepaid_pipeline.revenue.report.content import versions
+from prepaid_pipeline.revenue.report.content.document import document
+from prepaid_pipeline.revenue.report.content.versions import Version
+from prepaid_pipeline.revenue.report.formats.rendering import Rendering
+from prepaid_pipeline.storage import ENDINGS
 from tests.revenue.history import RUN, Term, insert, publish, rows
 from tests.revenue.test_reversals import BACK, PAID, invoice, land, record
 
@@ -182,7 +183,7 @@ def test_a_version_of_an_older_release_is_compared_by_what_it_knew(
         ))  # fmt: skip
     assert report(engine, LATER) == []
     (old,) = stored(engine)
-    rendering = Rendering(document([old], GRACE), language.of("en_GB", tmp_path))
+    rendering = Rendering(document([old], GRACE), catalogue.of("en_GB", tmp_path))
     assert all(rendering.as_(kind) for kind in ENDINGS)
     assert b'"reversals"' in rendering.as_("json")
     insert(engine, [Term(D(2026, 3, 9), "2.50", customer=2, kind="change")])

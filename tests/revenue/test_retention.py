@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine
 
-from prepaid_pipeline.revenue import Span, last_day
+from prepaid_pipeline.revenue.figures import Span, last_day
 from tests.revenue import chains, history
 from tests.revenue.chains import FIRST, MONTHS, Chain
 from tests.revenue.history import Balance, Term, insert, publish, rows

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, text
 
-from prepaid_pipeline import queries
-from prepaid_pipeline.report.figures import collect
+from prepaid_pipeline.database import queries
+from prepaid_pipeline.revenue.report.content.figures import collect
 from tests.revenue.history import Term, insert, publish, rows
 from tests.world import World
 
@@ -205,7 +205,7 @@ def test_few_reversals_are_found_without_reading_all_records(engine: Engine) -> 
         connection.exec_driver_sql("VACUUM ANALYZE prepaid.transactions")
     publish(engine, "2026-03", "2026-03")
     assert reversals(engine) == [("2026-03", "USD", "Chargeback", 3, "300.00")]
-    returned = queries.statement("revenue/12_monthly_recurring_revenue", "money_returned")
+    returned = queries.statement("steps/12_monthly_recurring_revenue/2_mrr", "money_returned")
     plan = rows(engine, f"EXPLAIN {returned.clause.text}", as_of=D(2026, 3, 31))
     steps = [line.strip() for (line,) in plan]
     assert [step for step in steps if "Seq Scan on transactions" in step] == []

@@ -11,13 +11,13 @@ from sqlalchemy import Engine
 
 import prepaid_pipeline
 from prepaid_pipeline.importer.loading import import_directory
-from prepaid_pipeline.report import converted
+from prepaid_pipeline.revenue.report.content import converted
 from tests.revenue.history import publish, rows
 from tests.revenue.second_calculation import Figures, calculate, convert
 from tests.revenue.test_converted import set_rate
 from tests.world import World
 
-SAMPLE = Path(prepaid_pipeline.__file__).parent / "sample"
+SAMPLE = Path(prepaid_pipeline.__file__).parent / "operations" / "sample"
 AS_OF, GRACE = date(2026, 11, 1), 7
 A_CENT = Fraction(1, 100)
 

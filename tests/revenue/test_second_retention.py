@@ -14,7 +14,7 @@ from tests.revenue.history import publish, rows
 from tests.revenue.second_retention import Figures, calculate
 from tests.world import World
 
-SAMPLE = Path(prepaid_pipeline.__file__).parent / "sample"
+SAMPLE = Path(prepaid_pipeline.__file__).parent / "operations" / "sample"
 AS_OF, GRACE = date(2026, 11, 1), 7
 _MONTH = "to_char(month, 'YYYY-MM'), currency"
 SELECTS = {

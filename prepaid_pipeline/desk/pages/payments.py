@@ -4,7 +4,7 @@ from typing import Any
 
 from starlette.responses import RedirectResponse, Response
 
-from prepaid_pipeline import queries
+from prepaid_pipeline.database import queries
 from prepaid_pipeline.desk.pages.lists import Filter, cut
 from prepaid_pipeline.desk.visits import Visit, one, rows
 from prepaid_pipeline.errors import NotAllowed

@@ -5,12 +5,14 @@ from collections.abc import Collection
 from sqlalchemy import Connection
 from starlette.responses import RedirectResponse, Response
 
-from prepaid_pipeline import audit, conclusion, queries
+from prepaid_pipeline.audit import seals
+from prepaid_pipeline.database import queries
 from prepaid_pipeline.desk.pages.lists import Filter, cut
 from prepaid_pipeline.desk.pages.payments import sentence
 from prepaid_pipeline.desk.visits import Visit, one, rows
-from prepaid_pipeline.email.render import recipient_address
 from prepaid_pipeline.errors import NotAllowed
+from prepaid_pipeline.mail.render import recipient_address
+from prepaid_pipeline.process import why
 
 
 def held(visit: Visit) -> Response:
@@ -47,7 +49,7 @@ def plan(visit: Visit) -> Response:
             plan=found,
             why=_why(connection, plan_id, teams),
             # Whether the log is whole, is for those who may read it.
-            proof=audit.of_plan(connection, plan_id) if "engineering" in teams else None,
+            proof=seals.of_plan(connection, plan_id) if "engineering" in teams else None,
             events=rows(connection, "plans", "events", params),
             holds=holds,
             may_release=bool({"finance", "customer_success", "engineering"} & set(teams)),
@@ -65,14 +67,14 @@ def _why(connection: Connection, plan_id: int, teams: Collection[str]) -> str | 
 
     Whoever may not read payments is not told what a plan still waits for: None.
     """
-    source = "cli/story" if {"finance", "engineering"} & set(teams) else "desk/plans"
+    source = "process/story" if {"finance", "engineering"} & set(teams) else "desk/plans"
     params = {"plan": plan_id}
     facts = queries.statement(source, "why").execute(connection, params).one_or_none()
     if facts is None:
         return None
-    source = "cli/story" if "engineering" in teams else "desk/plans"
+    source = "process/story" if "engineering" in teams else "desk/plans"
     done = queries.statement(source, "done").execute(connection, params).one_or_none()
-    return conclusion.why(facts, done)
+    return why.why(facts, done)
 
 
 def release(visit: Visit) -> Response:
@@ -127,7 +129,9 @@ def cancel(visit: Visit) -> Response:
                 "subscription": found.subscription_id, "plan": plan_id, "at_once": at_once,
                 "on_date": None, "note": visit.typed("note"),
             }  # fmt: skip
-            endings = list(queries.statement("cli/plans", "cancel").execute(connection, params))
+            endings = list(
+                queries.statement("billing/subscriptions", "cancel").execute(connection, params)
+            )
     except NotAllowed as error:
         return visit.go(f"/plans/{plan_id}", f"{sentence(error)}.", "refused", visit.typed("note"))
     said = " ".join(

@@ -2,7 +2,7 @@
 
 from starlette.responses import Response
 
-from prepaid_pipeline import queries
+from prepaid_pipeline.database import queries
 from prepaid_pipeline.desk.pages.lists import Filter, cut
 from prepaid_pipeline.desk.pages.payments import record, seen, sentence
 from prepaid_pipeline.desk.visits import Visit, clean, one, rows

@@ -9,8 +9,8 @@ from starlette.responses import RedirectResponse, Response
 from prepaid_pipeline.desk.guards import POLICY, REPORT_POLICY
 from prepaid_pipeline.desk.visits import Visit, rows
 from prepaid_pipeline.errors import UnknownThing
-from prepaid_pipeline.report.store import Store
-from prepaid_pipeline.settings import parse_month
+from prepaid_pipeline.settings.load import parse_month
+from prepaid_pipeline.storage import Store
 
 # How the files of a report end, what they are called and what they are.
 _TYPES = {

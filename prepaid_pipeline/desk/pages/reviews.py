@@ -4,7 +4,7 @@ from collections import defaultdict
 
 from starlette.responses import Response
 
-from prepaid_pipeline import queries
+from prepaid_pipeline.database import queries
 from prepaid_pipeline.desk.pages.lists import Filter, cut
 from prepaid_pipeline.desk.pages.payments import note_with_evidence, record, seen, sentence
 from prepaid_pipeline.desk.visits import Visit, one, rows

@@ -1,0 +1,1 @@
+"""The audit log: its seals, and the anchors of the seals outside the database."""

@@ -1,0 +1,1 @@
+"""What customers are charged and pay: subscriptions, invoices, payment matching, dunning, providers."""

@@ -1,0 +1,64 @@
+"""Invoices that nobody pays: reminders, and in the end the cancelled plan.
+
+The days are counted from the day on which the invoice is due: the later of its issue and the
+planned start of its term. Nothing is done while the payment is in our own hands (view
+``prepaid.unpaid_invoices``).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, Engine
+
+from prepaid_pipeline.database import queries
+from prepaid_pipeline.database.connections import transaction
+from prepaid_pipeline.process.steps import Context
+
+_SQL = "billing/dunning"
+# Cancelling closes what hangs on each plan, a few milliseconds each, and no record is matched until
+# it is committed.
+_CANCELLED_AT_ONCE = 1000
+
+
+def remind_unpaid(engine: Engine, context: Context) -> int:
+    """Order at most one reminder per unpaid invoice, for the latest of ``reminder_days`` that has
+    come; how many were ordered. Each day's reminder is ordered once, whoever asks how often.
+    """
+    ordered = 0
+    while True:
+        with _alone(engine, context) as connection:
+            remind = queries.statement(_SQL, "remind")
+            count = remind.execute(connection, context.parameters()).rowcount
+        if count == 0:
+            return ordered
+        ordered += count
+
+
+def cancel_unpaid(engine: Engine, context: Context) -> int:
+    """Cancel the plans whose last day to pay is over, and void their invoices; how many.
+
+    A payment or a decision of finance that comes first wins; a record that comes later is parked.
+    With ``payment_days`` None nothing is cancelled.
+    """
+    cancelled = 0
+    while True:
+        with _alone(engine, context) as connection:
+            params = context.parameters()
+            params["limit"] = min(context.batch_size, _CANCELLED_AT_ONCE)
+            locked = queries.statement(_SQL, "lock_overdue").execute(connection, params).one()
+            if locked.number == 0:
+                return cancelled
+            params["plans"] = locked.plans
+            queries.statement(_SQL, "lock_verifications").execute(connection, params)
+            cancelled += queries.statement(_SQL, "cancel").execute(connection, params).rowcount
+
+
+@contextmanager
+def _alone(engine: Engine, context: Context) -> Iterator[Connection]:
+    """A transaction beside which no payment record is matched, and nobody else chases."""
+    with transaction(
+        engine, actor=context.actor, run_id=context.run_id, as_of=context.as_of
+    ) as connection:
+        lock = queries.statement("billing/payment_matching", "one_matcher_at_a_time")
+        lock.execute(connection, context.parameters())
+        yield connection

@@ -1,0 +1,80 @@
+"""Taking a provider's file into the landing table: all or nothing, in one transaction."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from datetime import UTC, tzinfo
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine
+
+from prepaid_pipeline.billing.providers.formats import READERS, detect
+from prepaid_pipeline.billing.providers.records import STATUSES, Payment, PaymentsReport, Source
+from prepaid_pipeline.database import connections, queries
+from prepaid_pipeline.errors import ImportRefused
+from prepaid_pipeline.importer.loading import MANY_ROWS
+from prepaid_pipeline.importer.reports import Problems
+
+_COLUMN_TYPES = (
+    "int4", "text", "text", "text", "text", "numeric", "text", "text", "timestamptz", "text",
+    "text[]", "bool",
+)  # fmt: skip
+
+
+def import_payments(
+    engine: Engine,
+    path: Path,
+    *,
+    file_format: str | None = None,
+    provider: str | None = None,
+    timezone: tzinfo = UTC,
+    on_read: Callable[[int], None] = lambda _: None,
+) -> PaymentsReport:
+    """Import one file. ``file_format`` and ``provider`` are found in the file when they are None.
+
+    ``timezone`` is that of moments without an offset, and of days; ``on_read`` is told the bytes
+    read so far. The report of a refused file has one message per fault, and nothing of it landed.
+    """
+    problems = Problems(path.name)
+    source = Source(path, provider, timezone, problems, on_read)
+    report = PaymentsReport(path.name, file_format or "", "unchanged")
+    try:
+        report.format = file_format or detect(path)
+        with connections.transaction(engine, actor="payments import") as connection:
+            _land(connection, READERS[report.format](source), source, report)
+            if problems:
+                raise ImportRefused(path.name)
+    except ImportRefused:
+        report = PaymentsReport(path.name, report.format, "refused", errors=problems.messages())
+    except OSError as error:
+        message = f"{path.name}: cannot be read: {error.strerror}"
+        report = PaymentsReport(path.name, report.format, "refused", errors=[message])
+    report.rows = source.rows
+    return report
+
+
+def _land(
+    connection: Connection, payments: Iterable[Payment], source: Source, report: PaymentsReport
+) -> None:
+    # Two imports at once would compare with the same old state: the second waits for the first.
+    queries.statement("importer/start").execute(connection, {})
+    given, unknown = 0, Counter[str]()
+    for statement in queries.script("billing/land_payments"):
+        if statement.name == "copy":
+            driver: Any = connection.connection.driver_connection
+            with driver.cursor() as cursor, cursor.copy(statement.clause.text) as copy:
+                copy.set_types(_COLUMN_TYPES)
+                for payment in payments:
+                    copy.write_row(payment)
+                    given += 1
+                    if payment.status not in STATUSES:
+                        unknown[payment.status] += 1
+            if source.problems:
+                return
+        elif statement.name == "count":
+            report.landed = statement.execute(connection, {}).scalar_one()
+        elif statement.name != "analyze" or report.landed >= MANY_ROWS:
+            statement.execute(connection, {})
+    report.known = given - report.landed
+    report.skipped, report.unknown = dict(source.skipped), dict(unknown)
+    report.status = "imported" if report.landed else "unchanged"

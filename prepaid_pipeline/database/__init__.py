@@ -1,0 +1,1 @@
+"""The database: connections, SQL by name, migrations, the embedded server."""

@@ -1,0 +1,145 @@
+"""Migrations: Alembic runs the SQL files of ``sql/migrations``, all of them or none.
+
+There is no way back but a backup: a downgrade would throw away invoices and the audit log.
+"""
+
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+
+from prepaid_pipeline.database import queries
+from prepaid_pipeline.database.connections import sqlstate, transaction
+from prepaid_pipeline.errors import DatabaseNotReady, SettingError
+
+# Not in Dagster's schema: its storage, in the same database, has an alembic_version of its own.
+VERSION_SCHEMA, VERSION_TABLE = "prepaid", "alembic_version"
+# jsonb and partial indexes are older; views with the caller's rights and MERGE came with 15.
+OLDEST_SERVER = 15
+
+_REVISIONS = Path(__file__).parent / "revisions"
+_SQL = "database/migrations"
+_FORBIDDEN = "42501"
+_NO_SUCH_EXTENSION = ("0A000", "58P01")
+_NO_SUCH_ZONE = "22023"
+
+
+def newest() -> str:
+    """The number of the newest migration, such as '0001'."""
+    return queries.names("migrations")[-1].rpartition("/")[2].partition("_")[0]
+
+
+def applied(connection: Connection) -> str | None:
+    """The number of the newest migration that has run here; None if none has."""
+    if not queries.statement(_SQL, "is_versioned").execute(connection, {}).scalar():
+        return None
+    number: str | None = queries.statement(_SQL, "applied").execute(connection, {}).scalar()
+    return number
+
+
+def upgrade(engine: Engine) -> None:
+    """Bring the database to the newest schema; two at once wait for each other.
+
+    Raises DatabaseNotReady if the server cannot be reached, is too old, is migrated further than
+    this program knows, or refuses; then nothing of the migration stays.
+    """
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(_REVISIONS).replace("%", "%%"))
+    try:
+        with engine.begin() as connection:
+            _require_server(connection)
+            queries.statement(_SQL, "lock").execute(connection, {})
+            if (number := applied(connection)) == newest():
+                return
+            _refuse_newer(number)
+            queries.statement(_SQL, "make_schema").execute(connection, {})
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    except DBAPIError as error:
+        raise DatabaseNotReady(_refusal(error)) from error
+
+
+def write_timezone(engine: Engine, zone: ZoneInfo) -> None:
+    """Let the database count its days in ``zone``, as the program does; a change is audited.
+
+    Raises SettingError for a zone that the server does not know.
+    """
+    try:
+        with transaction(engine, actor="prepaid migrate") as connection:
+            write = queries.statement(_SQL, "write_timezone")
+            write.execute(connection, {"timezone": str(zone)})
+    except DBAPIError as error:
+        if sqlstate(error) != _NO_SUCH_ZONE:
+            raise DatabaseNotReady(_refusal(error)) from error
+        raise SettingError(
+            f"PREPAID_TIMEZONE={str(zone)!r}: the database server does not know this time zone."
+            " Update its time zone data, or name the zone as pg_timezone_names does."
+        ) from error
+
+
+def written_timezone(engine: Engine) -> str:
+    """The name of the time zone in which the database counts its days."""
+    with engine.connect() as connection:
+        return str(queries.statement(_SQL, "timezone").execute(connection, {}).scalar_one())
+
+
+def require_current(engine: Engine) -> None:
+    """Raise DatabaseNotReady unless the schema is the newest; the message says what to do."""
+    try:
+        with engine.connect() as connection:
+            number = applied(connection)
+    except DBAPIError as error:
+        raise DatabaseNotReady(_refusal(error)) from error
+    _refuse_newer(number)
+    if number is None:
+        raise DatabaseNotReady("The database has no tables of ours yet. Run 'prepaid migrate'.")
+    if number != newest():
+        raise DatabaseNotReady(
+            f"The database is at migration {number}, this program needs {newest()}."
+            " Run 'prepaid migrate'."
+        )
+
+
+def run_file(connection: Connection, name: str) -> None:
+    """Run ``sql/migrations/<name>.sql`` as it stands, whatever its statements and percent signs."""
+    connection.exec_driver_sql(
+        queries.read(f"migrations/{name}"), execution_options={"no_parameters": True}
+    )
+
+
+def _require_server(connection: Connection) -> None:
+    (version, *_) = connection.dialect.server_version_info or (0,)
+    if int(version) < OLDEST_SERVER:
+        raise DatabaseNotReady(
+            f"The server is PostgreSQL {version}: version {OLDEST_SERVER} or newer is needed."
+        )
+
+
+def _refuse_newer(number: str | None) -> None:
+    if number is not None and number > newest():
+        raise DatabaseNotReady(
+            f"The database is at migration {number}, this program knows only up to {newest()}."
+            " Install the newer version of prepaid-pipeline."
+        )
+
+
+def _refusal(error: DBAPIError) -> str:
+    # One line: libpq adds what it guesses about it on the next.
+    said, state = str(error.orig).strip().splitlines()[0], sqlstate(error)
+    if not state or state.startswith(("08", "57P", "28", "3D")):
+        return f"The database cannot be reached: {said}. Check PREPAID_DATABASE_URL."
+    if state == _FORBIDDEN:
+        return (
+            f"The database refused the migration: {said}. The user needs CREATE on the database and"
+            " CREATEROLE (docs/operate.md). Nothing was changed."
+        )
+    if state in _NO_SUCH_EXTENSION:
+        return (
+            f"The server lacks an extension: {said}. Install PostgreSQL's contrib package"
+            " (btree_gist). Nothing was changed."
+        )
+    return f"The migration failed: {said}. Nothing was changed."

@@ -1,0 +1,1 @@
+"""Running an installation: up, serve, doctor, backup, demo, backfill, invariants, erasure."""

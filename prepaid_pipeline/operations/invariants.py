@@ -1,0 +1,36 @@
+"""The invariants of ``prepaid check``: one SQL file each in ``sql/operations/invariants``, one row per violation.
+
+The comment on top of a file is the rule in words; the first column of its query is ``finding``.
+"""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Engine
+
+from prepaid_pipeline.database import queries
+from prepaid_pipeline.process.steps import Context
+from prepaid_pipeline.revenue import late_data
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A rule and the sentences about what breaks it."""
+
+    name: str
+    rule: str
+    findings: list[str]
+
+
+def run(engine: Engine, context: Context) -> list[Checked]:
+    """Run all checks on one snapshot; nothing that they see or compute is changed or kept."""
+    with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
+        late_data.recompute(connection, context.as_of)
+        connection.exec_driver_sql("SET TRANSACTION READ ONLY")
+        return [
+            Checked(
+                name.rpartition("/")[2],
+                queries.read(name).splitlines()[0].removeprefix("-- "),
+                list(queries.statement(name).execute(connection, context.parameters()).scalars()),
+            )
+            for name in queries.names("operations/invariants")
+        ]

@@ -1,0 +1,221 @@
+"""What is wrong with the set-up: each check says what it found, or what is wrong and what to do."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+from sqlalchemy import Engine, create_engine, text
+from sqlalchemy.exc import DBAPIError
+
+from prepaid_pipeline.database import connections, migrations, queries
+from prepaid_pipeline.desk import configuration
+from prepaid_pipeline.desk.login import own_login
+from prepaid_pipeline.errors import DatabaseNotReady, PrepaidError, SettingError
+from prepaid_pipeline.language import catalogue
+from prepaid_pipeline.mail.smtp import SmtpTransport
+from prepaid_pipeline.mail.transport import parse_smtp_url, sender_address
+from prepaid_pipeline.operations.service import guards
+from prepaid_pipeline.operations.service.dagster_instance import (
+    prepare_dagster_home,
+    workspace_file,
+)
+from prepaid_pipeline.operations.service.lock import holder
+from prepaid_pipeline.settings.load import Settings
+
+_SQL = "operations/service/doctor"
+_VALIDATE_SECONDS = 180
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check: ``text`` is what was found, or what is wrong and what to do about it."""
+
+    check: str
+    ok: bool
+    text: str
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """All checks, cheap ones first. Those of the database are left out if it cannot be reached."""
+    yield _finding("home", lambda: guards.writable(settings.home, "PREPAID_HOME"))
+    yield _finding("reports", lambda: guards.reports(settings))
+    yield _finding("language", lambda: catalogue.load(settings).tag)
+    yield _finding("disks", lambda: guards.room(settings))
+    yield _finding("mail", lambda: _mail(settings))
+    yield _finding("sign-off desk", _desk)
+    try:
+        engine = connections.engine(settings)
+        reachable = _finding("database", lambda: _version(engine))
+    except PrepaidError as error:
+        yield Finding("database", False, str(error))
+        return
+    try:
+        yield reachable
+        if reachable.ok:
+            for name, check in _DATABASE_CHECKS.items():
+                yield _finding(name, lambda check=check: check(engine))  # type: ignore[misc]
+            yield _finding("time zone", lambda: _timezone(engine, settings))
+            yield _finding("sign-off desk's login", lambda: _desk_login(settings, engine))
+            yield _finding("dagster storage", lambda: _dagster_storage(settings))
+            yield _finding("code location", lambda: _code_location(settings))
+            yield _finding("up", lambda: holder(engine) or "not running")
+            yield _finding("daemon", lambda: guards.daemon(engine))
+            yield _finding("database's disk", lambda: guards.room_for_data(settings, engine))
+    finally:
+        engine.dispose()
+
+
+def _finding(name: str, check: Callable[[], str]) -> Finding:
+    try:
+        return Finding(name, True, check())
+    except PrepaidError as error:
+        return Finding(name, False, str(error))
+
+
+def _mail(settings: Settings) -> str:
+    sender = sender_address(settings).addr_spec
+    if settings.smtp_url is None:
+        return f"as files: {guards.writable(settings.mail_directory, 'PREPAID_HOME')}"
+    server = parse_smtp_url(settings.smtp_url)
+    transport = SmtpTransport(server, sender)
+    try:
+        transport.check()
+    finally:
+        transport.close()
+    return f"{server.scheme} {server.address} as {sender}"
+
+
+def _desk() -> str:
+    desk = configuration.load()
+    if desk.port is None:
+        return "off (PREPAID_DESK_PORT)"
+    return f"{desk.url}, {'for others too' if desk.is_public else 'for this machine only'}"
+
+
+def _desk_login(settings: Settings, engine: Engine) -> str:
+    try:
+        desk = configuration.load()
+        migrations.require_current(engine)
+    except (DatabaseNotReady, SettingError):
+        return "not looked at"
+    if desk.port is None:
+        return "not needed"
+    if desk.database_url is None:
+        return "made at the desk's start"
+    return f"{own_login(settings, desk).username} may take people's roles, and nothing else"
+
+
+def _version(engine: Engine) -> str:
+    try:
+        with engine.connect() as connection:
+            (version, *_) = connection.dialect.server_version_info or (0,)
+    except DBAPIError as error:
+        raise DatabaseNotReady(
+            f"The database cannot be reached: {error.orig}. Check PREPAID_DATABASE_URL."
+        ) from error
+    if int(version) < migrations.OLDEST_SERVER:
+        raise DatabaseNotReady(
+            f"PostgreSQL {version} is too old: {migrations.OLDEST_SERVER} or newer is needed."
+        )
+    return f"PostgreSQL {version}, {engine.url.set(password=None).render_as_string()}"
+
+
+def _btree_gist(engine: Engine) -> str:
+    with engine.connect() as connection:
+        if not queries.statement(_SQL, "btree_gist").execute(connection, {}).scalar():
+            raise DatabaseNotReady(
+                "The extension btree_gist is missing. Install PostgreSQL's contrib package on the"
+                " server."
+            )
+    return "available"
+
+
+def _rights(engine: Engine) -> str:
+    with engine.connect() as connection:
+        row = queries.statement(_SQL, "rights").execute(connection, {}).one()
+        teams = queries.statement(_SQL, "teams").execute(connection, {}).scalar()
+    missing = [
+        what
+        for what, granted in (
+            ("CREATE on the database", row.may_create),
+            ("CREATEROLE", row.may_create_roles),
+        )
+        if not granted
+    ]
+    if missing:
+        raise DatabaseNotReady(
+            f"The database user lacks {' and '.join(missing)}. docs/operate.md has the statements."
+        )
+    if teams:
+        raise DatabaseNotReady(
+            f"Another user made the teams {teams}: nobody can be added to them. As that user:"
+            f" GRANT {teams} TO {engine.url.username} WITH ADMIN OPTION;"
+        )
+    return "CREATE on the database, CREATEROLE, may add people to the teams"
+
+
+def _migrated(engine: Engine) -> str:
+    migrations.require_current(engine)
+    return f"at {migrations.newest()}, the newest"
+
+
+def _timezone(engine: Engine, settings: Settings) -> str:
+    try:
+        migrations.require_current(engine)
+    except DatabaseNotReady:
+        return "not looked at: the database is not migrated"
+    written, wanted = migrations.written_timezone(engine), str(settings.timezone)
+    if written != wanted:
+        raise SettingError(
+            f"PREPAID_TIMEZONE is {wanted}, but the database counts its days in {written}. Correct"
+            " the setting, or run 'prepaid migrate': from then on the database counts in"
+            f" {wanted}; dates that are stored already stay."
+        )
+    return f"the database counts its days in {written}"
+
+
+def _dagster_storage(settings: Settings) -> str:
+    engine = create_engine(prepare_dagster_home(settings)["PREPAID_DAGSTER_URL"])
+    try:
+        with engine.connect() as connection:
+            path = connection.execute(text("SELECT current_schema()")).scalar()
+    except DBAPIError as error:
+        raise DatabaseNotReady(f"Dagster cannot reach its storage: {error.orig}.") from error
+    finally:
+        engine.dispose()
+    if path != "dagster":
+        raise DatabaseNotReady(
+            f"Dagster's storage would be in schema {path}, not in dagster: a connection pooler"
+            " between them must pass on the start-up parameter 'options'."
+        )
+    return "schema dagster of the same database"
+
+
+def _code_location(settings: Settings) -> str:
+    validate = [
+        sys.executable, "-m", "dagster", "definitions", "validate", "-w",
+        str(workspace_file()), "--log-level", "error",
+    ]  # fmt: skip
+    environ = {**os.environ, **prepare_dagster_home(settings)}
+    output = f"no answer after {_VALIDATE_SECONDS} s"
+    with suppress(subprocess.TimeoutExpired):
+        done = subprocess.run(
+            validate, cwd=settings.dagster_home, env=environ,
+            capture_output=True, text=True, timeout=_VALIDATE_SECONDS, check=False,
+        )  # fmt: skip
+        if done.returncode == 0:
+            return "loads"
+        output = "\n".join((done.stdout + done.stderr).strip().splitlines()[-15:])
+    raise PrepaidError(f"Dagster cannot load the code location prepaid_pipeline:\n{output}")
+
+
+_DATABASE_CHECKS: dict[str, Callable[[Engine], str]] = {
+    "btree_gist": _btree_gist,
+    "rights": _rights,
+    "migrations": _migrated,
+    "durability": guards.durability,
+    "clock": guards.clock,
+}

@@ -1,0 +1,48 @@
+"""The jobs that look after the installation itself. What the process does is in ``jobs.py``."""
+
+from dataclasses import asdict
+from datetime import datetime, time, timedelta
+
+import dagster as dg
+
+from prepaid_pipeline.orchestration import clean_up as cleaning
+from prepaid_pipeline.orchestration.ops import BusinessDate
+from prepaid_pipeline.orchestration.renewal_jobs import QUEUE_TAG
+from prepaid_pipeline.orchestration.resources import Database
+
+
+@dg.op(
+    description="Deletes old ended runs with their events, and sessions that are long over.",
+    tags={"dagster/kind": "sql"},
+)
+def delete_old_runs(
+    context: dg.OpExecutionContext, config: BusinessDate, database: Database
+) -> dg.Output[None]:
+    """Runs that ended PREPAID_KEEP_RUNS_DAYS before the business date, never a live one."""
+    settings = database.settings()
+    # A day that is to come would delete more than anybody meant.
+    day = min(config.context(context, database).as_of, settings.today())
+    kept_from = day - timedelta(days=settings.operations.keep_runs_days)
+    before = datetime.combine(kept_from, time(), settings.timezone)
+
+    def forget(run_id: str) -> None:
+        context.instance.compute_log_manager.delete_logs(prefix=[run_id])
+
+    done = cleaning.clean_up(database.engine(), before, forget)
+    return dg.Output(None, metadata=asdict(done))
+
+
+@dg.graph(description="What Dagster keeps of old runs is deleted, but not where figures come from.")
+def clean_up_graph() -> None:
+    """One op."""
+    delete_old_runs()
+
+
+clean_up = clean_up_graph.to_job(
+    name="clean_up",
+    description=clean_up_graph.description,
+    executor_def=dg.in_process_executor,
+    tags={QUEUE_TAG: "clean_up", "dagster/retry_strategy": "ALL_STEPS"},
+)
+
+UPKEEP_JOBS = (clean_up,)

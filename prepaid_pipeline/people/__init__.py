@@ -1,0 +1,1 @@
+"""People and what they decide: accounts, sign-offs, releases, overdue tasks."""

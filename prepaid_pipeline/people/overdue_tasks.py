@@ -1,0 +1,29 @@
+"""Tasks that wait too long: reminders to people, and to their team's lead."""
+
+from sqlalchemy import Engine
+
+from prepaid_pipeline.database import queries
+from prepaid_pipeline.database.connections import transaction
+from prepaid_pipeline.process.steps import Context
+from prepaid_pipeline.settings.load import Settings
+
+_SQL = "people/overdue_tasks"
+
+
+def remind_overdue(engine: Engine, settings: Settings, context: Context) -> int:
+    """Order the mails about overdue tasks; how many mails.
+
+    A task is overdue from the day after its due date, and goes to the lead ``escalate_days`` after
+    it. Each address is told of a task once per stage, whoever asks how often.
+    """
+    rules = settings.sign_offs
+    asked = context.parameters() | {
+        "escalate_days": rules.escalate_days,
+        "teams": list(rules.leads),
+        "addresses": list(rules.leads.values()),
+    }
+    with transaction(
+        engine, actor=context.actor, run_id=context.run_id, as_of=context.as_of
+    ) as connection:
+        queries.statement(_SQL, "one_at_a_time").execute(connection, asked)
+        return int(queries.statement(_SQL, "remind").execute(connection, asked).scalar_one())

@@ -1,0 +1,1 @@
+"""The renewal process without an orchestrator: steps 0 to 11, due, drain, story."""

@@ -1,0 +1,48 @@
+"""What would open on a business date, with totals, changing nothing."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Engine
+
+from prepaid_pipeline.database import queries
+from prepaid_pipeline.process.steps import STEPS, Context
+
+_UP_TO_THE_TOTAL = (
+    "steps/00_open_service_plans",
+    STEPS["retrieve_subscription_details"],
+    STEPS["mark_plans_processing"],
+    STEPS["calculate_invoice_totals"],
+)
+
+
+@dataclass(frozen=True)
+class Due:
+    """``totals``: per currency and kind, plans, net, tax and total. ``held``: per reason."""
+
+    totals: list[dict[str, Any]]
+    held: list[dict[str, Any]]
+
+
+def due(engine: Engine, context: Context) -> Due:
+    """Run steps 0-3 in one transaction, read the figures, roll back."""
+    unlimited = 2**31 - 1
+    params = context.parameters() | {"limit": unlimited, "first": 0, "last": 2**63 - 1}
+    with engine.connect() as connection:
+        opening, *steps = _UP_TO_THE_TOTAL
+        for statement in queries.script(opening):
+            statement.execute(connection, params)
+        waiting = queries.statement("process/due", "waiting").execute(connection, params)
+        params["plans"] = list(waiting.scalars())
+        for step in steps:
+            for statement in queries.script(step):
+                statement.execute(connection, params)
+        figures = {
+            part: [
+                dict(row._mapping)
+                for row in queries.statement("process/due", part).execute(connection, params)
+            ]
+            for part in ("totals", "held")
+        }
+        connection.rollback()
+    return Due(**figures)

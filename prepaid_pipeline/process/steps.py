@@ -1,0 +1,310 @@
+"""The process without an orchestrator: open, claim, take a batch through its steps, settle.
+
+The ops of ``steps.py`` and the command ``prepaid drain`` call the same functions. Each step is one
+SQL file of ``sql/steps`` in one transaction over a batch; exactly-once comes from the keys in the
+schema. When a statement itself fails, the batch is halved until the plan that breaks it is alone.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from datetime import date
+from functools import partial
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+
+from prepaid_pipeline import logs
+from prepaid_pipeline.audit import seals
+from prepaid_pipeline.database import queries
+from prepaid_pipeline.database.connections import sqlstate, transaction
+from prepaid_pipeline.settings.load import PAYMENT_DAYS, REMINDER_DAYS, Settings
+
+log = logging.getLogger(__name__)
+
+BATCH_SIZE = 10_000
+# A step over a full batch takes seconds and renews the lease. A worker that is slower than this
+# loses its plans to another one and then changes nothing: the lease saves work, the keys in the
+# schema keep it right. Leases of runs that Dagster knows to have ended are not waited for.
+LEASE_SECONDS = 1800
+# Errors of one row's data: data exceptions, integrity violations, and what our triggers raise.
+# All others (connection lost, deadlock, disk full, a fault in our SQL) are nobody's bad plan.
+_DATA_ERRORS = ("22", "23", "P0")
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a run is about: the business date, the window around it, and who asks.
+
+    All days are calendar days. ``reminder_days`` and ``payment_days`` (None: for ever) count from
+    the day on which an invoice is due. ``actor`` and ``run_id`` are for the audit log.
+    """
+
+    as_of: date
+    grace_days: int
+    lead_days: int
+    actor: str = "pipeline"
+    run_id: str | None = None
+    batch_size: int = BATCH_SIZE
+    lease_seconds: int = LEASE_SECONDS
+    reminder_days: tuple[int, ...] = REMINDER_DAYS
+    payment_days: int | None = PAYMENT_DAYS
+
+    @classmethod
+    def of(cls, settings: Settings, as_of: date | None = None, **other: Any) -> "Context":
+        """The context of one business date (default today) under the installation's settings."""
+        days = {"reminder_days": settings.reminder_days, "payment_days": settings.payment_days}
+        return cls(
+            as_of or settings.today(), settings.grace_days, settings.lead_days, **days | other
+        )
+
+    def parameters(self) -> dict[str, Any]:
+        """The named parameters that every script shares."""
+        return {
+            "as_of": self.as_of,
+            "grace_days": self.grace_days,
+            "lead_days": self.lead_days,
+            "limit": self.batch_size,
+            "lease_seconds": self.lease_seconds,
+            "run_id": self.run_id,
+            "reminder_days": list(self.reminder_days),
+            "payment_days": self.payment_days,
+        }
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """How many plans of its batch a step took, finished and held."""
+
+    step: str
+    taken: int = 0
+    finished: int = 0
+    held: int = 0
+
+    def __add__(self, other: "StepResult") -> "StepResult":
+        return StepResult(
+            self.step,
+            self.taken + other.taken,
+            self.finished + other.finished,
+            self.held + other.held,
+        )
+
+
+S = TypeVar("S", range, list[int])
+T = TypeVar("T", int, StepResult)
+
+OPENING_STEPS = {
+    "retrieve_subscription_details": "steps/01_retrieve_subscription_details",
+    "mark_plans_processing": "steps/02_mark_plans_processing",
+    "calculate_invoice_totals": "steps/03_calculate_invoice_totals",
+    "create_invoices": "steps/04_create_invoices",
+    "assign_payment_verification": "steps/05_assign_payment_verification",
+}
+SETTLING_STEPS = {
+    "check_payment_status": "steps/06_check_payment_status",
+    "mark_invoices_paid": "steps/07_mark_invoices_paid",
+    "activate_service_plans": "steps/08_activate_service_plans",
+    "write_provisioning_log": "steps/09_write_provisioning_log",
+    "send_activation_confirmations": "steps/10_send_activation_confirmations",
+    "assign_quality_checks": "steps/11_assign_quality_checks",
+}
+STEPS = OPENING_STEPS | SETTLING_STEPS
+QUEUES = {"open_renewals": tuple(OPENING_STEPS), "settle_renewals": tuple(SETTLING_STEPS)}
+
+
+def open_service_plans(engine: Engine, context: Context) -> int:
+    """Step 0: open a Pending plan for each due renewal and each purchase; how many were opened."""
+    with engine.connect() as connection:
+        parts = queries.statement("process/batches/open", "parts")
+        subscriptions = parts.execute(connection, context.parameters()).all()
+    return sum(
+        _open(engine, context, statement, range(part.first, part.last + 1))
+        for statement in queries.script("steps/00_open_service_plans")
+        for part in subscriptions
+    )
+
+
+def claim(engine: Engine, queue: str, context: Context) -> int | None:
+    """Claim up to ``context.batch_size`` waiting plans of a queue; the batch's id, None if none."""
+    with _transaction(engine, context) as connection:
+        params = {**context.parameters(), "queue": queue}
+        opened = queries.statement("process/batches/claim", "open_batch").execute(
+            connection, params
+        )
+        batch_id = int(opened.scalar_one())
+        claimed = queries.statement("process/batches/claim", queue).execute(
+            connection, {**params, "batch_id": batch_id}
+        )
+        if claimed.rowcount > 0:
+            logs.event(
+                log, "batch claimed", batch_id=batch_id, queue=queue, plans=claimed.rowcount,
+                job=context.actor, run_id=context.run_id,
+            )  # fmt: skip
+            return batch_id
+        connection.rollback()
+    return None
+
+
+def claim_all(engine: Engine, queue: str, context: Context) -> Iterator[int]:
+    """Batch after batch while there are any."""
+    while (batch_id := claim(engine, queue, context)) is not None:
+        yield batch_id
+
+
+def at_business_date(engine: Engine, batch_id: int, context: Context) -> Context:
+    """The same context on the business date that the batch was claimed for."""
+    with engine.connect() as connection:
+        found = queries.statement("process/batches/claim", "business_date").execute(
+            connection, {"batch_id": batch_id}
+        )
+        return replace(context, as_of=found.scalar_one())
+
+
+def run_step(engine: Engine, step: str, batch_id: int, context: Context) -> StepResult:
+    """Take a batch through one step; bad plans are held and leave the batch.
+
+    Raises what is not a plan's fault: a lost connection, a deadlock, a fault in the SQL.
+    """
+    around = partial(queries.statement, "process/batches/step")
+    params = context.parameters() | {"batch_id": batch_id}
+
+    def attempt(plans: list[int]) -> StepResult:
+        asked = params | {"plans": _array(plans)}
+        with _transaction(engine, context) as connection:
+            around("renew_lease").execute(connection, params)
+            held = around("leave_held").execute(connection, asked).rowcount
+            locked = around("lock_plans").execute(connection, asked).one()
+            left = params | {"plans": locked.plans}
+            for statement in queries.script(STEPS[step]):
+                statement.execute(connection, left)
+            held_now = around("leave_held").execute(connection, left).rowcount
+        return StepResult(step, held + locked.number, locked.number - held_now, held + held_now)
+
+    def hold(plans: list[int], reason: str) -> StepResult:
+        # Not the reason: the database quotes what it refuses. The hold has it.
+        said = {"step": step, "batch_id": batch_id, "run_id": context.run_id}
+        for plan in plans:
+            logs.event(log, "plan held", logging.WARNING, service_plan_id=plan, **said)
+        text = f"Step {step} failed: {reason}. Correct the data it names, then release the hold."
+        with _transaction(engine, context) as connection:
+            alone = params | {"plans": _array(plans), "text": text}
+            around("hold_failed_plan").execute(connection, alone)
+            held = around("leave_held").execute(connection, alone).rowcount
+        return StepResult(step, held, 0, held)
+
+    about = {"step": step, "batch_id": batch_id, "job": context.actor, "run_id": context.run_id}
+    with logs.timed(log, "step", **about) as fields:
+        with engine.connect() as connection:
+            found = around("plans_of_batch").execute(connection, params).scalar_one()
+        plans = [int(plan) for plan in found.strip("{}").split(",") if plan]
+        result = _halving(attempt, hold, plans)
+        fields |= {"taken": result.taken, "finished": result.finished, "held": result.held}
+    if any(step == steps[-1] for steps in QUEUES.values()):
+        with _transaction(engine, context) as connection:
+            around("finish_batch").execute(connection, params)
+        seals.seal_after(engine)
+    return result
+
+
+def run_batch(engine: Engine, queue: str, batch_id: int, context: Context) -> list[StepResult]:
+    """Take a batch through all steps of its queue."""
+    return [run_step(engine, step, batch_id, context) for step in QUEUES[queue]]
+
+
+def match_payments(engine: Engine, context: Context) -> dict[str, int]:
+    """Give each landed payment record its outcome; outcome -> how many records have got it.
+
+    Records that were judged before and hang together with a landed one are judged anew with it.
+    """
+    totals = dict.fromkeys(("matched", "parked", "superseded", "waiting"), 0)
+    while True:
+        outcomes: dict[str, int] = {}
+        with _transaction(engine, context) as connection:
+            for statement in queries.script("billing/payment_matching"):
+                result = statement.execute(connection, context.parameters())
+                if statement.name == "collect" and result.rowcount == 0:
+                    return totals
+                if statement.name == "match_next":
+                    while result.rowcount:
+                        result = statement.execute(connection, {})
+                if statement.name == "decide":
+                    outcomes = {row.outcome: row.records for row in result}
+        for outcome, records in outcomes.items():
+            totals[outcome] += records
+
+
+def close_quality_checks(engine: Engine, context: Context) -> dict[str, int]:
+    """Act on the quality decisions that were made; passed and failed -> number of tasks."""
+    totals = {"passed": 0, "failed": 0}
+    statement = queries.statement("process/close_quality_checks")
+    while True:
+        with _transaction(engine, context) as connection:
+            closed = statement.execute(connection, context.parameters()).one()
+        if closed.passed + closed.failed == 0:
+            return totals
+        totals["passed"] += closed.passed
+        totals["failed"] += closed.failed
+
+
+def expire_service_plans(engine: Engine, context: Context) -> int:
+    """Active -> Expired for every term that has ended; how many."""
+    expired = 0
+    statement = queries.statement("process/expire_service_plans")
+    while True:
+        with _transaction(engine, context) as connection:
+            count = statement.execute(connection, context.parameters()).rowcount
+        if count == 0:
+            return expired
+        expired += count
+
+
+def _transaction(engine: Engine, context: Context) -> AbstractContextManager[Connection]:
+    return transaction(engine, actor=context.actor, run_id=context.run_id, as_of=context.as_of)
+
+
+def _open(
+    engine: Engine, context: Context, statement: queries.Statement, subscriptions: range
+) -> int:
+    params = context.parameters()
+
+    def attempt(subscriptions: range) -> int:
+        with _transaction(engine, context) as connection:
+            return statement.execute(connection, params | _bounds(subscriptions)).rowcount
+
+    def note(subscriptions: range, reason: str) -> int:
+        logs.event(
+            log, "no plan opened", logging.WARNING,
+            subscription_id=subscriptions.start, run_id=context.run_id,
+        )  # fmt: skip
+        with _transaction(engine, context) as connection:
+            failed = queries.statement("process/batches/open", "note_failed")
+            failed.execute(connection, params | _bounds(subscriptions) | {"text": reason})
+        return 0
+
+    return _halving(attempt, note, subscriptions)
+
+
+def _array(ids: list[int]) -> str:
+    """A bigint[] in PostgreSQL's own form. The driver would look at each element for its type: ten
+    thousand ids took it 30 ms, for every statement of a step.
+    """
+    return "{" + ",".join(map(str, ids)) + "}"
+
+
+def _bounds(ids: range) -> dict[str, int]:
+    return {"first": ids.start, "last": ids.stop - 1}
+
+
+def _halving(attempt: Callable[[S], T], alone: Callable[[S, str], T], rows: S) -> T:
+    """``attempt`` on rows; when the data of one breaks it, on halves, until that one is alone."""
+    try:
+        return attempt(rows)
+    except DBAPIError as error:
+        if not sqlstate(error).startswith(_DATA_ERRORS):
+            raise
+        if len(rows) <= 1:
+            return alone(rows, str(error.orig).splitlines()[0])
+    middle = len(rows) // 2
+    return _halving(attempt, alone, rows[:middle]) + _halving(attempt, alone, rows[middle:])

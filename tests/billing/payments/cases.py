@@ -1,0 +1,122 @@
+"""The table of cases in docs/payments.md, read and played against the real process."""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from prepaid_pipeline.people import accounts
+from tests.world import World
+
+DOCS = Path(__file__).parents[3] / "docs" / "payments.md"
+_RECORD = re.compile(
+    r"(?P<ref>\w*) (?P<time>\d\d:\d\d)(?:\+(?P<days>\d+)d)? (?P<status>\w+)"
+    r"(?: (?P<amount>[\d.]+))?(?P<changes>(?: \w+=\S*)*)"
+)
+VERIFIED, VOID, JUDGED = NO_RECORD = ("…", "VOID", "judged")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row: the events in order, and what must have come of them."""
+
+    name: str
+    events: tuple[str, ...]
+    outcomes: tuple[str, ...]
+    reason: str
+    invoice: str
+    plan: str
+
+    @property
+    def only_records(self) -> bool:
+        """Nothing but records: their order must not matter."""
+        return not set(NO_RECORD) & set(self.events)
+
+
+def cases() -> list[Case]:
+    """All rows of the table."""
+    table = DOCS.read_text(encoding="utf-8").split("## Every case")[1].split("\n## ")[0]
+    rows = [line.strip("|").split("|") for line in table.splitlines() if line.startswith("| ")]
+    return [
+        Case(
+            name.strip(), tuple(re.findall("`(.*?)`", events)),
+            tuple(o.strip() for o in outcomes.split(",")), reason.strip(), invoice.strip(),
+            plan.strip(),
+        )
+        for name, events, outcomes, reason, invoice, plan in rows[1:]
+    ]  # fmt: skip
+
+
+@dataclass
+class Table:
+    """INV and OTHER of the table, in a world of their own."""
+
+    world: World
+    plan: int
+    number: str
+    other: str
+
+    @classmethod
+    def laid(cls, world: World) -> "Table":
+        world.tax_rate("0.0725")
+        world.due_renewal()
+        world.due_renewal()
+        plan, other = world.open()
+        return cls(world, plan, world.invoice(plan), world.invoice(other))
+
+    def play(self, event: str) -> int | None:
+        """One event; the record's id if it is one and was not dropped."""
+        if event == VERIFIED:
+            self.world.match()
+            accounts.decide(
+                self.world.engine, self.world.officer(), [self.world.task(self.plan)], "approve", ""
+            )
+            self.world.settle()
+            return None
+        if event == VOID:
+            self.world.match()
+            self.world.sql(
+                "UPDATE prepaid.service_plans SET status = 'Cancelled' WHERE service_plan_id = :p",
+                p=self.plan,
+            )
+            return None
+        if event == JUDGED:
+            self.world.match()
+            return None
+        return self.deliver(event)
+
+    def deliver(self, event: str) -> int | None:
+        found = _RECORD.fullmatch(event)
+        assert found, event
+        changes = dict(change.split("=") for change in found["changes"].split())
+        number = changes.get("invoice", self.number)
+        moment = datetime.fromisoformat(f"2026-11-02T{found['time']}Z")
+        return self.world.sql(
+            "INSERT INTO prepaid.transactions (provider, provider_ref, invoice_number, amount,"
+            " currency, status, occurred_at, customer_ref) VALUES ('bank', :ref, :number,"
+            " CAST(:amount AS numeric), :currency, :status, :moment, :customer)"
+            " RETURNING transaction_id",
+            ref=found["ref"] or None, number={"OTHER": self.other, "": None}.get(number, number),
+            amount=found["amount"], currency=changes.get("currency", "USD"),
+            status=found["status"], moment=moment + timedelta(days=int(found["days"] or 0)),
+            customer=changes.get("customer", "C1") or None,
+        )  # fmt: skip
+
+    def outcome(self, record: int | None) -> tuple[str, str | None]:
+        """Outcome and reason of a record; the real invoice number is called INV."""
+        if record is None:
+            return "dropped", None
+        ((outcome, reason),) = self.world.rows(
+            "SELECT outcome, outcome_reason FROM prepaid.transactions WHERE transaction_id = :t",
+            t=record,
+        )
+        return outcome, reason and reason.replace(self.number, "INV")
+
+    def invoice_status(self) -> str:
+        return self.world.sql(
+            "SELECT status FROM prepaid.invoices WHERE invoice_number = :n", n=self.number
+        )
+
+    def plan_status(self) -> str:
+        held = self.world.holds(self.plan)
+        return self.world.status(self.plan) + "".join(f", held: {code}" for code in held)

@@ -1,0 +1,59 @@
+"""Every payment case of docs/payments.md has the outcome that the table says, in any order."""
+
+import random
+
+import pytest
+
+from prepaid_pipeline.operations import invariants
+from tests.billing.payments.cases import NO_RECORD, Case, Table, cases
+from tests.world import World, context
+
+CASES = cases()
+OF_RECORDS = [case for case in CASES if case.only_records and "dropped" not in case.outcomes]
+
+
+def named(case: Case) -> str:
+    return case.name
+
+
+def findings(world: World) -> list[str]:
+    return [line for check in invariants.run(world.engine, context()) for line in check.findings]
+
+
+def test_the_table_is_read() -> None:
+    assert len(CASES) > 40
+    assert len(OF_RECORDS) > 25
+
+
+@pytest.mark.parametrize("case", CASES, ids=named)
+def test_outcome(world: World, case: Case) -> None:
+    table = Table.laid(world)
+    played = [(event, table.play(event)) for event in case.events]
+    world.match()
+    found = [table.outcome(record) for event, record in played if event not in NO_RECORD]
+    assert tuple(outcome for outcome, _ in found) == case.outcomes
+    if case.reason:
+        assert case.reason in [reason for outcome, reason in found if outcome == "parked"]
+    assert table.invoice_status() == case.invoice
+    assert table.plan_status() == case.plan
+    assert findings(world) == []
+    # Once more changes nothing.
+    before = world.dump()
+    world.match()
+    assert world.dump() == before
+
+
+@pytest.mark.parametrize("case", OF_RECORDS, ids=named)
+def test_the_order_of_arrival_does_not_matter(world: World, case: Case) -> None:
+    table, order = Table.laid(world), random.Random(case.name)
+    arriving = list(enumerate(case.events))
+    order.shuffle(arriving)
+    records: dict[int, int | None] = {}
+    for place, event in arriving:
+        records[place] = table.play(event)
+        if order.random() < 0.5:
+            world.match()
+    world.match()
+    found = tuple(table.outcome(records[place])[0] for place in range(len(case.events)))
+    assert found == case.outcomes
+    assert findings(world) == []

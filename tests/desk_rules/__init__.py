@@ -1,1 +1,0 @@
-"""What holds the sign-off desk together in the database: rights, controls, accounts, reminders."""

@@ -1,0 +1,91 @@
+"""A real `prepaid up`, with an embedded server and an installation of its own."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from tests.mail.conftest import free_port
+
+PREPAID = Path(sys.executable).with_name("prepaid")
+START_SECONDS, STOP_SECONDS = 180.0, 20.0
+
+
+@dataclass
+class Up:
+    """A running `prepaid up` with its embedded server."""
+
+    process: subprocess.Popen[str]
+    output: Path
+    home: Path
+    port: int
+    environ: dict[str, str]
+
+    def command(
+        self, *arguments: str, typed: str | None = None, **changes: str
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [PREPAID, *arguments],
+            env={**self.environ, **changes}, capture_output=True, text=True, timeout=300,
+            input=typed, check=False,
+        )  # fmt: skip
+
+    def family(self) -> list[psutil.Process]:
+        """Its processes and the database server."""
+        server = int((self.home / "postgres" / "postmaster.pid").read_text().split()[0])
+        return [*psutil.Process(self.process.pid).children(recursive=True), psutil.Process(server)]
+
+
+def left(family: list[psutil.Process]) -> list[psutil.Process]:
+    """Those that still run; one that only waits for its parent to take note does not."""
+    return [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+def wait(ready: Callable[[], bool], seconds: float) -> float:
+    started = time.monotonic()
+    while not ready():
+        assert time.monotonic() - started < seconds
+        time.sleep(0.1)
+    return time.monotonic() - started
+
+
+@contextmanager
+def started(output: Path, **settings: str) -> Iterator[Up]:
+    """One that has started; what it prints goes to ``output``.
+
+    Keyword arguments are settings: ``log_format="json"`` is PREPAID_LOG_FORMAT=json.
+    """
+    # Not in pytest's own directory: tests/conftest.py says why.
+    root = Path(tempfile.mkdtemp(prefix="prepaid-up-"))
+    port, home = free_port(), root / "home"
+    environ = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("PREPAID_")},
+        "PREPAID_HOME": str(home), "PREPAID_PORT": str(port), "PYTHONUNBUFFERED": "1",
+        "PREPAID_DESK_PORT": str(free_port()),
+        **{f"PREPAID_{name.upper()}": value for name, value in settings.items()},
+    }  # fmt: skip
+    with output.open("w") as file:
+        process = subprocess.Popen(
+            [PREPAID, "up"],
+            env=environ, stdout=file, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        )  # fmt: skip
+    running = Up(process, output, home, port, environ)
+    try:
+        wait(lambda: "Stop with Ctrl-C" in output.read_text() or process.poll() is not None,
+              START_SECONDS)  # fmt: skip
+        assert process.poll() is None, output.read_text()
+        yield running
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(STOP_SECONDS)
+        running.command("down")
+        shutil.rmtree(root)
