@@ -1,18 +1,32 @@
 -- One row of service_plans is one prepaid term of one subscription: it is the process instance.
+-- Here: how its term is counted, the table, and the audit entries of its changes.
+
+-- The end of the term that starts on start_date, for a subscription anchored on anchor_date:
+-- counted from the anchor, never from the start, so 31 Jan -> 28 Feb -> 31 Mar.
+CREATE FUNCTION prepaid.term_end(
+    anchor_date date, start_date date, term_months integer, term_days integer
+) RETURNS date LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
+    CASE WHEN term_days > 0 THEN start_date + term_days
+    ELSE (anchor_date + make_interval(months => term_months
+            + 12 * (extract(year FROM start_date) - extract(year FROM anchor_date))::integer
+            + (extract(month FROM start_date) - extract(month FROM anchor_date))::integer))::date
+    END;
+
+-- The anchor if start_date is one of its month boundaries, else start_date as a new anchor:
+-- a term that starts off the grid would get an end that is too early or too late.
+CREATE FUNCTION prepaid.anchor_for(anchor_date date, start_date date) RETURNS date
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
+    CASE WHEN (anchor_date + make_interval(months =>
+            12 * (extract(year FROM start_date) - extract(year FROM anchor_date))::integer
+            + (extract(month FROM start_date) - extract(month FROM anchor_date))::integer))::date
+        = start_date THEN anchor_date ELSE start_date END;
+
+-- Lead and grace of a term in days are at most half the term: a weekly plan cannot have a week of grace.
+CREATE FUNCTION prepaid.days_within_term(days integer, term_days integer) RETURNS integer
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
+    CASE WHEN term_days > 0 THEN least(days, term_days / 2) ELSE days END;
 
 CREATE EXTENSION IF NOT EXISTS btree_gist;
-
--- A batch is a lease on up to 10,000 plans. The lease is renewed here by every step, one row
--- instead of ten thousand; a plan whose batch's lease has run out may be claimed by another batch.
-CREATE TABLE prepaid.batches (
-    batch_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    queue text NOT NULL CHECK (queue IN ('open_renewals', 'settle_renewals')),
-    as_of date NOT NULL,
-    run_id text,
-    claimed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    leased_until timestamptz NOT NULL,
-    finished_at timestamptz
-);
 
 CREATE TABLE prepaid.service_plans (
     service_plan_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -107,62 +121,41 @@ CREATE INDEX service_plans_ending ON prepaid.service_plans (end_date)
     WHERE status IN ('Active', 'Expired');
 CREATE INDEX service_plans_to_expire ON prepaid.service_plans (end_date) WHERE status = 'Active';
 
--- What the pipeline is not done with: each plan from its opening until step 11, and again when its
--- payment is taken back; and which batch has claimed it. A row of its own, because a claim on the plan
--- itself would write all of its columns and indexes anew. No foreign keys, which would cost a look-up
--- per plan and claim: rows come from a trigger on service_plans, and a batch is never deleted. No index
--- on the batch: without it a claim stays on its page, for which the pages are kept half empty.
-CREATE TABLE prepaid.unsettled_plans (
-    service_plan_id bigint PRIMARY KEY,
-    batch_id bigint
-) WITH (fillfactor = 50);
-
-CREATE FUNCTION prepaid.note_unsettled_plans() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION prepaid.audit_opened_plans() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    INSERT INTO prepaid.unsettled_plans (service_plan_id)
-    SELECT service_plan_id FROM new_rows WHERE status = 'Pending';
+    INSERT INTO prepaid.audit_log
+        (event, service_plan_id, entity, entity_id, after, detail, actor, run_id, as_of)
+    SELECT 'service_plan_opened', service_plan_id, 'service_plan', service_plan_id, status, kind,
+           prepaid.actor(), prepaid.run_id(), prepaid.as_of()
+    FROM new_rows WHERE origin = 'pipeline';
     RETURN NULL;
 END $$;
-CREATE TRIGGER note_unsettled_plans AFTER INSERT ON prepaid.service_plans
+CREATE TRIGGER audit_opened_plans AFTER INSERT ON prepaid.service_plans
     REFERENCING NEW TABLE AS new_rows
-    FOR EACH STATEMENT EXECUTE FUNCTION prepaid.note_unsettled_plans();
+    FOR EACH STATEMENT EXECUTE FUNCTION prepaid.audit_opened_plans();
 
--- A held plan keeps its status and leaves its batch; when a person releases it, it goes on where it was.
-CREATE TABLE prepaid.holds (
-    hold_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    service_plan_id bigint NOT NULL REFERENCES prepaid.service_plans,
-    reason_code text NOT NULL,
-    text text NOT NULL,
-    held_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    released_at timestamptz,
-    released_by text,
-    note text,
-    CHECK ((released_at IS NULL) = (released_by IS NULL))
-);
-CREATE UNIQUE INDEX holds_one_live_per_reason ON prepaid.holds (service_plan_id, reason_code)
-    WHERE released_at IS NULL;
+CREATE FUNCTION prepaid.audit_plan_status() RETURNS trigger LANGUAGE plpgsql
+SET enable_nestloop TO off AS $$
+BEGIN
+    INSERT INTO prepaid.audit_log
+        (event, service_plan_id, entity, entity_id, before, after, actor, run_id, as_of)
+    SELECT 'service_plan_' || lower(n.status), n.service_plan_id, 'service_plan',
+           n.service_plan_id, o.status, n.status, prepaid.actor(), prepaid.run_id(), prepaid.as_of()
+    FROM new_rows n JOIN old_rows o USING (service_plan_id) WHERE n.status <> o.status;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER audit_plan_status AFTER UPDATE ON prepaid.service_plans
+    REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION prepaid.audit_plan_status();
 
--- Step 3: what will be invoiced. tax_rate null means exempt. list_amount is quantity times
--- unit_price and, like discount, contains the tax where includes_tax; net is what remains, without
--- tax, and recurring_net the part of it that counts as recurring revenue. currency is the plan's: a
--- foreign key of its own would cost a look-up per line.
-CREATE TABLE prepaid.charges (
-    service_plan_id bigint NOT NULL REFERENCES prepaid.service_plans,
-    line_number integer NOT NULL CHECK (line_number > 0),
-    description text NOT NULL,
-    currency text NOT NULL,
-    net numeric NOT NULL CHECK (net >= 0),
-    tax_class text NOT NULL,
-    tax_rate numeric CHECK (tax_rate >= 0),
-    tax numeric NOT NULL CHECK (tax >= 0),
-    calculated_for date NOT NULL,
-    quantity integer NOT NULL CHECK (quantity >= 1),
-    unit_price numeric NOT NULL CHECK (unit_price >= 0),
-    list_amount numeric NOT NULL,
-    discount numeric NOT NULL CHECK (discount >= 0),
-    includes_tax boolean NOT NULL,
-    recurring_net numeric NOT NULL CHECK (recurring_net >= 0),
-    PRIMARY KEY (service_plan_id, line_number),
-    CHECK (tax_rate IS NOT NULL OR tax = 0),
-    CHECK (net = list_amount - discount - CASE WHEN includes_tax THEN tax ELSE 0 END)
-);
+CREATE FUNCTION prepaid.audit_cut_term() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO prepaid.audit_log
+        (event, service_plan_id, entity, entity_id, before, after, actor, run_id, as_of)
+    VALUES ('term_cut', NEW.service_plan_id, 'term', NEW.service_plan_id, OLD.end_date::text,
+            NEW.end_date::text, prepaid.actor(), prepaid.run_id(), prepaid.as_of());
+    RETURN NULL;
+END $$;
+CREATE TRIGGER audit_cut_term AFTER UPDATE ON prepaid.service_plans
+    FOR EACH ROW WHEN (OLD.full_end_date IS DISTINCT FROM NEW.full_end_date)
+    EXECUTE FUNCTION prepaid.audit_cut_term();

@@ -1,17 +1,5 @@
 -- Leaving: at the end of the term, or at once with credit for the days that are not used.
 
-CREATE FUNCTION prepaid.audit_cut_term() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    INSERT INTO prepaid.audit_log
-        (event, service_plan_id, entity, entity_id, before, after, actor, run_id, as_of)
-    VALUES ('term_cut', NEW.service_plan_id, 'term', NEW.service_plan_id, OLD.end_date::text,
-            NEW.end_date::text, prepaid.actor(), prepaid.run_id(), prepaid.as_of());
-    RETURN NULL;
-END $$;
-CREATE TRIGGER audit_cut_term AFTER UPDATE ON prepaid.service_plans
-    FOR EACH ROW WHEN (OLD.full_end_date IS DISTINCT FROM NEW.full_end_date)
-    EXECUTE FUNCTION prepaid.audit_cut_term();
-
 -- Cancels a plan that was not activated yet. A trigger voids its open invoice and parks money that
 -- was matched to it; an invoice that is paid already is credited in full. (Its own credit, from a
 -- change of plan that now never happens, is no money that came from the customer.)

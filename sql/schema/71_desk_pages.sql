@@ -1,5 +1,5 @@
--- What the pages show beside the two sign-off tables: how much waits, how long it takes, what is
--- parked or held, what was decided, and a plan's whole story.
+-- What the pages show beside the sign-off tables (how much waits, how long it takes, what was decided, a
+-- plan's whole story), and what their forms call beside decide_tasks.
 
 -- Open tasks per team and kind, for the acting person's own teams (engineering sees all).
 CREATE VIEW prepaid.desk_overview AS
@@ -21,39 +21,6 @@ SELECT date_trunc('month', prepaid.business_date(k.decided_at))::date AS month, 
 FROM prepaid.tasks k
 WHERE k.decided_at IS NOT NULL
 GROUP BY 1, 2;
-
--- Parked payments that finance is asked about: the record, why it is parked, which open invoices it may
--- be meant for, and what can be done.
-CREATE VIEW prepaid.parked_payments AS
-SELECT k.task_id, k.status, k.opened_on, k.due_on, k.assigned_to, t.transaction_id, t.provider,
-       t.provider_ref, t.invoice_number AS record_invoice_number, t.customer_ref, t.amount, t.currency,
-       t.status AS record_status, t.occurred_at, t.outcome, t.outcome_reason AS reason,
-       k.service_plan_id, coalesce(s.suggestions, '[]') AS suggestions,
-       CASE WHEN t.outcome = 'parked' AND t.status = 'Success'
-            THEN 'assign it to the open invoice that it pays, or pay it back; then decide the task'
-            ELSE 'clear it up with the provider; then decide the task' END AS what_to_do,
-       k.decision, k.note, k.decided_by, k.decided_at
-FROM prepaid.tasks k
-JOIN prepaid.transactions t USING (transaction_id)
-LEFT JOIN LATERAL (
-    SELECT jsonb_agg(jsonb_build_object('invoice_number', p.invoice_number,
-               'customer_ref', p.customer_ref, 'customer_name', p.customer_name,
-               'because', p.because) ORDER BY p.invoice_number) AS suggestions
-    FROM prepaid.payment_suggestions p WHERE p.transaction_id = t.transaction_id OFFSET 0) s ON true
-WHERE k.kind = 'payment_review' AND k.status <> 'Withdrawn';
-
--- Plans that wait for a person to put something right. The text says what can be done.
-CREATE VIEW prepaid.held_plans AS
-SELECT h.hold_id, h.service_plan_id, p.status, c.customer_ref, c.name AS customer_name, l.name AS plan_name,
-       i.invoice_number, h.reason_code, h.text, h.held_at,
-       CASE WHEN h.reason_code = 'payment_rejected' THEN 'finance'
-            ELSE 'finance, customer_success, engineering' END AS released_by_team
-FROM prepaid.holds h
-JOIN prepaid.service_plans p USING (service_plan_id)
-JOIN prepaid.plans l ON l.plan_id = p.plan_id
-JOIN prepaid.customers c ON c.customer_id = p.customer_id
-LEFT JOIN prepaid.invoices i ON i.service_plan_id = p.service_plan_id AND i.status <> 'Void'
-WHERE h.released_at IS NULL;
 
 -- Every sign-off that was ever made, for the acting person's own teams (engineering sees all).
 CREATE VIEW prepaid.decisions AS
@@ -116,41 +83,78 @@ JOIN prepaid.customers c ON c.customer_id = p.customer_id
 JOIN prepaid.plans l ON l.plan_id = p.plan_id
 LEFT JOIN prepaid.invoices i ON i.service_plan_id = p.service_plan_id AND i.status <> 'Void';
 
--- Asks another person of the same team, or the whole team again (to_person null), to do open tasks;
--- for the acting person, who is in that team. All or nothing. Returns how many changed hands.
-CREATE FUNCTION prepaid.reassign_tasks(task_ids bigint[], to_person text, why text DEFAULT NULL)
-RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_temp AS $$
+-- The features of a quality check one by one, so that a person can say which of them failed.
+CREATE VIEW prepaid.quality_features AS
+SELECT k.task_id, 0 AS place, p.plan_name AS feature, p.quantity::bigint AS quantity
+FROM prepaid.tasks k JOIN prepaid.service_plans p USING (service_plan_id)
+WHERE k.kind LIKE 'quality%'
+UNION ALL
+SELECT k.task_id, a.place, a.addon ->> 'name', coalesce((a.addon ->> 'quantity')::bigint, 1)
+FROM prepaid.tasks k JOIN prepaid.service_plans p USING (service_plan_id)
+CROSS JOIN LATERAL jsonb_array_elements(p.addons) WITH ORDINALITY a (addon, place)
+WHERE k.kind LIKE 'quality%';
+
+-- Whom an open task can be handed to: the names of its team.
+CREATE VIEW prepaid.colleagues AS
+SELECT m.team, m.person FROM prepaid.team_members m
+WHERE m.team IN (SELECT own.team FROM prepaid.team_members own WHERE own.person = prepaid.acting_person());
+
+-- Decides what a person saw: each task with the latest sign-off that the page showed (0: none). If
+-- somebody was faster nothing is decided, and the error says who it was. With agreeing_only every
+-- payment must still agree. Returns how many decisions were recorded.
+CREATE FUNCTION prepaid.decide_as_seen(
+    task_ids bigint[], seen bigint[], new_decision text, new_note text, agreeing_only boolean
+) RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_temp AS $$
 DECLARE
-    person text := prepaid.acting_person();
-    reassigned integer;
-    refused record;
+    changed record;
 BEGIN
-    PERFORM set_config('prepaid.actor', person, true);
-    PERFORM FROM prepaid.tasks k WHERE k.task_id = ANY (task_ids) ORDER BY k.task_id FOR UPDATE;
-    SELECT asked.task_id, reason INTO refused
-    FROM unnest(task_ids) asked (task_id)
-    LEFT JOIN LATERAL (SELECT * FROM prepaid.tasks WHERE task_id = asked.task_id OFFSET 0) k ON true
-    CROSS JOIN LATERAL (SELECT CASE
-        WHEN k.task_id IS NULL THEN 'there is no such task'
-        WHEN NOT prepaid.is_in_team(acting_person(), k.assigned_role)
-            THEN format('it belongs to %s, and %s is not in that team', k.assigned_role, acting_person())
-        WHEN k.status <> 'Open' THEN format('it is %s', k.status)
-        WHEN to_person IS NOT NULL AND NOT prepaid.is_in_team(to_person, k.assigned_role)
-            THEN format('%s is not in %s', to_person, k.assigned_role)
-        ELSE (SELECT format('%s %s: somebody else decides', to_person, e.what) FROM prepaid.four_eyes e
-              WHERE e.task_id = k.task_id AND e.person = to_person LIMIT 1)
-        END AS reason) judged
-    WHERE reason IS NOT NULL ORDER BY asked.task_id LIMIT 1;
-    IF FOUND THEN
-        RAISE EXCEPTION 'task % cannot be assigned: %', refused.task_id, refused.reason;
+    IF cardinality(task_ids) IS DISTINCT FROM cardinality(seen) THEN
+        RAISE EXCEPTION 'every task needs what was seen of it';
     END IF;
-    WITH moved AS (
-        UPDATE prepaid.tasks k SET assigned_to = to_person
-        WHERE k.task_id = ANY (task_ids) AND k.assigned_to IS DISTINCT FROM to_person
-        RETURNING k.task_id
-    )
-    INSERT INTO prepaid.task_assignments (task_id, assigned_to, note, assigned_by)
-    SELECT moved.task_id, to_person, why, acting_person() FROM moved ORDER BY moved.task_id;
-    GET DIAGNOSTICS reassigned = ROW_COUNT;
-    RETURN reassigned;
+    PERFORM FROM prepaid.tasks k WHERE k.task_id = ANY (task_ids) ORDER BY k.task_id FOR UPDATE;
+
+    SELECT asked.task_id, last.decided_by, last.decision, count(*) OVER () AS others INTO changed
+    FROM unnest(task_ids, seen) asked (task_id, seen)
+    CROSS JOIN LATERAL (
+        SELECT s.sign_off_id, s.decided_by, s.decision FROM prepaid.sign_offs s
+        WHERE s.task_id = asked.task_id ORDER BY s.sign_off_id DESC LIMIT 1) last
+    WHERE last.sign_off_id > asked.seen
+    ORDER BY asked.task_id LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'nothing was recorded: % % task % while you looked%', changed.decided_by,
+            changed.decision, changed.task_id,
+            CASE WHEN changed.others > 1 THEN format(', and %s more were decided', changed.others - 1)
+                 ELSE '' END;
+    END IF;
+
+    IF agreeing_only THEN
+        SELECT v.invoice_number, v.difference, count(*) OVER () AS others INTO changed
+        FROM unnest(task_ids) asked (task_id)
+        CROSS JOIN LATERAL (SELECT * FROM prepaid.payment_verifications
+                            WHERE task_id = asked.task_id OFFSET 0) v
+        WHERE NOT v.agrees ORDER BY v.task_id LIMIT 1;
+        IF FOUND THEN
+            RAISE EXCEPTION 'nothing was recorded: the payment of invoice % no longer agrees (%)%',
+                changed.invoice_number, changed.difference,
+                CASE WHEN changed.others > 1 THEN format(', nor do %s more', changed.others - 1)
+                     ELSE '' END;
+        END IF;
+    END IF;
+    RETURN prepaid.decide_tasks(task_ids, new_decision, new_note);
+END $$;
+
+-- Gives the customer of a plan an address, for the person who is acting, of customer success: what
+-- a plan that is held for want of one needs. Plans whose details were taken before keep theirs.
+CREATE FUNCTION prepaid.set_customer_email(plan bigint, address text)
+RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_temp AS $$
+BEGIN
+    PERFORM prepaid.person_in(ARRAY['customer_success'], 'change a customer''s address', address);
+    IF address !~ '^[^[:space:][:cntrl:]@]+@[^[:space:][:cntrl:]@]+$' THEN
+        RAISE EXCEPTION '% is not an e-mail address', address;
+    END IF;
+    UPDATE prepaid.customers c SET email = address
+    FROM prepaid.service_plans p WHERE p.service_plan_id = plan AND c.customer_id = p.customer_id;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'there is no service plan %', plan;
+    END IF;
 END $$;

@@ -1,4 +1,49 @@
--- Credit for the days of a term that are not used, and the credit note that gives it.
+-- Credit for the days of a term that are not used: the notes, what one would say, and its issue.
+
+-- A credit note takes back a part of a term that was paid: the days that a customer who cancels at
+-- once, or changes the plan mid-term, does not use. Its numbers are a series of their own (CN).
+-- invoice_id is null for a term of imported history, which has no invoice.
+CREATE TABLE prepaid.credit_notes (
+    credit_note_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    credit_note_number text NOT NULL UNIQUE,
+    service_plan_id bigint NOT NULL REFERENCES prepaid.service_plans,
+    invoice_id bigint REFERENCES prepaid.invoices,
+    customer_id bigint NOT NULL REFERENCES prepaid.customers,
+    currency text NOT NULL REFERENCES prepaid.currencies,
+    net numeric NOT NULL CHECK (net >= 0),
+    tax numeric NOT NULL CHECK (tax >= 0),
+    total numeric NOT NULL CHECK (total > 0),
+    reason text NOT NULL CHECK (reason IN ('cancellation', 'change')),
+    note text,
+    -- What the credit pays (kind change); the rest of the total is to be paid back to the customer.
+    applied_to_invoice_id bigint UNIQUE REFERENCES prepaid.invoices,
+    applied numeric NOT NULL DEFAULT 0 CHECK (applied >= 0),
+    refund numeric NOT NULL GENERATED ALWAYS AS (total - applied) STORED,
+    issued_on date NOT NULL,
+    issued_by text NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    CHECK (net + tax = total),
+    CHECK (applied <= total),
+    CHECK ((applied > 0) = (applied_to_invoice_id IS NOT NULL))
+);
+CREATE UNIQUE INDEX credit_notes_one_per_plan ON prepaid.credit_notes (service_plan_id);
+CREATE INDEX credit_notes_by_invoice ON prepaid.credit_notes (invoice_id);
+CREATE INDEX credit_notes_by_day ON prepaid.credit_notes (issued_on);
+CREATE TRIGGER credit_notes_stay BEFORE DELETE OR TRUNCATE ON prepaid.credit_notes
+    FOR EACH STATEMENT EXECUTE FUNCTION prepaid.refuse_change();
+
+CREATE TABLE prepaid.credit_note_lines (
+    credit_note_id bigint NOT NULL REFERENCES prepaid.credit_notes,
+    line_number integer NOT NULL,
+    description text NOT NULL,
+    net numeric NOT NULL CHECK (net >= 0),
+    tax_class text NOT NULL,
+    tax_rate numeric CHECK (tax_rate >= 0),
+    tax numeric NOT NULL CHECK (tax >= 0),
+    PRIMARY KEY (credit_note_id, line_number)
+);
+CREATE TRIGGER credit_note_lines_stay BEFORE UPDATE OR DELETE OR TRUNCATE ON prepaid.credit_note_lines
+    FOR EACH STATEMENT EXECUTE FUNCTION prepaid.refuse_change();
 
 -- What a credit note for the term's days from from_date on would say, line by line. No rows when
 -- nothing was paid (its invoice is not Paid) or no day is left.

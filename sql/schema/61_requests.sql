@@ -34,19 +34,3 @@ BEGIN
 END $$;
 CREATE TRIGGER audit_request AFTER INSERT ON prepaid.requests
     FOR EACH ROW EXECUTE FUNCTION prepaid.audit_request();
-
--- The acting person, if that person is in one of the teams and says why; the audit log then names
--- them, also in a session of their own, where prepaid.actor could say anything.
-CREATE FUNCTION prepaid.person_in(teams text[], what text, why text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-    person text := prepaid.acting_person();
-BEGIN
-    IF NOT prepaid.is_in_team(person, VARIADIC teams) THEN
-        RAISE EXCEPTION '% may not %: not in %', person, what, array_to_string(teams, ' or ');
-    END IF;
-    IF coalesce(why, '') !~ '\S' THEN
-        RAISE EXCEPTION 'to % needs a note that says why', what;
-    END IF;
-    PERFORM set_config('prepaid.actor', person, true);
-    RETURN person;
-END $$;

@@ -1,4 +1,4 @@
--- Who buys: customers and their subscriptions.
+-- Who buys: customers, their subscriptions and the discounts on them.
 
 CREATE TABLE prepaid.customers (
     customer_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -12,6 +12,9 @@ CREATE TABLE prepaid.customers (
     -- What stands on the invoices of an exempt customer, such as "Reverse charge".
     tax_exempt_reason text
 );
+CREATE TRIGGER audit_master_data AFTER UPDATE ON prepaid.customers
+    FOR EACH ROW WHEN (OLD IS DISTINCT FROM NEW)
+    EXECUTE FUNCTION prepaid.audit_master_data('customer', 'customer_id', 'names');
 
 -- price is the customer's own net price of one unit for one term; null means the price list's.
 CREATE TABLE prepaid.subscriptions (
@@ -28,6 +31,9 @@ CREATE TABLE prepaid.subscriptions (
     quantity integer NOT NULL DEFAULT 1 CHECK (quantity >= 1)
 );
 CREATE INDEX subscriptions_by_customer ON prepaid.subscriptions (customer_id);
+CREATE TRIGGER audit_master_data AFTER UPDATE ON prepaid.subscriptions
+    FOR EACH ROW WHEN (OLD IS DISTINCT FROM NEW)
+    EXECUTE FUNCTION prepaid.audit_master_data('subscription', 'subscription_id', 'values');
 
 -- Imported beside a service_plans.csv or a discounts.csv that has not been taken yet (or was refused):
 -- until it is, a subscription without terms is no purchase. It may have been running for years, or
@@ -59,3 +65,9 @@ CREATE TABLE prepaid.discounts (
     UNIQUE (subscription_id, discount_code),
     CHECK ((percent IS NULL) <> (amount IS NULL))
 );
+CREATE TRIGGER audit_master_data AFTER UPDATE ON prepaid.discounts
+    FOR EACH ROW WHEN (OLD IS DISTINCT FROM NEW)
+    EXECUTE FUNCTION prepaid.audit_master_data('discount', 'discount_id', 'values', 'discount_code');
+CREATE TRIGGER audit_added_master_data AFTER INSERT ON prepaid.discounts
+    REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION prepaid.audit_added_master_data('discount', 'discount_id');

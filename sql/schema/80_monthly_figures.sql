@@ -1,4 +1,4 @@
--- Monthly figures and the reports made from them. A month is named by its first day.
+-- Monthly figures: what was earned, what began, what was taken back. A month is named by its first day.
 
 CREATE SCHEMA revenue;
 
@@ -215,67 +215,6 @@ CREATE UNLOGGED TABLE revenue.control_staging (
     activations bigint
 );
 
--- A month's report: version 0 while the month is preliminary (it is replaced), then 1, and one
--- more whenever later truth differs. A published version never changes.
-CREATE TABLE revenue.report_versions (
-    month date NOT NULL REFERENCES revenue.months,
-    version integer NOT NULL CHECK (version >= 0),
-    cut_off date NOT NULL,
-    note text NOT NULL,
-    run_id text NOT NULL,
-    published_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    -- Null in versions of an older release. document is what the report shows of the month as a whole:
-    -- the course of 13 months, how the process ran, the checks, what changed since the last version.
-    fingerprint text,
-    computed_at timestamptz,
-    document jsonb,
-    PRIMARY KEY (month, version)
-);
-
--- The figures as shown in the report, rounded to the currency's decimals; figures holds the tables
--- behind the headline (bridge, plans, activations), so that an old version can be opened again.
-CREATE TABLE revenue.monthly_report (
-    month date NOT NULL,
-    currency text NOT NULL REFERENCES prepaid.currencies,
-    version integer NOT NULL,
-    new_plans bigint NOT NULL CHECK (new_plans >= 0),
-    renewals bigint NOT NULL CHECK (renewals >= 0),
-    reactivations bigint NOT NULL CHECK (reactivations >= 0),
-    opening_mrr numeric NOT NULL CHECK (opening_mrr >= 0),
-    mrr numeric NOT NULL CHECK (mrr >= 0),
-    active_plans bigint NOT NULL CHECK (active_plans >= 0),
-    customers bigint NOT NULL CHECK (customers >= 0),
-    figures jsonb NOT NULL,
-    published_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    changes bigint NOT NULL DEFAULT 0 CHECK (changes >= 0),
-    PRIMARY KEY (month, currency, version),
-    FOREIGN KEY (month, version) REFERENCES revenue.report_versions ON DELETE CASCADE
-);
-CREATE UNLOGGED TABLE revenue.monthly_report_staging (
-    run_id text NOT NULL,
-    month date,
-    currency text,
-    new_plans bigint,
-    renewals bigint,
-    reactivations bigint,
-    opening_mrr numeric,
-    mrr numeric,
-    active_plans bigint,
-    customers bigint,
-    figures jsonb,
-    changes bigint
-);
-
-CREATE FUNCTION revenue.refuse_report_change() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    RAISE EXCEPTION 'version % of the report for % is published: it stays, a correction is a new version',
-        OLD.version, to_char(OLD.month, 'YYYY-MM');
-END $$;
-CREATE TRIGGER published_versions_stay BEFORE UPDATE OR DELETE ON revenue.report_versions
-    FOR EACH ROW WHEN (OLD.version > 0) EXECUTE FUNCTION revenue.refuse_report_change();
-CREATE TRIGGER published_reports_stay BEFORE UPDATE OR DELETE ON revenue.monthly_report
-    FOR EACH ROW WHEN (OLD.version > 0) EXECUTE FUNCTION revenue.refuse_report_change();
-
 -- One run's staged rows, the run being the session's (setting prepaid.run_id): what is validated.
 CREATE VIEW revenue.staged_months AS
     SELECT * FROM revenue.months_staging WHERE run_id = prepaid.run_id();
@@ -297,5 +236,3 @@ CREATE VIEW revenue.staged_credit_notes_issued AS
     SELECT * FROM revenue.credit_notes_issued_staging WHERE run_id = prepaid.run_id();
 CREATE VIEW revenue.staged_control AS
     SELECT * FROM revenue.control_staging WHERE run_id = prepaid.run_id();
-CREATE VIEW revenue.staged_monthly_report AS
-    SELECT * FROM revenue.monthly_report_staging WHERE run_id = prepaid.run_id();

@@ -1,25 +1,5 @@
 -- What is sold and how it is taxed: currencies, plans, add-ons, price lists, tax rates.
 
--- The migrations make the schema first, for the table that says which of them have run.
-CREATE SCHEMA IF NOT EXISTS prepaid;
-
--- One row: what holds for the whole installation. 'prepaid migrate' writes it from PREPAID_TIMEZONE,
--- PREPAID_TASK_DAYS and PREPAID_GRACE_DAYS, so that everybody who works with the tables counts the same
--- days.
-CREATE TABLE prepaid.installation (
-    the_only boolean PRIMARY KEY DEFAULT true CHECK (the_only),
-    timezone text NOT NULL,
-    -- How many days people have for a task.
-    task_days integer NOT NULL DEFAULT 3 CHECK (task_days >= 0),
-    -- How many days after its end a term counts as renewed, in the figures of renewals.
-    grace_days integer NOT NULL DEFAULT 7 CHECK (grace_days >= 0)
-);
-INSERT INTO prepaid.installation (timezone) VALUES ('UTC');
-
--- The day that a moment belongs to, where the installation is.
-CREATE FUNCTION prepaid.business_date(moment timestamptz) RETURNS date LANGUAGE sql STABLE RETURN
-    (moment AT TIME ZONE (SELECT timezone FROM prepaid.installation))::date;
-
 -- ISO 4217: the exponent is the number of decimals an amount of the currency can have.
 CREATE TABLE prepaid.currencies (
     currency text PRIMARY KEY CHECK (currency ~ '^[A-Z]{3}$'),
@@ -47,6 +27,9 @@ CREATE TABLE prepaid.plans (
     tax_class text NOT NULL DEFAULT 'standard',
     CHECK ((term_months > 0) <> (term_days > 0))
 );
+CREATE TRIGGER audit_master_data AFTER UPDATE ON prepaid.plans
+    FOR EACH ROW WHEN (OLD IS DISTINCT FROM NEW)
+    EXECUTE FUNCTION prepaid.audit_master_data('plan', 'plan_id', 'values');
 
 -- A plan may be sold in a currency without a list price: then each subscription has its own.
 -- (NaN is greater than any number in PostgreSQL: "< Infinity" refuses both.) A price holds from its
@@ -60,6 +43,13 @@ CREATE TABLE prepaid.plan_prices (
     includes_tax boolean NOT NULL DEFAULT false,
     PRIMARY KEY (plan_id, currency, valid_from)
 );
+CREATE TRIGGER audit_master_data AFTER UPDATE ON prepaid.plan_prices
+    FOR EACH ROW WHEN (OLD IS DISTINCT FROM NEW)
+    EXECUTE FUNCTION prepaid.audit_master_data('plan_price', 'plan_id', 'values',
+        'currency,valid_from');
+CREATE TRIGGER audit_added_master_data AFTER INSERT ON prepaid.plan_prices
+    REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION prepaid.audit_added_master_data('plan_price', 'plan_id');
 
 CREATE TABLE prepaid.addons (
     addon_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -68,6 +58,9 @@ CREATE TABLE prepaid.addons (
     recurring boolean NOT NULL,
     tax_class text NOT NULL DEFAULT 'standard'
 );
+CREATE TRIGGER audit_master_data AFTER UPDATE ON prepaid.addons
+    FOR EACH ROW WHEN (OLD IS DISTINCT FROM NEW)
+    EXECUTE FUNCTION prepaid.audit_master_data('addon', 'addon_id', 'values');
 
 -- The add-on's price when it is sold with a plan of that term.
 CREATE TABLE prepaid.addon_prices (
@@ -81,6 +74,13 @@ CREATE TABLE prepaid.addon_prices (
     PRIMARY KEY (addon_id, term_months, term_days, currency, valid_from),
     CHECK ((term_months > 0) <> (term_days > 0))
 );
+CREATE TRIGGER audit_master_data AFTER UPDATE ON prepaid.addon_prices
+    FOR EACH ROW WHEN (OLD IS DISTINCT FROM NEW)
+    EXECUTE FUNCTION prepaid.audit_master_data('addon_price', 'addon_id', 'values',
+        'term_months,term_days,currency,valid_from');
+CREATE TRIGGER audit_added_master_data AFTER INSERT ON prepaid.addon_prices
+    REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION prepaid.audit_added_master_data('addon_price', 'addon_id');
 
 -- Each price with the day on which the next one takes its place: a term takes the one whose
 -- [valid_from, valid_until) has the term's start.
@@ -104,6 +104,10 @@ CREATE TABLE prepaid.tax_rates (
     valid_from date NOT NULL,
     PRIMARY KEY (country, tax_class, valid_from)
 );
+CREATE TRIGGER audit_master_data AFTER UPDATE ON prepaid.tax_rates
+    FOR EACH ROW WHEN (OLD IS DISTINCT FROM NEW)
+    EXECUTE FUNCTION prepaid.audit_master_data('tax_rate', 'no single key', 'values',
+        'country,tax_class,valid_from');
 
 -- What is left of an amount that contains the tax, rounded half up to the currency's decimals. In
 -- whole quotients of minor units: a quotient that is rounded twice can miss half a cent.
@@ -111,28 +115,3 @@ CREATE FUNCTION prepaid.without_tax(amount numeric, rate numeric, exponent integ
 LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
     round(div(2 * amount * 10::numeric ^ exponent + 1 + rate, 2 * (1 + rate)) * 10::numeric ^ -exponent,
           exponent);
-
--- The end of the term that starts on start_date, for a subscription anchored on anchor_date:
--- counted from the anchor, never from the start, so 31 Jan -> 28 Feb -> 31 Mar.
-CREATE FUNCTION prepaid.term_end(
-    anchor_date date, start_date date, term_months integer, term_days integer
-) RETURNS date LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
-    CASE WHEN term_days > 0 THEN start_date + term_days
-    ELSE (anchor_date + make_interval(months => term_months
-            + 12 * (extract(year FROM start_date) - extract(year FROM anchor_date))::integer
-            + (extract(month FROM start_date) - extract(month FROM anchor_date))::integer))::date
-    END;
-
--- The anchor if start_date is one of its month boundaries, else start_date as a new anchor:
--- a term that starts off the grid would get an end that is too early or too late.
-CREATE FUNCTION prepaid.anchor_for(anchor_date date, start_date date) RETURNS date
-LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
-    CASE WHEN (anchor_date + make_interval(months =>
-            12 * (extract(year FROM start_date) - extract(year FROM anchor_date))::integer
-            + (extract(month FROM start_date) - extract(month FROM anchor_date))::integer))::date
-        = start_date THEN anchor_date ELSE start_date END;
-
--- Lead and grace of a term in days are at most half the term: a weekly plan cannot have a week of grace.
-CREATE FUNCTION prepaid.days_within_term(days integer, term_days integer) RETURNS integer
-LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
-    CASE WHEN term_days > 0 THEN least(days, term_days / 2) ELSE days END;

@@ -2,7 +2,8 @@
 -- one of them.
 
 -- How a person signs in at the pages, and where mail reaches them. Nobody reads the table: the pages
--- ask functions (14_desk.sql). The role is what holds rights; an account without one can do nothing.
+-- ask functions (70_desk_sign_in.sql). The role is what holds rights; an account without one can do
+-- nothing.
 CREATE TABLE prepaid.desk_accounts (
     person text PRIMARY KEY,
     -- argon2id, in its own encoded form; null for those who sign in elsewhere or only decide by SQL.
@@ -32,4 +33,20 @@ LANGUAGE plpgsql STABLE AS $$
 BEGIN
     RETURN EXISTS (SELECT FROM prepaid.team_members m
                    WHERE m.person = is_in_team.name AND m.team = ANY (teams));
+END $$;
+
+-- The acting person, if that person is in one of the teams and says why; the audit log then names
+-- them, also in a session of their own, where prepaid.actor could say anything.
+CREATE FUNCTION prepaid.person_in(teams text[], what text, why text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    person text := prepaid.acting_person();
+BEGIN
+    IF NOT prepaid.is_in_team(person, VARIADIC teams) THEN
+        RAISE EXCEPTION '% may not %: not in %', person, what, array_to_string(teams, ' or ');
+    END IF;
+    IF coalesce(why, '') !~ '\S' THEN
+        RAISE EXCEPTION 'to % needs a note that says why', what;
+    END IF;
+    PERFORM set_config('prepaid.actor', person, true);
+    RETURN person;
 END $$;

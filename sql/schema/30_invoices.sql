@@ -1,4 +1,29 @@
--- Invoices with gapless numbers per series and year of issue.
+-- What will be invoiced, and invoices with gapless numbers per series and year of issue.
+
+-- Step 3: what will be invoiced. tax_rate null means exempt. list_amount is quantity times
+-- unit_price and, like discount, contains the tax where includes_tax; net is what remains, without
+-- tax, and recurring_net the part of it that counts as recurring revenue. currency is the plan's: a
+-- foreign key of its own would cost a look-up per line.
+CREATE TABLE prepaid.charges (
+    service_plan_id bigint NOT NULL REFERENCES prepaid.service_plans,
+    line_number integer NOT NULL CHECK (line_number > 0),
+    description text NOT NULL,
+    currency text NOT NULL,
+    net numeric NOT NULL CHECK (net >= 0),
+    tax_class text NOT NULL,
+    tax_rate numeric CHECK (tax_rate >= 0),
+    tax numeric NOT NULL CHECK (tax >= 0),
+    calculated_for date NOT NULL,
+    quantity integer NOT NULL CHECK (quantity >= 1),
+    unit_price numeric NOT NULL CHECK (unit_price >= 0),
+    list_amount numeric NOT NULL,
+    discount numeric NOT NULL CHECK (discount >= 0),
+    includes_tax boolean NOT NULL,
+    recurring_net numeric NOT NULL CHECK (recurring_net >= 0),
+    PRIMARY KEY (service_plan_id, line_number),
+    CHECK (tax_rate IS NOT NULL OR tax = 0),
+    CHECK (net = list_amount - discount - CASE WHEN includes_tax THEN tax ELSE 0 END)
+);
 
 CREATE TABLE prepaid.invoice_series (
     series text NOT NULL,
@@ -50,6 +75,10 @@ CREATE TABLE prepaid.invoices (
     CHECK (credit >= 0 AND credit <= total),
     CHECK ((status = 'Paid') = (paid_on IS NOT NULL))
 );
+CREATE UNIQUE INDEX invoices_one_live_per_plan ON prepaid.invoices (service_plan_id)
+    WHERE status <> 'Void';
+CREATE INDEX invoices_by_customer ON prepaid.invoices (customer_id);
+
 -- When an invoice is due: it is paid in advance, so on the day on which its term was to start, or on
 -- the day of issue if that is later.
 CREATE FUNCTION prepaid.due_on(issued_on date, planned_start date) RETURNS date
@@ -62,10 +91,6 @@ CREATE FUNCTION prepaid.last_day_to_pay(due_on date, payment_days integer, runni
 LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
     CASE WHEN payment_days IS NOT NULL OR running_until IS NOT NULL
          THEN greatest(due_on, least(due_on + payment_days, running_until - 2)) END;
-
-CREATE UNIQUE INDEX invoices_one_live_per_plan ON prepaid.invoices (service_plan_id)
-    WHERE status <> 'Void';
-CREATE INDEX invoices_by_customer ON prepaid.invoices (customer_id);
 
 -- quantity to includes_tax as in charges: what the customer sees of how the net came about.
 CREATE TABLE prepaid.invoice_lines (
@@ -85,43 +110,29 @@ CREATE TABLE prepaid.invoice_lines (
     CHECK (net = list_amount - discount - CASE WHEN includes_tax THEN tax ELSE 0 END)
 );
 
--- A credit note takes back a part of a term that was paid: the days that a customer who cancels at
--- once, or changes the plan mid-term, does not use. Its numbers are a series of their own (CN).
--- invoice_id is null for a term of imported history, which has no invoice.
-CREATE TABLE prepaid.credit_notes (
-    credit_note_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    credit_note_number text NOT NULL UNIQUE,
-    service_plan_id bigint NOT NULL REFERENCES prepaid.service_plans,
-    invoice_id bigint REFERENCES prepaid.invoices,
-    customer_id bigint NOT NULL REFERENCES prepaid.customers,
-    currency text NOT NULL REFERENCES prepaid.currencies,
-    net numeric NOT NULL CHECK (net >= 0),
-    tax numeric NOT NULL CHECK (tax >= 0),
-    total numeric NOT NULL CHECK (total > 0),
-    reason text NOT NULL CHECK (reason IN ('cancellation', 'change')),
-    note text,
-    -- What the credit pays (kind change); the rest of the total is to be paid back to the customer.
-    applied_to_invoice_id bigint UNIQUE REFERENCES prepaid.invoices,
-    applied numeric NOT NULL DEFAULT 0 CHECK (applied >= 0),
-    refund numeric NOT NULL GENERATED ALWAYS AS (total - applied) STORED,
-    issued_on date NOT NULL,
-    issued_by text NOT NULL,
-    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    CHECK (net + tax = total),
-    CHECK (applied <= total),
-    CHECK ((applied > 0) = (applied_to_invoice_id IS NOT NULL))
-);
-CREATE UNIQUE INDEX credit_notes_one_per_plan ON prepaid.credit_notes (service_plan_id);
-CREATE INDEX credit_notes_by_invoice ON prepaid.credit_notes (invoice_id);
-CREATE INDEX credit_notes_by_day ON prepaid.credit_notes (issued_on);
+CREATE FUNCTION prepaid.audit_new_invoices() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO prepaid.audit_log
+        (event, service_plan_id, entity, entity_id, after, detail, actor, run_id, as_of)
+    SELECT 'invoice_open', service_plan_id, 'invoice', invoice_id, status, invoice_number,
+           prepaid.actor(), prepaid.run_id(), prepaid.as_of()
+    FROM new_rows;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER audit_new_invoices AFTER INSERT ON prepaid.invoices
+    REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION prepaid.audit_new_invoices();
 
-CREATE TABLE prepaid.credit_note_lines (
-    credit_note_id bigint NOT NULL REFERENCES prepaid.credit_notes,
-    line_number integer NOT NULL,
-    description text NOT NULL,
-    net numeric NOT NULL CHECK (net >= 0),
-    tax_class text NOT NULL,
-    tax_rate numeric CHECK (tax_rate >= 0),
-    tax numeric NOT NULL CHECK (tax >= 0),
-    PRIMARY KEY (credit_note_id, line_number)
-);
+CREATE FUNCTION prepaid.audit_invoice_status() RETURNS trigger LANGUAGE plpgsql
+SET enable_nestloop TO off AS $$
+BEGIN
+    INSERT INTO prepaid.audit_log
+        (event, service_plan_id, entity, entity_id, before, after, detail, actor, run_id, as_of)
+    SELECT 'invoice_' || lower(n.status), n.service_plan_id, 'invoice', n.invoice_id, o.status,
+           n.status, n.invoice_number, prepaid.actor(), prepaid.run_id(), prepaid.as_of()
+    FROM new_rows n JOIN old_rows o USING (invoice_id) WHERE n.status <> o.status;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER audit_invoice_status AFTER UPDATE ON prepaid.invoices
+    REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION prepaid.audit_invoice_status();

@@ -1,20 +1,4 @@
--- What people are asked to do, and what they decided.
-
--- Above this amount two different people of finance approve a payment or a refund; a currency that is
--- not here needs one. 'prepaid migrate' writes it from PREPAID_SECOND_APPROVAL_ABOVE.
-CREATE TABLE prepaid.approval_limits (
-    currency text PRIMARY KEY REFERENCES prepaid.currencies,
-    amount numeric NOT NULL CHECK (amount >= 0 AND amount < 'Infinity')
-);
-CREATE FUNCTION prepaid.audit_approval_limit() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    INSERT INTO prepaid.audit_log (event, entity, before, after, detail, actor, run_id, as_of)
-    VALUES ('approval_limit_changed', 'approval_limit', OLD.amount, NEW.amount,
-            coalesce(NEW.currency, OLD.currency), prepaid.actor(), prepaid.run_id(), prepaid.as_of());
-    RETURN NULL;
-END $$;
-CREATE TRIGGER audit_approval_limit AFTER INSERT OR UPDATE OR DELETE ON prepaid.approval_limits
-    FOR EACH ROW EXECUTE FUNCTION prepaid.audit_approval_limit();
+-- What people are asked to do, by when, and which of them.
 
 CREATE TABLE prepaid.tasks (
     task_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -73,21 +57,6 @@ CREATE INDEX tasks_quality_to_close ON prepaid.tasks (task_id)
 -- costs the process next to nothing.
 CREATE INDEX tasks_by_day ON prepaid.tasks USING brin (opened_on) WITH (autosummarize = on);
 
-
--- Which tasks need two people, as the limits are now.
-CREATE VIEW prepaid.two_person_tasks AS
-SELECT k.task_id, l.amount AS above, l.currency
-FROM prepaid.tasks k
-JOIN prepaid.invoices i USING (invoice_id)
-JOIN prepaid.approval_limits l ON l.currency = i.currency AND i.payable > l.amount
-WHERE k.kind = 'payment_verification'
-UNION ALL
-SELECT k.task_id, l.amount, l.currency
-FROM prepaid.tasks k
-JOIN prepaid.credit_notes n USING (credit_note_id)
-JOIN prepaid.approval_limits l ON l.currency = n.currency AND n.refund > l.amount
-WHERE k.kind = 'payment_refund';
-
 CREATE FUNCTION prepaid.set_due_date() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     NEW.due_on := NEW.opened_on + (SELECT task_days FROM prepaid.installation);
@@ -95,71 +64,6 @@ BEGIN
 END $$;
 CREATE TRIGGER set_due_date BEFORE INSERT ON prepaid.tasks
     FOR EACH ROW WHEN (NEW.due_on IS NULL) EXECUTE FUNCTION prepaid.set_due_date();
-
--- Whoever writes, and whatever way: above the limit there is no approval by one alone.
-CREATE FUNCTION prepaid.require_two_people() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    -- Without a limit, as in most installations, thousands of rows ask nothing more than that.
-    IF EXISTS (SELECT FROM prepaid.approval_limits)
-       AND EXISTS (SELECT FROM prepaid.two_person_tasks two WHERE two.task_id = NEW.task_id) THEN
-        RAISE EXCEPTION 'task % needs the approval of two people', NEW.task_id;
-    END IF;
-    RETURN NEW;
-END $$;
-CREATE TRIGGER require_two_people BEFORE UPDATE ON prepaid.tasks
-    FOR EACH ROW WHEN (NEW.decision = 'approved' AND OLD.decision IS DISTINCT FROM 'approved'
-                       AND NEW.first_approved_by IS NULL)
-    EXECUTE FUNCTION prepaid.require_two_people();
-
-CREATE TABLE prepaid.sign_offs (
-    sign_off_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    task_id bigint NOT NULL REFERENCES prepaid.tasks,
-    decision text NOT NULL CHECK (decision IN ('approved', 'rejected', 'passed', 'failed')),
-    note text,
-    decided_by text NOT NULL,
-    decided_at timestamptz NOT NULL DEFAULT clock_timestamp()
-);
-CREATE INDEX sign_offs_by_task ON prepaid.sign_offs (task_id, sign_off_id);
-CREATE TRIGGER sign_offs_append_only BEFORE DELETE OR TRUNCATE ON prepaid.sign_offs
-    FOR EACH STATEMENT EXECUTE FUNCTION prepaid.refuse_change();
--- Also for a session that plays a replica (session_replication_role), in which triggers rest.
-ALTER TABLE prepaid.sign_offs ENABLE ALWAYS TRIGGER sign_offs_append_only;
-ALTER TABLE prepaid.audit_log ENABLE ALWAYS TRIGGER audit_log_append_only;
-
--- A sign-off is made by the person whose name it has, and for their own team: not by the pipeline,
--- and not by the owner of the tables in somebody's name.
-CREATE FUNCTION prepaid.only_people_sign() RETURNS trigger LANGUAGE plpgsql AS $$
-DECLARE
-    wrong record;
-BEGIN
-    SELECT n.decided_by, k.task_id, k.assigned_role INTO wrong
-    FROM new_rows n LEFT JOIN prepaid.tasks k USING (task_id)
-    WHERE n.decided_by <> prepaid.acting_person() OR k.assigned_role NOT IN (
-        SELECT m.team FROM prepaid.team_members m WHERE m.person = prepaid.acting_person())
-    LIMIT 1;
-    IF FOUND THEN
-        RAISE EXCEPTION 'no sign-off of task % by %: only a person of % signs it, under their own name',
-            wrong.task_id, wrong.decided_by, wrong.assigned_role;
-    END IF;
-    RETURN NULL;
-END $$;
-CREATE TRIGGER only_people_sign AFTER INSERT ON prepaid.sign_offs
-    REFERENCING NEW TABLE AS new_rows
-    FOR EACH STATEMENT EXECUTE FUNCTION prepaid.only_people_sign();
-ALTER TABLE prepaid.sign_offs ENABLE ALWAYS TRIGGER only_people_sign;
-
--- Who was asked to do a task, by whom and why; rows are only ever added.
-CREATE TABLE prepaid.task_assignments (
-    assignment_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    task_id bigint NOT NULL REFERENCES prepaid.tasks,
-    assigned_to text,
-    note text,
-    assigned_by text NOT NULL,
-    assigned_at timestamptz NOT NULL DEFAULT clock_timestamp()
-);
-CREATE INDEX task_assignments_by_task ON prepaid.task_assignments (task_id);
-CREATE TRIGGER task_assignments_append_only BEFORE DELETE OR TRUNCATE
-    ON prepaid.task_assignments FOR EACH STATEMENT EXECUTE FUNCTION prepaid.refuse_change();
 
 CREATE FUNCTION prepaid.audit_task_status() RETURNS trigger LANGUAGE plpgsql
 SET enable_nestloop TO off AS $$
@@ -191,3 +95,55 @@ END $$;
 CREATE TRIGGER audit_task_status AFTER UPDATE ON prepaid.tasks
     REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION prepaid.audit_task_status();
+
+-- Who was asked to do a task, by whom and why; rows are only ever added.
+CREATE TABLE prepaid.task_assignments (
+    assignment_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    task_id bigint NOT NULL REFERENCES prepaid.tasks,
+    assigned_to text,
+    note text,
+    assigned_by text NOT NULL,
+    assigned_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE INDEX task_assignments_by_task ON prepaid.task_assignments (task_id);
+CREATE TRIGGER task_assignments_append_only BEFORE DELETE OR TRUNCATE
+    ON prepaid.task_assignments FOR EACH STATEMENT EXECUTE FUNCTION prepaid.refuse_change();
+
+-- Asks another person of the same team, or the whole team again (to_person null), to do open tasks;
+-- for the acting person, who is in that team. All or nothing. Returns how many changed hands.
+CREATE FUNCTION prepaid.reassign_tasks(task_ids bigint[], to_person text, why text DEFAULT NULL)
+RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_temp AS $$
+DECLARE
+    person text := prepaid.acting_person();
+    reassigned integer;
+    refused record;
+BEGIN
+    PERFORM set_config('prepaid.actor', person, true);
+    PERFORM FROM prepaid.tasks k WHERE k.task_id = ANY (task_ids) ORDER BY k.task_id FOR UPDATE;
+    SELECT asked.task_id, reason INTO refused
+    FROM unnest(task_ids) asked (task_id)
+    LEFT JOIN LATERAL (SELECT * FROM prepaid.tasks WHERE task_id = asked.task_id OFFSET 0) k ON true
+    CROSS JOIN LATERAL (SELECT CASE
+        WHEN k.task_id IS NULL THEN 'there is no such task'
+        WHEN NOT prepaid.is_in_team(acting_person(), k.assigned_role)
+            THEN format('it belongs to %s, and %s is not in that team', k.assigned_role, acting_person())
+        WHEN k.status <> 'Open' THEN format('it is %s', k.status)
+        WHEN to_person IS NOT NULL AND NOT prepaid.is_in_team(to_person, k.assigned_role)
+            THEN format('%s is not in %s', to_person, k.assigned_role)
+        ELSE (SELECT format('%s %s: somebody else decides', to_person, e.what) FROM prepaid.four_eyes e
+              WHERE e.task_id = k.task_id AND e.person = to_person LIMIT 1)
+        END AS reason) judged
+    WHERE reason IS NOT NULL ORDER BY asked.task_id LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'task % cannot be assigned: %', refused.task_id, refused.reason;
+    END IF;
+    WITH moved AS (
+        UPDATE prepaid.tasks k SET assigned_to = to_person
+        WHERE k.task_id = ANY (task_ids) AND k.assigned_to IS DISTINCT FROM to_person
+        RETURNING k.task_id
+    )
+    INSERT INTO prepaid.task_assignments (task_id, assigned_to, note, assigned_by)
+    SELECT moved.task_id, to_person, why, acting_person() FROM moved ORDER BY moved.task_id;
+    GET DIAGNOSTICS reassigned = ROW_COUNT;
+    RETURN reassigned;
+END $$;

@@ -1,5 +1,37 @@
--- Which plans wait for the pipeline. Claims and sensors read the same views, so that a sensor never
--- asks for a run that would find nothing, and never misses one.
+-- Which plans wait for the pipeline, and which batch has them in hand. Claims and sensors read the same
+-- views, so that a sensor never asks for a run that would find nothing, and never misses one.
+
+-- A batch is a lease on up to 10,000 plans. The lease is renewed here by every step, one row
+-- instead of ten thousand; a plan whose batch's lease has run out may be claimed by another batch.
+CREATE TABLE prepaid.batches (
+    batch_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    queue text NOT NULL CHECK (queue IN ('open_renewals', 'settle_renewals')),
+    as_of date NOT NULL,
+    run_id text,
+    claimed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    leased_until timestamptz NOT NULL,
+    finished_at timestamptz
+);
+
+-- What the pipeline is not done with: each plan from its opening until step 11, and again when its
+-- payment is taken back; and which batch has claimed it. A row of its own, because a claim on the plan
+-- itself would write all of its columns and indexes anew. No foreign keys, which would cost a look-up
+-- per plan and claim: rows come from a trigger on service_plans, and a batch is never deleted. No index
+-- on the batch: without it a claim stays on its page, for which the pages are kept half empty.
+CREATE TABLE prepaid.unsettled_plans (
+    service_plan_id bigint PRIMARY KEY,
+    batch_id bigint
+) WITH (fillfactor = 50);
+
+CREATE FUNCTION prepaid.note_unsettled_plans() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO prepaid.unsettled_plans (service_plan_id)
+    SELECT service_plan_id FROM new_rows WHERE status = 'Pending';
+    RETURN NULL;
+END $$;
+CREATE TRIGGER note_unsettled_plans AFTER INSERT ON prepaid.service_plans
+    REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION prepaid.note_unsettled_plans();
 
 -- Steps 1-5. Whether the plan is due (lead days before its start) depends on the business date.
 CREATE VIEW prepaid.ready_to_invoice AS

@@ -1,0 +1,120 @@
+-- Plans that wait for a person to put something right, and their release.
+
+-- A held plan keeps its status and leaves its batch; when a person releases it, it goes on where it was.
+CREATE TABLE prepaid.holds (
+    hold_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    service_plan_id bigint NOT NULL REFERENCES prepaid.service_plans,
+    reason_code text NOT NULL,
+    text text NOT NULL,
+    held_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    released_at timestamptz,
+    released_by text,
+    note text,
+    CHECK ((released_at IS NULL) = (released_by IS NULL))
+);
+CREATE UNIQUE INDEX holds_one_live_per_reason ON prepaid.holds (service_plan_id, reason_code)
+    WHERE released_at IS NULL;
+
+CREATE FUNCTION prepaid.audit_new_holds() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO prepaid.audit_log
+        (event, service_plan_id, entity, entity_id, after, actor, run_id, as_of)
+    SELECT 'hold_placed', service_plan_id, 'hold', hold_id, reason_code,
+           prepaid.actor(), prepaid.run_id(), prepaid.as_of()
+    FROM new_rows;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER audit_new_holds AFTER INSERT ON prepaid.holds
+    REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION prepaid.audit_new_holds();
+
+CREATE FUNCTION prepaid.audit_released_holds() RETURNS trigger LANGUAGE plpgsql
+SET enable_nestloop TO off AS $$
+BEGIN
+    INSERT INTO prepaid.audit_log
+        (event, service_plan_id, entity, entity_id, before, actor, run_id, as_of)
+    SELECT 'hold_released', n.service_plan_id, 'hold', n.hold_id, n.reason_code,
+           prepaid.actor(), prepaid.run_id(), prepaid.as_of()
+    FROM new_rows n JOIN old_rows o USING (hold_id)
+    WHERE n.released_at IS NOT NULL AND o.released_at IS NULL;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER audit_released_holds AFTER UPDATE ON prepaid.holds
+    REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION prepaid.audit_released_holds();
+
+-- Plans that wait for a person to put something right. The text says what can be done.
+CREATE VIEW prepaid.held_plans AS
+SELECT h.hold_id, h.service_plan_id, p.status, c.customer_ref, c.name AS customer_name, l.name AS plan_name,
+       i.invoice_number, h.reason_code, h.text, h.held_at,
+       CASE WHEN h.reason_code = 'payment_rejected' THEN 'finance'
+            ELSE 'finance, customer_success, engineering' END AS released_by_team
+FROM prepaid.holds h
+JOIN prepaid.service_plans p USING (service_plan_id)
+JOIN prepaid.plans l ON l.plan_id = p.plan_id
+JOIN prepaid.customers c ON c.customer_id = p.customer_id
+LEFT JOIN prepaid.invoices i ON i.service_plan_id = p.service_plan_id AND i.status <> 'Void'
+WHERE h.released_at IS NULL;
+
+-- Releases every live hold of a plan under the acting person's name; the plan goes on where it was.
+-- A released rejection opens a new verification task on the same invoice. Holds about money are for
+-- finance; a payment that was taken back is not made good by releasing. Returns the holds released.
+CREATE FUNCTION prepaid.release_holds(plan bigint, release_note text)
+RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_temp AS $$
+DECLARE
+    person text := prepaid.acting_person();
+    released integer;
+    rejected boolean;
+    reversed boolean;
+    money text;
+    unpaid text;
+BEGIN
+    IF NOT prepaid.is_in_team(person, 'finance', 'customer_success', 'engineering') THEN
+        RAISE EXCEPTION '% may not release holds: not in finance, customer_success or engineering', person;
+    END IF;
+    IF coalesce(release_note, '') !~ '\S' THEN
+        RAISE EXCEPTION 'releasing a hold needs a note that says what was done';
+    END IF;
+    PERFORM set_config('prepaid.actor', person, true);
+    -- What was released is asked of the release itself: a rejection at this very moment is either
+    -- among it or stays a hold.
+    WITH freed AS (
+        UPDATE prepaid.holds h
+        SET released_at = clock_timestamp(), released_by = person, note = release_note
+        WHERE h.service_plan_id = plan AND h.released_at IS NULL
+        RETURNING h.reason_code
+    )
+    SELECT count(*), bool_or(reason_code = 'payment_rejected'), bool_or(reason_code = 'payment_reversed'),
+           string_agg(reason_code, ', ' ORDER BY reason_code) FILTER (WHERE reason_code IN (
+               'payment_rejected', 'payment_reversed', 'payment_mismatch', 'change_paid_late',
+               'credit_not_paid', 'credit_differs', 'invoice_voided'))
+    INTO released, rejected, reversed, money FROM freed;
+    IF released = 0 THEN
+        RAISE EXCEPTION 'service plan % is not held', plan;
+    END IF;
+    IF money IS NOT NULL AND NOT prepaid.is_in_team(person, 'finance') THEN
+        RAISE EXCEPTION '% may not release %: it is about money, only finance can', person, money;
+    END IF;
+    SELECT i.invoice_number INTO unpaid FROM prepaid.invoices i
+    WHERE i.service_plan_id = plan AND i.status = 'Open' AND reversed;
+    IF FOUND THEN
+        RAISE EXCEPTION 'the payment of invoice % was taken back, releasing does not pay it: the hold ends '
+            'with a payment that stands, with cancelling the plan at once, or, when the term is over, with '
+            'voiding the invoice', unpaid;
+    END IF;
+    IF rejected THEN
+        UPDATE prepaid.tasks k SET status = 'Withdrawn'
+        FROM prepaid.invoices i
+        WHERE i.service_plan_id = plan AND i.status = 'Open' AND k.invoice_id = i.invoice_id
+          AND k.kind = 'payment_verification' AND k.status <> 'Withdrawn'
+          AND k.decision IS DISTINCT FROM 'approved';
+        INSERT INTO prepaid.tasks (kind, service_plan_id, invoice_id, assigned_role, opened_on)
+        SELECT 'payment_verification', plan, i.invoice_id, 'finance',
+               prepaid.today()
+        FROM prepaid.invoices i
+        WHERE i.service_plan_id = plan AND i.status = 'Open' AND i.payable > 0
+          AND NOT EXISTS (SELECT FROM prepaid.tasks k WHERE k.invoice_id = i.invoice_id
+                          AND k.kind = 'payment_verification' AND k.status <> 'Withdrawn');
+    END IF;
+    RETURN released;
+END $$;
