@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from assets.checking import check_results, check_specs
-from assets.figures import BusinessDay
+from assets.common import BusinessDay
 from prepaid_pipeline.database import connections as db
 from prepaid_pipeline.orchestration.partitions import key_of
 from prepaid_pipeline.orchestration.resources import Database
@@ -14,9 +14,9 @@ from prepaid_pipeline.orchestration.revenue_jobs import (
     LATE_DATA_CHECK,
     LATE_DATA_OP,
 )
-from prepaid_pipeline.revenue import late_data as late
 from prepaid_pipeline.revenue import validation
 from prepaid_pipeline.revenue.figures import Span
+from prepaid_pipeline.revenue.late_data import changed_months
 from prepaid_pipeline.revenue.rules import INPUTS
 
 OP_NAME = "input_checks"
@@ -58,7 +58,7 @@ def late_data(
 ) -> Iterator[dg.AssetCheckResult]:
     """Warns, names the months and marks each of them in the asset's timeline; publishes nothing."""
     settings = database.settings()
-    changed = late.changed_months(database.engine(), config.day(settings))
+    changed = changed_months(database.engine(), config.day(settings))
     for months in changed:
         context.log.warning(months.sentence)
         for month in Span(months.first_month, months.last_month, months.last_month).months():

@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from assets.figures import plotted
+from assets.common import plotted
 
 # A plot of more countries than this tells nothing; all of them are in the table.
 MOST_COUNTRIES = 12

@@ -5,14 +5,13 @@ from contextlib import ExitStack
 
 import dagster as dg
 
-from assets import figures
+from assets import common
 from assets.checking import check_results, check_specs, report_failures
 from prepaid_pipeline.database import connections as db
 from prepaid_pipeline.orchestration.partitions import Months, key_of
 from prepaid_pipeline.orchestration.resources import Database
 from prepaid_pipeline.orchestration.revenue_jobs import FIGURES
-from prepaid_pipeline.revenue import figures as revenue
-from prepaid_pipeline.revenue import validation
+from prepaid_pipeline.revenue import figures, validation
 from prepaid_pipeline.revenue.report.content import versions
 from prepaid_pipeline.revenue.report.content.figures import collect
 from prepaid_pipeline.revenue.report.formats import drawing, files
@@ -26,7 +25,7 @@ _SPEC = dg.AssetSpec(
     # Nothing is materialised when a check fails.
     skippable=True,
     group_name="report",
-    freshness_policy=figures.FRESH,
+    freshness_policy=common.FRESH,
     owners=["team:leadership", "team:finance"],
     kinds={"html", "pdf"},
     description="New plans against renewals, MRR and what moved it. Preliminary until the month is"
@@ -48,11 +47,11 @@ def monthly_revenue_report(months: Months) -> dg.AssetsDefinition:
         backfill_policy=dg.BackfillPolicy.single_run(),
     )
     def monthly_revenue_report(
-        context: dg.AssetExecutionContext, config: figures.BusinessDay, database: Database
+        context: dg.AssetExecutionContext, config: common.BusinessDay, database: Database
     ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult[None]]:
         settings, engine = database.settings(), database.engine()
         span, store = config.span(context, settings), Store.of(settings)
-        with revenue.one_at_a_time(engine), ExitStack() as started:
+        with figures.one_at_a_time(engine), ExitStack() as started:
             # What a long run has started ahead ends with it, whatever it came to.
             started.callback(drawing.stop)
             started.callback(validation.stop)
@@ -98,7 +97,7 @@ def monthly_revenue_report(months: Months) -> dg.AssetsDefinition:
         context.log.info("\n".join(published) or f"nothing has changed in {span}")
         yield dg.MaterializeResult(
             metadata={
-                "figures": figures.table(reports),
+                "figures": common.table(reports),
                 "latest report": _link(store, page),
                 "all months": _link(store, store.address(INDEX)),
                 "months changed": len(changed),

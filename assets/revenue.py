@@ -6,14 +6,13 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from assets import figures, plots
+from assets import common, plots
 from assets.checking import check_results, check_specs, report_failures
 from prepaid_pipeline.database import connections as db
 from prepaid_pipeline.orchestration.partitions import Months, key_of
 from prepaid_pipeline.orchestration.resources import Database
 from prepaid_pipeline.orchestration.revenue_jobs import KEPT
-from prepaid_pipeline.revenue import figures as revenue
-from prepaid_pipeline.revenue import validation
+from prepaid_pipeline.revenue import figures, validation
 from prepaid_pipeline.revenue.report.content.figures import collect
 from prepaid_pipeline.revenue.report.formats import drawing
 from prepaid_pipeline.revenue.rules import MONTHLY_FIGURES
@@ -48,7 +47,7 @@ def _spec(name: str, deps: list[str]) -> dg.AssetSpec:
         # Nothing is materialised when a check fails.
         skippable=True,
         group_name="revenue",
-        freshness_policy=figures.FRESH,
+        freshness_policy=common.FRESH,
         owners=["team:finance"],
         kinds={"postgres", "sql"},
         description=_DESCRIPTIONS[name],
@@ -79,14 +78,14 @@ def monthly_figures(months: Months) -> dg.AssetsDefinition:
         backfill_policy=dg.BackfillPolicy.single_run(),
     )
     def monthly_figures(
-        context: dg.AssetExecutionContext, config: figures.BusinessDay, database: Database
+        context: dg.AssetExecutionContext, config: common.BusinessDay, database: Database
     ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult[None]]:
         settings, engine = database.settings(), database.engine()
         span = config.span(context, settings)
         if span.is_long:
             validation.start()
-        with revenue.one_at_a_time(engine):
-            revenue.stage(engine, span, context.run.run_id)
+        with figures.one_at_a_time(engine):
+            figures.stage(engine, span, context.run.run_id)
             findings = validation.validate(
                 db.url(settings), MONTHLY_FIGURES, run_id=context.run.run_id, as_of=span.as_of
             )
@@ -100,7 +99,7 @@ def monthly_figures(months: Months) -> dg.AssetsDefinition:
             if report_failures(context, findings):
                 context.log.error(f"nothing is published for {span}: the last good figures stay")
                 return
-            kept = revenue.publish(engine, context.run.run_id, replay=config.replay)
+            kept = figures.publish(engine, context.run.run_id, replay=config.replay)
             with engine.connect() as connection:
                 reports = collect(connection, span.first_month, span.last_month)
         told: dict[str, dg.MarkdownMetadataValue] = {}
@@ -114,7 +113,7 @@ def monthly_figures(months: Months) -> dg.AssetsDefinition:
                 context.add_asset_metadata(shown, name, key_of(month))
             yield dg.MaterializeResult(
                 asset_key=name,
-                metadata={"figures": figures.table(reports)} | told,
+                metadata={"figures": common.table(reports)} | told,
             )
 
     return monthly_figures

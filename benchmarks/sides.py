@@ -11,11 +11,13 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
+from prepaid_pipeline import context
+from prepaid_pipeline.billing import payment_matching
+from prepaid_pipeline.context import Context
 from prepaid_pipeline.database import queries
 from prepaid_pipeline.database.connections import acting_as, transaction
 from prepaid_pipeline.people import accounts
 from prepaid_pipeline.process import steps
-from prepaid_pipeline.process.steps import Context
 
 AS_OF = date(2026, 6, 10)
 CONTEXT = Context(as_of=AS_OF, grace_days=7, lead_days=7, actor="benchmark")
@@ -47,7 +49,7 @@ def pipeline(engine: Engine, job: str) -> float:
 
     def through() -> None:
         if job == "match_payments":
-            steps.match_payments(engine, CONTEXT)
+            payment_matching.match_payments(engine, CONTEXT)
             return
         if job == "open_renewals":
             steps.open_service_plans(engine, CONTEXT)
@@ -65,8 +67,8 @@ def plain(engine: Engine, job: str, plans: int) -> float:
     """
 
     def by_hand() -> None:
-        for first in range(1, plans + 1, steps.BATCH_SIZE):
-            ids = {"first": first, "last": min(first + steps.BATCH_SIZE - 1, plans)}
+        for first in range(1, plans + 1, context.BATCH_SIZE):
+            ids = {"first": first, "last": min(first + context.BATCH_SIZE - 1, plans)}
             for statement in script(_PLAIN[job]):
                 with transaction(engine, actor="benchmark", as_of=AS_OF) as connection:
                     statement.execute(connection, ids | {"as_of": AS_OF})

@@ -2,11 +2,11 @@
 
 import dagster as dg
 
+from prepaid_pipeline.context import Context
 from prepaid_pipeline.database import queries
 from prepaid_pipeline.orchestration import leases
 from prepaid_pipeline.orchestration.renewal_jobs import open_renewals
 from prepaid_pipeline.orchestration.resources import Database
-from prepaid_pipeline.process.steps import Context
 from sensors.queues import LOOK_LIMIT, ask_for_run
 
 

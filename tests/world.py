@@ -8,9 +8,10 @@ from typing import Any
 
 from sqlalchemy import Engine, text
 
-from prepaid_pipeline.people import accounts
+from prepaid_pipeline.billing import payment_matching
+from prepaid_pipeline.context import Context
+from prepaid_pipeline.people import accounts, decisions
 from prepaid_pipeline.process import steps
-from prepaid_pipeline.process.steps import Context
 
 TODAY = date(2026, 11, 2)
 # Written by the clock or by the order of events: no part of what a run must reproduce.
@@ -237,10 +238,10 @@ class World:
 
     def approve(self, *plans: int, word: str = "approve", note: str | None = None) -> None:
         tasks = [self.task(plan) for plan in plans]
-        accounts.decide(self.engine, self.officer(), tasks, word, note)
+        decisions.decide(self.engine, self.officer(), tasks, word, note)
 
     def match(self, at: Context | None = None) -> dict[str, int]:
-        return steps.match_payments(self.engine, at or context())
+        return payment_matching.match_payments(self.engine, at or context())
 
     def settle(self, at: Context | None = None) -> None:
         """Steps 6-11 for everything that is ready."""

@@ -1,1 +1,1 @@
-"""What customers are charged and pay: subscriptions, invoices, payment matching, dunning, providers."""
+"""What customers buy, are charged and pay: subscriptions, invoices, payments, dunning."""

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine
 
+from prepaid_pipeline.context import Context
 from prepaid_pipeline.database import queries
 from prepaid_pipeline.database.connections import transaction
-from prepaid_pipeline.process.steps import Context
 
 _SQL = "billing/dunning"
 # Cancelling closes what hangs on each plan, a few milliseconds each, and no record is matched until

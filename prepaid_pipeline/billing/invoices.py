@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Engine
 
 from prepaid_pipeline.database import queries
-from prepaid_pipeline.people.accounts import acting
+from prepaid_pipeline.people.decisions import acting
 
 _SQL = "billing/invoices"
 

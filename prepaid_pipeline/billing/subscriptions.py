@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 
 from prepaid_pipeline.database import queries
 from prepaid_pipeline.errors import UnknownThing
-from prepaid_pipeline.people.accounts import acting
+from prepaid_pipeline.people.decisions import acting
 
 _SQL = "billing/subscriptions"
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import click
 
 from prepaid_pipeline.cli.common import echo_table
+from prepaid_pipeline.context import Context
 from prepaid_pipeline.database import connections
 from prepaid_pipeline.errors import PrepaidError
 from prepaid_pipeline.operations import demo, invariants
-from prepaid_pipeline.process.steps import Context
 from prepaid_pipeline.settings.load import Settings, load
 
 FIRST_MONTH = date(2024, 11, 1)

@@ -14,9 +14,9 @@ from prepaid_pipeline.cli.common import (
     json_option,
     with_database,
 )
+from prepaid_pipeline.context import Context
 from prepaid_pipeline.operations import invariants
 from prepaid_pipeline.process import story
-from prepaid_pipeline.process.steps import Context
 from prepaid_pipeline.settings.load import Settings
 
 

@@ -3,10 +3,10 @@
 import click
 from sqlalchemy import Engine
 
+from prepaid_pipeline.addresses import recipient_address
 from prepaid_pipeline.cli.common import echo_json, echo_table, json_option, with_database
 from prepaid_pipeline.database import queries
-from prepaid_pipeline.mail.render import recipient_address
-from prepaid_pipeline.people import accounts
+from prepaid_pipeline.people import decisions
 from prepaid_pipeline.settings.load import Settings
 
 _STATES = ("pending", "sending", "failed", "unknown", "dropped", "sent")
@@ -52,7 +52,7 @@ def mails_list(
 @with_database
 def mails_resend(mails: tuple[int, ...], person: str, settings: Settings, engine: Engine) -> None:  # noqa: ARG001
     """Send failed and unknown mails again, as they were; the job send_emails takes them up."""
-    resent = accounts.resend(engine, person, list(mails))
+    resent = decisions.resend(engine, person, list(mails))
     click.echo(f"{resent} to be sent again, asked for by {person}")
 
 
@@ -71,7 +71,7 @@ def mails_settle(
     """Take mails off the list without sending them: an unknown one has arrived, a failed one is not
     needed any more.
     """
-    settled = accounts.settle_mails(engine, person, list(mails), note)
+    settled = decisions.settle_mails(engine, person, list(mails), note)
     click.echo(f"{settled} settled by {person}")
 
 
@@ -88,7 +88,7 @@ def mails_readdress(
     engine: Engine,
 ) -> None:
     """Send a failed mail to another address, which becomes the customer's."""
-    accounts.correct_address(engine, person, mail, _recipient(address))
+    decisions.correct_address(engine, person, mail, _recipient(address))
     click.echo(f"mail {mail} goes to {address}, asked for by {person}")
 
 

@@ -5,6 +5,7 @@ from datetime import date
 import click
 from sqlalchemy import Engine
 
+from prepaid_pipeline.billing import payment_matching
 from prepaid_pipeline.cli.common import (
     as_of_option,
     as_option,
@@ -14,10 +15,9 @@ from prepaid_pipeline.cli.common import (
     json_option,
     with_database,
 )
+from prepaid_pipeline.context import Context
 from prepaid_pipeline.database import queries
-from prepaid_pipeline.people import accounts
-from prepaid_pipeline.process import steps
-from prepaid_pipeline.process.steps import Context
+from prepaid_pipeline.people import decisions
 from prepaid_pipeline.settings.load import Settings
 
 _OUTCOMES = ("matched", "parked", "superseded", "waiting")
@@ -67,9 +67,11 @@ def payments_assign(
     engine: Engine,
 ) -> None:
     """Say which open invoice (its number) a parked payment record pays."""
-    accounts.assign(engine, person, record, invoice, note)
+    decisions.assign(engine, person, record, invoice, note)
     day = business_date(as_of, settings)
-    steps.match_payments(engine, Context.of(settings, day, actor="prepaid payments assign"))
+    payment_matching.match_payments(
+        engine, Context.of(settings, day, actor="prepaid payments assign")
+    )
     with engine.connect() as connection:
         statement = queries.statement("billing/payments", "outcome")
         found = statement.execute(connection, {"record": record}).one()

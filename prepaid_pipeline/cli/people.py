@@ -13,7 +13,7 @@ from prepaid_pipeline.cli.common import (
     with_database,
 )
 from prepaid_pipeline.database import queries
-from prepaid_pipeline.people import accounts
+from prepaid_pipeline.people import accounts, decisions
 from prepaid_pipeline.process import story
 from prepaid_pipeline.settings.load import Settings
 
@@ -149,10 +149,10 @@ def tasks_approve(
         raise click.UsageError("name tasks, or say --all-agreeing")
     chosen = list(tasks)
     if all_agreeing:
-        with accounts.acting(engine, person) as connection:
+        with decisions.acting(engine, person) as connection:
             rows = queries.statement("people/tasks", "agreeing").execute(connection, {})
             chosen = [row.task_id for row in rows]
-    recorded = accounts.decide(engine, person, chosen, "approve", note) if chosen else 0
+    recorded = decisions.decide(engine, person, chosen, "approve", note) if chosen else 0
     click.echo(f"{recorded} approved by {person}")
 
 
@@ -169,7 +169,7 @@ def tasks_reject(
     engine: Engine,
 ) -> None:
     """Reject payments, or fail quality checks, with the reason."""
-    recorded = accounts.decide(engine, person, list(tasks), "reject", note)
+    recorded = decisions.decide(engine, person, list(tasks), "reject", note)
     click.echo(f"{recorded} rejected by {person}")
 
 
@@ -188,7 +188,7 @@ def tasks_reassign(
     engine: Engine,
 ) -> None:
     """Hand open tasks to a person of the same team; anybody of the team may still decide them."""
-    changed = accounts.reassign(engine, person, list(tasks), to, note)
+    changed = decisions.reassign(engine, person, list(tasks), to, note)
     click.echo(f"{changed} handed to {to or 'the team'} by {person}")
 
 
@@ -223,5 +223,5 @@ def held_list(as_json: bool, settings: Settings, engine: Engine) -> None:  # noq
 def held_release(plan: str, person: str, note: str, settings: Settings, engine: Engine) -> None:  # noqa: ARG001
     """Release a plan (its id or invoice number); it goes on where it was."""
     service_plan_id = story.find(engine, plan)
-    accounts.release(engine, person, service_plan_id, note)
+    decisions.release(engine, person, service_plan_id, note)
     click.echo(f"service plan {service_plan_id} released by {person}")

@@ -15,9 +15,9 @@ from prepaid_pipeline.cli.common import (
     with_database,
 )
 from prepaid_pipeline.cli.progress import counter
+from prepaid_pipeline.context import Context
 from prepaid_pipeline.process.drain import Drained, drain
 from prepaid_pipeline.process.due import due
-from prepaid_pipeline.process.steps import Context
 from prepaid_pipeline.settings.load import Settings
 
 # Dagster does not know of a drain that was killed: its plans are free again after this. A step

@@ -6,10 +6,10 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, make_url, text
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from prepaid_pipeline.database import embedded
-from prepaid_pipeline.errors import DatabaseNotReady, SettingError
+from prepaid_pipeline.errors import DatabaseNotReady, NotAllowed, SettingError
 from prepaid_pipeline.settings.load import Settings
 
 # Compiling a statement takes the server two seconds where it expects many rows, as it does on
@@ -87,6 +87,14 @@ def sqlstate(error: BaseException) -> str:
     """The SQLSTATE of a database error, five characters; empty when the connection was lost."""
     original: Any = getattr(error, "orig", error)
     return getattr(original, "sqlstate", None) or ""
+
+
+def refusal(error: DBAPIError) -> Exception:
+    """A database error as one that the person can act on; others stay what they are."""
+    state, reason = sqlstate(error), str(error.orig).splitlines()[0]
+    if state.startswith("P0") or state == "42501":
+        return NotAllowed(reason)
+    return error
 
 
 def require_same_clock(engine: Engine, most_seconds: float = WRONG_DAY_SECONDS) -> None:

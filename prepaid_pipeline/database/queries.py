@@ -61,7 +61,7 @@ def statement(name: str, part: str | None = None) -> Statement:
 
 
 def names(directory: str) -> list[str]:
-    """The names of the files in a directory under ``sql/``, sorted: ``operations/invariants/01_…`` and so on."""
+    """The names of the files in a directory under ``sql/``, sorted."""
     folder = sql_directory() / directory
     return sorted(f"{directory}/{path.stem}" for path in folder.glob("*.sql"))
 

@@ -6,7 +6,7 @@ from email import policy
 from email.message import EmailMessage
 from email.utils import format_datetime, make_msgid
 
-from prepaid_pipeline.mail.render import recipient_address
+from prepaid_pipeline.addresses import recipient_address
 from prepaid_pipeline.mail.transport import sender_address
 from prepaid_pipeline.mail.transports import opener
 from prepaid_pipeline.settings.load import Settings

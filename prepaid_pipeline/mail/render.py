@@ -11,6 +11,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
+from prepaid_pipeline.addresses import one_line, recipient_address
 from prepaid_pipeline.language.mail_words import day, money, origin, percentage, times
 from prepaid_pipeline.mail import mime, receipt, report
 from prepaid_pipeline.mail.transport import sender_address
@@ -47,7 +48,7 @@ def write(details: Mapping[str, Any], settings: Settings) -> Message:
     headers: list[tuple[str, str | Address]] = [
         ("From", sender),
         ("To", recipient_address(details["recipient"], details["customer_name"])),
-        ("Subject", _one_line(_render(f"{name}.subject", values))),
+        ("Subject", one_line(_render(f"{name}.subject", values))),
         ("Date", format_datetime(ordered.astimezone(settings.timezone))),
         ("Message-ID", message_id),
         # RFC 3834: nobody's out-of-office reply is wanted.
@@ -58,22 +59,6 @@ def write(details: Mapping[str, Any], settings: Settings) -> Message:
     attached = made_by.attachment(details, settings)
     files = [] if attached is None else [attached]
     return Message(message_id, mime.message(headers, plain, html, files, seed=message_id))
-
-
-def recipient_address(address: str, name: str | None) -> Address:
-    """A To address. Raises ValueError for one that cannot be delivered to, or that hides a header.
-
-    A domain may be in any script; a local part must be ASCII, as most servers lack SMTPUTF8
-    (RFC 6531).
-    """
-    local, at, domain = address.strip().rpartition("@")
-    try:
-        encoded = domain.encode("idna").decode("ascii")
-        if not (at and local and local.isascii() and encoded and " " not in encoded):
-            raise ValueError(address)
-        return Address(_one_line(name or ""), addr_spec=f"{local}@{encoded}")
-    except (ValueError, IndexError) as error:
-        raise ValueError(f"{address!r} is not an e-mail address that can be written to") from error
 
 
 def _values(details: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
@@ -119,7 +104,3 @@ def _environment() -> Environment:
         column=lambda text: str(text).ljust(_WIDTH),
     )
     return environment
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

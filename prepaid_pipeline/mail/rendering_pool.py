@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from prepaid_pipeline.addresses import recipient_address
 from prepaid_pipeline.mail.outbox import Claim
-from prepaid_pipeline.mail.render import recipient_address, write
+from prepaid_pipeline.mail.render import write
 from prepaid_pipeline.mail.smtp_connections import Mail, Outcome
 from prepaid_pipeline.settings.load import Settings
 

@@ -12,14 +12,14 @@ from typing import Any
 
 from sqlalchemy import Engine
 
+from prepaid_pipeline.context import Context
 from prepaid_pipeline.database import connections, migrations, queries
 from prepaid_pipeline.errors import NotAllowed
 from prepaid_pipeline.importer.loading import import_directory
 from prepaid_pipeline.operations import installation
 from prepaid_pipeline.operations.service import lock
-from prepaid_pipeline.people import accounts
+from prepaid_pipeline.people import accounts, decisions
 from prepaid_pipeline.process.drain import drain
-from prepaid_pipeline.process.steps import Context
 from prepaid_pipeline.settings.load import Settings
 
 SAMPLE = Path(__file__).parent / "sample"
@@ -115,26 +115,26 @@ def _decide(engine: Engine, context: Context) -> int:
     """
     as_of = context.as_of
     for row in _day(engine, "rejected", context):
-        accounts.release(engine, FINANCE_LEAD, row.service_plan_id, _CLEARED_UP, as_of)
+        decisions.release(engine, FINANCE_LEAD, row.service_plan_id, _CLEARED_UP, as_of)
     doubted = [row.task_id for row in _day(engine, "doubted", context)]
-    decisions = 0
+    decided = 0
     if doubted:
         reason = "The account holder's name is not the customer's"
-        decisions += accounts.decide(engine, FINANCE, doubted, "reject", reason, as_of)
-    with accounts.acting(engine, FINANCE, as_of) as connection:
+        decided += decisions.decide(engine, FINANCE, doubted, "reject", reason, as_of)
+    with decisions.acting(engine, FINANCE, as_of) as connection:
         rows = queries.statement("people/tasks", "agreeing").execute(connection, {})
         agreeing = [row.task_id for row in rows]
     if agreeing:
-        decisions += accounts.decide(engine, FINANCE, agreeing, "approve", None, as_of)
+        decided += decisions.decide(engine, FINANCE, agreeing, "approve", None, as_of)
     checks = list(_day(engine, "quality", context))
     passing = [row.task_id for row in checks if row.passes]
     failing = [row.task_id for row in checks if not row.passes]
     if passing:
-        decisions += accounts.decide(engine, CUSTOMER_SUCCESS, passing, "approve", None, as_of)
+        decided += decisions.decide(engine, CUSTOMER_SUCCESS, passing, "approve", None, as_of)
     if failing:
         reason = "The streaming login is refused"
-        decisions += accounts.decide(engine, CUSTOMER_SUCCESS, failing, "reject", reason, as_of)
-    return decisions
+        decided += decisions.decide(engine, CUSTOMER_SUCCESS, failing, "reject", reason, as_of)
+    return decided
 
 
 def _day(engine: Engine, part: str, context: Context) -> list[Any]:

@@ -7,7 +7,7 @@ from sqlalchemy import Engine
 
 from prepaid_pipeline.database import queries
 from prepaid_pipeline.mail.transport import file_of
-from prepaid_pipeline.people import accounts
+from prepaid_pipeline.people import decisions
 from prepaid_pipeline.settings.load import Settings
 
 
@@ -28,7 +28,7 @@ def erase(
     that is gone already is no error.
     """
     deleted = 0
-    with accounts.acting(engine, person, as_of) as connection:
+    with decisions.acting(engine, person, as_of) as connection:
         asked = {"ref": ref, "reason": reason}
         found = queries.statement("operations/erasure").execute(connection, asked).scalar_one()
         # Before the commit: if we die between the files, the same again finds the customer.

@@ -1,14 +1,15 @@
-"""The invariants of ``prepaid check``: one SQL file each in ``sql/operations/invariants``, one row per violation.
+"""The invariants of ``prepaid check``, one SQL file each in ``sql/operations/invariants``.
 
-The comment on top of a file is the rule in words; the first column of its query is ``finding``.
+A query returns one row per violation, its first column ``finding`` says which. The comment on top
+of a file is the rule in words.
 """
 
 from dataclasses import dataclass
 
 from sqlalchemy import Engine
 
+from prepaid_pipeline.context import Context
 from prepaid_pipeline.database import queries
-from prepaid_pipeline.process.steps import Context
 from prepaid_pipeline.revenue import late_data
 
 

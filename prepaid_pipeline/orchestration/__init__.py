@@ -1,1 +1,1 @@
-"""The process in Dagster: ops, jobs, schedules, resources, partitions, leases, clean-up of old runs."""
+"""The process in Dagster: ops, jobs, schedules, resources, partitions, leases, clean-up."""

@@ -10,11 +10,12 @@ from pathlib import PurePath
 
 import dagster as dg
 
+from prepaid_pipeline.context import Context
 from prepaid_pipeline.database import queries
 from prepaid_pipeline.orchestration import leases
 from prepaid_pipeline.orchestration.resources import Database
 from prepaid_pipeline.process import steps
-from prepaid_pipeline.process.steps import Context, StepResult
+from prepaid_pipeline.process.steps import StepResult
 
 
 class BusinessDate(dg.Config):

@@ -7,7 +7,7 @@ All ops of a run share one process: the multiprocess executor takes seconds per 
 import dagster as dg
 
 from prepaid_pipeline.audit import seals
-from prepaid_pipeline.billing import dunning
+from prepaid_pipeline.billing import dunning, payment_matching
 from prepaid_pipeline.mail.sender import send_emails as send_waiting_emails
 from prepaid_pipeline.orchestration.ops import (
     STEP_OPS,
@@ -46,7 +46,7 @@ def match_payment_records(
     context: dg.OpExecutionContext, config: BusinessDate, database: Database
 ) -> dg.Output[None]:
     """Matched, parked with a reason, superseded or waiting."""
-    outcomes = steps.match_payments(database.engine(), config.context(context, database))
+    outcomes = payment_matching.match_payments(database.engine(), config.context(context, database))
     return dg.Output(None, metadata=dict(outcomes))
 
 

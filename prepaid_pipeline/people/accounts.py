@@ -1,16 +1,12 @@
 """People: each is a database role in a team, so that who decided comes from the database."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import date
-
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
+from prepaid_pipeline.addresses import recipient_address
 from prepaid_pipeline.database import queries
-from prepaid_pipeline.database.connections import acting_as, sqlstate, transaction
+from prepaid_pipeline.database.connections import refusal, sqlstate, transaction
 from prepaid_pipeline.errors import NotAllowed, UnknownThing
-from prepaid_pipeline.mail.render import recipient_address
 
 TEAMS = ("finance", "customer_success", "leadership", "engineering")
 # The role of the sign-off pages' own login.
@@ -18,8 +14,6 @@ DESK = "desk"
 _NAME_LIMIT = 63  # PostgreSQL's NAMEDATALEN - 1, in bytes
 # Two commands made the same role, or put it into the same team, at the same moment.
 _MADE_MEANWHILE = ("42710", "23505", "XX000")
-_PAYMENT_WORDS = {"approve": "approved", "reject": "rejected"}
-_QUALITY_WORDS = {"approve": "passed", "reject": "failed"}
 
 
 def add(engine: Engine, name: str, team: str, email: str | None = None) -> bool:
@@ -119,20 +113,6 @@ def sign_out(engine: Engine, name: str) -> int:
         return int(ended.scalar_one())
 
 
-def reassign(
-    engine: Engine, person: str, tasks: list[int], to: str | None, note: str | None
-) -> int:
-    """Hand open tasks to somebody of the same team, or (None) to all of it; how many changed hands.
-
-    Raises NotAllowed in the database's own words.
-    """
-    with acting(engine, person) as connection:
-        params = {"tasks": tasks, "to": to, "note": note}
-        return int(
-            queries.statement("people/tasks", "reassign").execute(connection, params).scalar_one()
-        )
-
-
 def let_desk_act(engine: Engine) -> None:
     """Let the sign-off pages act for the people who were added before there were pages."""
     with transaction(engine, actor="prepaid migrate") as connection:
@@ -142,118 +122,6 @@ def let_desk_act(engine: Engine) -> None:
         known = queries.statement("people/accounts", "beyond_the_desk").execute(connection, {})
         for name in known.scalars().all():
             connection.exec_driver_sql(f"GRANT {quote(name)} TO {DESK}{inherit}")
-
-
-def decide(
-    engine: Engine,
-    person: str,
-    tasks: list[int],
-    word: str,
-    note: str | None,
-    as_of: date | None = None,
-) -> int:
-    """Approve or reject tasks under a person's name, all or nothing; how many were recorded.
-
-    ``as_of`` is the business date of a replay (default: the day on which it is done). For quality
-    tasks approve means passed and reject means failed. Raises NotAllowed in the
-    database's own words.
-    """
-    with engine.connect() as connection:
-        rows = queries.statement("people/tasks", "kinds").execute(connection, {"tasks": tasks})
-        kinds = {row.task_id: row.kind for row in rows}
-    if missing := [task for task in tasks if task not in kinds]:
-        raise UnknownThing(f"there is no task {missing[0]}")
-    recorded = 0
-    quality = [task for task in tasks if kinds[task].startswith("quality")]
-    payments = [task for task in tasks if not kinds[task].startswith("quality")]
-    work = [(payments, _PAYMENT_WORDS[word]), (quality, _QUALITY_WORDS[word])]
-    with acting(engine, person, as_of) as connection:
-        for chosen, decision in work:
-            if chosen:
-                params = {"tasks": chosen, "decision": decision, "note": note}
-                result = queries.statement("people/tasks", "decide").execute(connection, params)
-                recorded += result.scalar_one()
-    return recorded
-
-
-def release(engine: Engine, person: str, plan: int, note: str, as_of: date | None = None) -> int:
-    """Release all holds of a plan under a person's name; how many there were."""
-    with acting(engine, person, as_of) as connection:
-        params = {"plan": plan, "note": note}
-        released = queries.statement("people/holds", "release").execute(connection, params)
-        return int(released.scalar_one())
-
-
-def resend(engine: Engine, person: str, mails: list[int]) -> int:
-    """Let failed and unknown mails be sent again under a person's name, all or nothing; how many.
-
-    Raises NotAllowed in the database's own words.
-    """
-    with acting(engine, person) as connection:
-        resent = queries.statement("mail/undelivered", "resend").execute(
-            connection, {"mails": mails}
-        )
-        return int(resent.scalar_one())
-
-
-def settle_mails(engine: Engine, person: str, mails: list[int], note: str) -> int:
-    """Say under a person's name that unknown mails have arrived, or that failed ones are not needed
-    any more, all or nothing; how many.
-
-    Raises NotAllowed in the database's own words.
-    """
-    with acting(engine, person) as connection:
-        params = {"mails": mails, "note": note}
-        settled = queries.statement("mail/undelivered", "settle").execute(connection, params)
-        return int(settled.scalar_one())
-
-
-def correct_address(engine: Engine, person: str, mail: int, address: str) -> None:
-    """Send a failed mail to another address under a person's name; the customer's changes too.
-
-    Raises NotAllowed in the database's own words.
-    """
-    with acting(engine, person) as connection:
-        params = {"mail": mail, "address": address}
-        queries.statement("mail/undelivered", "correct").execute(connection, params)
-
-
-def assign(engine: Engine, person: str, record: int, invoice_number: str, note: str) -> None:
-    """Say under a person's name which open invoice a parked record pays; matching judges it next.
-
-    Raises NotAllowed in the database's own words.
-    """
-    with acting(engine, person) as connection:
-        params = {"record": record, "invoice_number": invoice_number, "note": note}
-        queries.statement("billing/payments", "assign").execute(connection, params)
-
-
-@contextmanager
-def acting(engine: Engine, person: str, as_of: date | None = None) -> Iterator[Connection]:
-    """A transaction under a person's role, on a business date (default: the database's today).
-
-    Raises UnknownThing for a name that is nobody's, and NotAllowed in the database's own words.
-    """
-    with engine.connect() as connection:
-        asked = {"name": person, "teams": list(TEAMS)}
-        known = queries.statement("people/accounts", "is_person").execute(connection, asked)
-        if not known.scalar_one():
-            raise UnknownThing(
-                f"there is no person {person!r}: add them with 'prepaid user add {person} --team …'"
-            )
-    try:
-        with acting_as(engine, person, as_of) as connection:
-            yield connection
-    except DBAPIError as error:
-        raise refusal(error) from error
-
-
-def refusal(error: DBAPIError) -> Exception:
-    """A database error as one that the person can act on; others stay what they are."""
-    state, reason = sqlstate(error), str(error.orig).splitlines()[0]
-    if state.startswith("P0") or state == "42501":
-        return NotAllowed(reason)
-    return error
 
 
 def _version(connection: Connection) -> int:

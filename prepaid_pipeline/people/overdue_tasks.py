@@ -2,9 +2,9 @@
 
 from sqlalchemy import Engine
 
+from prepaid_pipeline.context import Context
 from prepaid_pipeline.database import queries
 from prepaid_pipeline.database.connections import transaction
-from prepaid_pipeline.process.steps import Context
 from prepaid_pipeline.settings.load import Settings
 
 _SQL = "people/overdue_tasks"

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from sqlalchemy import Engine
 
 from prepaid_pipeline.audit import seals
-from prepaid_pipeline.billing import dunning
+from prepaid_pipeline.billing import dunning, payment_matching
+from prepaid_pipeline.context import Context
 from prepaid_pipeline.mail.sender import send_emails
 from prepaid_pipeline.people import overdue_tasks
 from prepaid_pipeline.process import steps
-from prepaid_pipeline.process.steps import Context
 from prepaid_pipeline.settings.load import Settings
 
 Progress = Callable[[str, int], None]
@@ -59,7 +59,7 @@ def _one_round(
     opened = steps.open_service_plans(engine, context)
     invoiced, held_opening = _through(engine, "open_renewals", context, progress)
     progress("matching", 0)
-    records = steps.match_payments(engine, context)
+    records = payment_matching.match_payments(engine, context)
     settled, held_settling = _through(engine, "settle_renewals", context, progress)
     quality = steps.close_quality_checks(engine, context)
     expired = steps.expire_service_plans(engine, context)

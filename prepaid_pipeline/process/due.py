@@ -5,8 +5,9 @@ from typing import Any
 
 from sqlalchemy import Engine
 
+from prepaid_pipeline.context import Context
 from prepaid_pipeline.database import queries
-from prepaid_pipeline.process.steps import STEPS, Context
+from prepaid_pipeline.process.steps import STEPS
 
 _UP_TO_THE_TOTAL = (
     "steps/00_open_service_plans",

@@ -7,71 +7,24 @@ schema. When a statement itself fails, the batch is halved until the plan that b
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from datetime import date
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from prepaid_pipeline import logs
 from prepaid_pipeline.audit import seals
+from prepaid_pipeline.context import Context, transaction
 from prepaid_pipeline.database import queries
-from prepaid_pipeline.database.connections import sqlstate, transaction
-from prepaid_pipeline.settings.load import PAYMENT_DAYS, REMINDER_DAYS, Settings
+from prepaid_pipeline.database.connections import sqlstate
 
 log = logging.getLogger(__name__)
 
-BATCH_SIZE = 10_000
-# A step over a full batch takes seconds and renews the lease. A worker that is slower than this
-# loses its plans to another one and then changes nothing: the lease saves work, the keys in the
-# schema keep it right. Leases of runs that Dagster knows to have ended are not waited for.
-LEASE_SECONDS = 1800
 # Errors of one row's data: data exceptions, integrity violations, and what our triggers raise.
 # All others (connection lost, deadlock, disk full, a fault in our SQL) are nobody's bad plan.
 _DATA_ERRORS = ("22", "23", "P0")
-
-
-@dataclass(frozen=True)
-class Context:
-    """What a run is about: the business date, the window around it, and who asks.
-
-    All days are calendar days. ``reminder_days`` and ``payment_days`` (None: for ever) count from
-    the day on which an invoice is due. ``actor`` and ``run_id`` are for the audit log.
-    """
-
-    as_of: date
-    grace_days: int
-    lead_days: int
-    actor: str = "pipeline"
-    run_id: str | None = None
-    batch_size: int = BATCH_SIZE
-    lease_seconds: int = LEASE_SECONDS
-    reminder_days: tuple[int, ...] = REMINDER_DAYS
-    payment_days: int | None = PAYMENT_DAYS
-
-    @classmethod
-    def of(cls, settings: Settings, as_of: date | None = None, **other: Any) -> "Context":
-        """The context of one business date (default today) under the installation's settings."""
-        days = {"reminder_days": settings.reminder_days, "payment_days": settings.payment_days}
-        return cls(
-            as_of or settings.today(), settings.grace_days, settings.lead_days, **days | other
-        )
-
-    def parameters(self) -> dict[str, Any]:
-        """The named parameters that every script shares."""
-        return {
-            "as_of": self.as_of,
-            "grace_days": self.grace_days,
-            "lead_days": self.lead_days,
-            "limit": self.batch_size,
-            "lease_seconds": self.lease_seconds,
-            "run_id": self.run_id,
-            "reminder_days": list(self.reminder_days),
-            "payment_days": self.payment_days,
-        }
 
 
 @dataclass(frozen=True)
@@ -128,7 +81,7 @@ def open_service_plans(engine: Engine, context: Context) -> int:
 
 def claim(engine: Engine, queue: str, context: Context) -> int | None:
     """Claim up to ``context.batch_size`` waiting plans of a queue; the batch's id, None if none."""
-    with _transaction(engine, context) as connection:
+    with transaction(engine, context) as connection:
         params = {**context.parameters(), "queue": queue}
         opened = queries.statement("process/batches/claim", "open_batch").execute(
             connection, params
@@ -172,7 +125,7 @@ def run_step(engine: Engine, step: str, batch_id: int, context: Context) -> Step
 
     def attempt(plans: list[int]) -> StepResult:
         asked = params | {"plans": _array(plans)}
-        with _transaction(engine, context) as connection:
+        with transaction(engine, context) as connection:
             around("renew_lease").execute(connection, params)
             held = around("leave_held").execute(connection, asked).rowcount
             locked = around("lock_plans").execute(connection, asked).one()
@@ -188,7 +141,7 @@ def run_step(engine: Engine, step: str, batch_id: int, context: Context) -> Step
         for plan in plans:
             logs.event(log, "plan held", logging.WARNING, service_plan_id=plan, **said)
         text = f"Step {step} failed: {reason}. Correct the data it names, then release the hold."
-        with _transaction(engine, context) as connection:
+        with transaction(engine, context) as connection:
             alone = params | {"plans": _array(plans), "text": text}
             around("hold_failed_plan").execute(connection, alone)
             held = around("leave_held").execute(connection, alone).rowcount
@@ -202,7 +155,7 @@ def run_step(engine: Engine, step: str, batch_id: int, context: Context) -> Step
         result = _halving(attempt, hold, plans)
         fields |= {"taken": result.taken, "finished": result.finished, "held": result.held}
     if any(step == steps[-1] for steps in QUEUES.values()):
-        with _transaction(engine, context) as connection:
+        with transaction(engine, context) as connection:
             around("finish_batch").execute(connection, params)
         seals.seal_after(engine)
     return result
@@ -213,34 +166,12 @@ def run_batch(engine: Engine, queue: str, batch_id: int, context: Context) -> li
     return [run_step(engine, step, batch_id, context) for step in QUEUES[queue]]
 
 
-def match_payments(engine: Engine, context: Context) -> dict[str, int]:
-    """Give each landed payment record its outcome; outcome -> how many records have got it.
-
-    Records that were judged before and hang together with a landed one are judged anew with it.
-    """
-    totals = dict.fromkeys(("matched", "parked", "superseded", "waiting"), 0)
-    while True:
-        outcomes: dict[str, int] = {}
-        with _transaction(engine, context) as connection:
-            for statement in queries.script("billing/payment_matching"):
-                result = statement.execute(connection, context.parameters())
-                if statement.name == "collect" and result.rowcount == 0:
-                    return totals
-                if statement.name == "match_next":
-                    while result.rowcount:
-                        result = statement.execute(connection, {})
-                if statement.name == "decide":
-                    outcomes = {row.outcome: row.records for row in result}
-        for outcome, records in outcomes.items():
-            totals[outcome] += records
-
-
 def close_quality_checks(engine: Engine, context: Context) -> dict[str, int]:
     """Act on the quality decisions that were made; passed and failed -> number of tasks."""
     totals = {"passed": 0, "failed": 0}
     statement = queries.statement("process/close_quality_checks")
     while True:
-        with _transaction(engine, context) as connection:
+        with transaction(engine, context) as connection:
             closed = statement.execute(connection, context.parameters()).one()
         if closed.passed + closed.failed == 0:
             return totals
@@ -253,15 +184,11 @@ def expire_service_plans(engine: Engine, context: Context) -> int:
     expired = 0
     statement = queries.statement("process/expire_service_plans")
     while True:
-        with _transaction(engine, context) as connection:
+        with transaction(engine, context) as connection:
             count = statement.execute(connection, context.parameters()).rowcount
         if count == 0:
             return expired
         expired += count
-
-
-def _transaction(engine: Engine, context: Context) -> AbstractContextManager[Connection]:
-    return transaction(engine, actor=context.actor, run_id=context.run_id, as_of=context.as_of)
 
 
 def _open(
@@ -270,7 +197,7 @@ def _open(
     params = context.parameters()
 
     def attempt(subscriptions: range) -> int:
-        with _transaction(engine, context) as connection:
+        with transaction(engine, context) as connection:
             return statement.execute(connection, params | _bounds(subscriptions)).rowcount
 
     def note(subscriptions: range, reason: str) -> int:
@@ -278,7 +205,7 @@ def _open(
             log, "no plan opened", logging.WARNING,
             subscription_id=subscriptions.start, run_id=context.run_id,
         )  # fmt: skip
-        with _transaction(engine, context) as connection:
+        with transaction(engine, context) as connection:
             failed = queries.statement("process/batches/open", "note_failed")
             failed.execute(connection, params | _bounds(subscriptions) | {"text": reason})
         return 0

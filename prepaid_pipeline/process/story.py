@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 from prepaid_pipeline.audit import seals
 from prepaid_pipeline.database import queries
 from prepaid_pipeline.errors import UnknownThing
-from prepaid_pipeline.process import why as conclusion
+from prepaid_pipeline.process.why import why
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,6 @@ def tell(engine: Engine, plan: int) -> Story:
         return Story(
             dict(row._mapping),
             [dict(event._mapping) for event in events],
-            conclusion.why(facts, done),
+            why(facts, done),
             seals.of_plan(connection, plan),
         )

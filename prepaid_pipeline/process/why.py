@@ -7,7 +7,7 @@ from typing import Any
 def why(facts: Any, done: Any | None) -> str:
     """The answer to "why is this plan Active?", or Pending, or Cancelled.
 
-    ``facts`` and ``done`` are the rows of ``process/story``, statements ``why`` and ``done`` (None: the
+    ``facts`` and ``done`` are rows of ``process/story``, parts ``why`` and ``done`` (None: the
     log has no such transition). The desk has its own for those who may read less: of a plan that
     does not wait, the activation's day and the payment records may be None. Moments are in UTC.
     """

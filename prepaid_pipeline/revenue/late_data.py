@@ -31,8 +31,8 @@ class Changed:
 
 
 def recompute(connection: Connection, as_of: date) -> None:
-    """Stage the closed months anew for the check in ``sql/operations/invariants``, in the caller's transaction,
-    which must be of one snapshot and be rolled back. Without closed months it does nothing.
+    """Stage the closed months anew for their invariant, in the caller's transaction, which must be
+    of one snapshot and be rolled back. Without closed months it does nothing.
     """
     params = {"as_of": as_of}
     closed = queries.statement(

@@ -6,7 +6,7 @@ from sqlalchemy import Connection, text
 from prepaid_pipeline.audit import seals
 from prepaid_pipeline.billing import subscriptions
 from prepaid_pipeline.mail.sender import send_emails
-from prepaid_pipeline.people import accounts
+from prepaid_pipeline.people import decisions
 from prepaid_pipeline.process import steps
 from prepaid_pipeline.settings.load import Settings
 from tests.world import TODAY, World, context
@@ -53,10 +53,10 @@ def busy(world: World) -> World:
     assert record
     world.match()
     world.approve(rejected, word="reject", note="Personal Note: ada.personal@example.com")
-    accounts.assign(world.engine, world.officer(), record, world.invoice(parked), "Personal Note")
+    decisions.assign(world.engine, world.officer(), record, world.invoice(parked), "Personal Note")
     world.match()
     second = world.officer("test_second")
-    accounts.decide(world.engine, second, [world.task(parked)], "approve", "Personal Note")
+    decisions.decide(world.engine, second, [world.task(parked)], "approve", "Personal Note")
     return world
 
 
@@ -94,12 +94,12 @@ def test_the_log_holds_no_personal_data(busy: World, settings: Settings) -> None
     plan can go through."""
     care = busy.officer("test_care", "customer_success")
     settled, rejected, _, _ = busy.plans()
-    accounts.decide(
+    decisions.decide(
         busy.engine, care, [busy.task(settled, "quality_check")], "reject", "Personal Note"
     )
     steps.close_quality_checks(busy.engine, context())
     busy.settle()
-    accounts.release(busy.engine, busy.officer(), rejected, "Personal Note")
+    decisions.release(busy.engine, busy.officer(), rejected, "Personal Note")
     send_emails(busy.engine, settings, as_of=TODAY, run_id=None)
     named = subscriptions.find(busy.engine, str(settled))
     subscriptions.cancel(

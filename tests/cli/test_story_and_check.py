@@ -6,7 +6,7 @@ import re
 from sqlalchemy import text
 
 from prepaid_pipeline.database import queries
-from prepaid_pipeline.people import accounts
+from prepaid_pipeline.people import decisions
 from tests.cli.conftest import Prepaid
 from tests.world import World
 
@@ -15,7 +15,7 @@ def test_story_tells_everything_in_order(world: World, prepaid: Prepaid) -> None
     world.due_renewal()
     (plan,) = world.open()  # held: no tax rate yet
     world.tax_rate("0.0725")
-    accounts.release(
+    decisions.release(
         world.engine, world.officer("test_engineer", "engineering"), plan, "rate imported"
     )
     world.open()

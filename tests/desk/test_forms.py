@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from prepaid_pipeline.audit import seals
-from prepaid_pipeline.people import accounts
+from prepaid_pipeline.people import decisions
 from prepaid_pipeline.process import steps, story
 from tests.desk.conftest import Browser
 from tests.desk.many import payments
@@ -382,7 +382,7 @@ def test_what_differs_and_what_has_no_record(world: World, browser: Browsers) ->
     reference = "SELECT provider_ref FROM prepaid.transactions WHERE invoice_number = :n"
     world.record(invoices[1], provider_ref=world.sql(reference, n=invoices[1]), status="Refunded",
                  occurred_at="2026-11-03T10:00:00Z")  # fmt: skip
-    accounts.decide(world.engine, world.officer(), [world.task(plans[2])], "approve", None)
+    decisions.decide(world.engine, world.officer(), [world.task(plans[2])], "approve", None)
     finance = browser("finance")
     for show, condition in (
         ("agree", "agrees"),

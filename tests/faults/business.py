@@ -9,11 +9,12 @@ from typing import Any
 from sqlalchemy import Engine
 
 from prepaid_pipeline.audit import seals
+from prepaid_pipeline.billing import payment_matching
 from prepaid_pipeline.database import queries
 from prepaid_pipeline.mail.sender import send_emails
 from prepaid_pipeline.operations import invariants
-from prepaid_pipeline.people import accounts
-from prepaid_pipeline.process import steps as process
+from prepaid_pipeline.people import accounts, decisions
+from prepaid_pipeline.process import steps
 from prepaid_pipeline.settings.load import Settings
 from tests.faults.sink import Sink
 from tests.world import TODAY, World, context
@@ -75,31 +76,31 @@ class Business:
                 self._parts[part].execute(connection, params)
         if CHANGE in situations:
             asked = {"subscriptions": self.do("to_change"), "due": TODAY}
-            with accounts.acting(self.engine, "faults_care", TODAY) as connection:
+            with decisions.acting(self.engine, "faults_care", TODAY) as connection:
                 self._parts["change"].execute(connection, asked).all()
 
     def claim(self, queue: str, size: int) -> int:
         """The next batch of that size, which must be there."""
-        batch = process.claim(self.engine, queue, context(batch_size=size))
+        batch = steps.claim(self.engine, queue, context(batch_size=size))
         assert batch is not None
         return batch
 
-    def steps(self, queue: str, before: str | None = None) -> None:
+    def through(self, queue: str, before: str | None = None) -> None:
         """All that waits, through the steps of a queue; through those before one of them only."""
-        names = process.QUEUES[queue]
+        names = steps.QUEUES[queue]
         names = names[: names.index(before)] if before else names
         if not names:
             return
-        for batch in process.claim_all(self.engine, queue, context()):
+        for batch in steps.claim_all(self.engine, queue, context()):
             for name in names:
-                process.run_step(self.engine, name, batch, context())
+                steps.run_step(self.engine, name, batch, context())
             if before:
                 self.do("time_passes")
                 return
 
     def invoice(self) -> None:
-        process.open_service_plans(self.engine, context())
-        self.steps("open_renewals")
+        steps.open_service_plans(self.engine, context())
+        self.through("open_renewals")
 
     def pay(self, limit: int = 100_000) -> None:
         self.do("pay", limit=limit)
@@ -109,7 +110,7 @@ class Business:
         tasks = self.do("undecided", kind=kind, limit=limit)
         person = "faults_care" if kind == "quality_check" else "faults_clerk"
         if tasks:
-            accounts.decide(self.engine, person, tasks, "approve", None, TODAY)
+            decisions.decide(self.engine, person, tasks, "approve", None, TODAY)
 
     def mail(self) -> None:
         send_emails(self.engine, self.settings, as_of=TODAY)
@@ -119,12 +120,12 @@ class Business:
         self.do("time_passes")
         self.invoice()
         self.pay()
-        process.match_payments(self.engine, context())
+        payment_matching.match_payments(self.engine, context())
         self.approve()
-        self.steps("settle_renewals")
+        self.through("settle_renewals")
         self.mail()
         self.approve("quality_check")
-        process.close_quality_checks(self.engine, context())
+        steps.close_quality_checks(self.engine, context())
 
     def wrong(self) -> list[str]:
         """What has not ended as it does undisturbed since the last look, and all that

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.exc import DBAPIError
 
-from prepaid_pipeline.people import accounts
+from prepaid_pipeline.people import decisions
 from tests.faults.business import GOING_ON, Business
 from tests.faults.work import is_lost
 from tests.world import TODAY
@@ -78,7 +78,7 @@ class Clients:
         part = "agreeing" if kind == "payment_verification" else "undecided"
         tasks = business.do(part, kind=kind, limit=25)
         if tasks:
-            accounts.decide(business.engine, person, tasks, "approve", None, TODAY)
+            decisions.decide(business.engine, person, tasks, "approve", None, TODAY)
             self.decided |= dict.fromkeys(tasks, person)
 
     def lost(self) -> list[int]:

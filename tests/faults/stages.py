@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from prepaid_pipeline.billing import payment_matching
 from prepaid_pipeline.process import steps
 from tests.faults.business import CHANGE, GOING_ON, PURCHASE, RENEWALS, Business
 from tests.world import context
@@ -45,14 +46,14 @@ def _step(business: Business, step: str, groups: int) -> Iterator[dict[str, obje
     else:
         business.add(groups, situations)
         steps.open_service_plans(business.engine, context())
-    business.steps(queue, before=step)
+    business.through(queue, before=step)
     for _group in range(groups):
         yield {"work": "step", "step": step, "batch": business.claim(queue, len(situations))}
 
 
 def _change(business: Business, step: str, groups: int) -> Iterator[dict[str, object]]:
     _until_settling(business, groups, (CHANGE,))
-    business.steps("settle_renewals", before=step)
+    business.through("settle_renewals", before=step)
     for _group in range(groups):
         yield {"work": "step", "step": step, "batch": business.claim("settle_renewals", 1)}
 
@@ -69,7 +70,7 @@ def _decide(business: Business, _: str, groups: int) -> Iterator[dict[str, objec
     business.add(groups, GOING_ON)
     business.invoice()
     business.pay()
-    steps.match_payments(business.engine, context())
+    payment_matching.match_payments(business.engine, context())
     tasks = business.do("undecided", kind="payment_verification", limit=groups)
     for task in tasks:
         yield {"work": "decide", "person": "faults_clerk", "tasks": [task], "word": "approve"}
@@ -77,7 +78,7 @@ def _decide(business: Business, _: str, groups: int) -> Iterator[dict[str, objec
 
 def _mail(business: Business, _: str, groups: int) -> Iterator[dict[str, object]]:
     _until_settling(business, groups, GOING_ON)
-    business.steps("settle_renewals")
+    business.through("settle_renewals")
     for _mail in range(groups * len(GOING_ON)):
         business.sink.extra += 1
         yield {"work": "mail", "size": 1}
@@ -85,7 +86,7 @@ def _mail(business: Business, _: str, groups: int) -> Iterator[dict[str, object]
 
 def _quality(business: Business, _: str, groups: int) -> Iterator[dict[str, object]]:
     _until_settling(business, groups, GOING_ON)
-    business.steps("settle_renewals")
+    business.through("settle_renewals")
     for _group in range(groups):
         business.approve("quality_check", 2)
         yield {"work": "quality"}
@@ -95,7 +96,7 @@ def _until_settling(business: Business, groups: int, situations: tuple[int, ...]
     business.add(groups, situations)
     business.invoice()
     business.pay()
-    steps.match_payments(business.engine, context())
+    payment_matching.match_payments(business.engine, context())
     business.approve()
 
 

@@ -13,7 +13,7 @@ from prepaid_pipeline.database import connections
 from prepaid_pipeline.desk.app import build
 from prepaid_pipeline.desk.configuration import load
 from prepaid_pipeline.desk.login import own_login
-from prepaid_pipeline.people import accounts
+from prepaid_pipeline.people import accounts, decisions
 from tests.desk.conftest import PASSWORD, Browser
 from tests.desk.test_forms import decide
 from tests.faults.business import Business
@@ -120,7 +120,7 @@ def test_a_confirmed_decision_is_stored(
     lost = 0
     for number, task in enumerate(tasks):
         if number % 2:
-            accounts.decide(business.engine, "faults_clerk", [task], "approve", None, TODAY)
+            decisions.decide(business.engine, "faults_clerk", [task], "approve", None, TODAY)
         else:
             assert decide(page, task, "approved").startswith("Done.")
         mortal.stop()

@@ -19,7 +19,7 @@ from prepaid_pipeline.audit import seals
 from prepaid_pipeline.database import connections
 from prepaid_pipeline.mail.sender import SendResult, send_emails
 from prepaid_pipeline.operations import invariants
-from prepaid_pipeline.people import accounts
+from prepaid_pipeline.people import accounts, decisions
 from prepaid_pipeline.settings.load import Settings, load
 from tests.conftest import fresh_database
 from tests.faults.recorder import Recorder
@@ -114,7 +114,7 @@ class Scene:
             self.time_passes()
             self.send()
             if lists := self.undelivered():
-                accounts.resend(self.world.engine, "smtp_care", lists)
+                decisions.resend(self.world.engine, "smtp_care", lists)
 
     def undelivered(self) -> list[int]:
         return [row[0] for row in self.world.rows(
@@ -213,7 +213,7 @@ def test_550_fails_for_good_and_blocks_nobody(scene: Scene, stage: str, record: 
     assert scene.send() == SendResult(), "never again by itself"
     assert len(scene.undelivered()) == 3
     assert sum(map(len, scene.server.delivered.values())) == MAILS - 3
-    accounts.resend(scene.world.engine, "smtp_care", scene.undelivered())
+    decisions.resend(scene.world.engine, "smtp_care", scene.undelivered())
     scene.finish()
     wrong = scene.wrong(most=1)
     wrong += scene.checked()
@@ -234,17 +234,17 @@ def test_a_second_unknown_outcome_is_for_a_person(scene: Scene, record: Recorder
         assert scene.send() == SendResult(), "no third copy by itself"
         assert len(scene.undelivered()) == MAILS
         if delivered:
-            settled = accounts.settle_mails(
+            settled = decisions.settle_mails(
                 scene.world.engine, "smtp_care", scene.undelivered(), "the server's log has them"
             )
             assert settled == MAILS
         else:
             # Only one unknown attempt more is made of what a person sends again.
-            accounts.resend(scene.world.engine, "smtp_care", scene.undelivered())
+            decisions.resend(scene.world.engine, "smtp_care", scene.undelivered())
             scene.server.behave()
             scene.server.will("dot", DROP)
             assert scene.send() == SendResult(sent=MAILS - 1, unknown=1)
-            accounts.resend(scene.world.engine, "smtp_care", scene.undelivered())
+            decisions.resend(scene.world.engine, "smtp_care", scene.undelivered())
             scene.finish()
         wrong = scene.wrong() + scene.checked()
         record(fault=3, what="drop after DATA twice: a person decides", points=MAILS,

@@ -24,7 +24,7 @@ from prepaid_pipeline.database import connections, embedded, migrations
 from prepaid_pipeline.errors import DatabaseNotReady, NotAllowed, PrepaidError, SettingError
 from prepaid_pipeline.operations import invariants
 from prepaid_pipeline.operations.service import guards
-from prepaid_pipeline.people import accounts
+from prepaid_pipeline.people import decisions
 from prepaid_pipeline.settings.load import Settings, load
 from prepaid_pipeline.storage import Store
 from tests.desk.many import payments
@@ -100,7 +100,7 @@ def decide(world: World, tasks: list[int]) -> list[int]:
     acknowledged: list[int] = []
     for task in tasks:
         with suppress(DBAPIError, NotAllowed):
-            accounts.decide(world.engine, "test_officer", [task], "approve", f"note {task}")
+            decisions.decide(world.engine, "test_officer", [task], "approve", f"note {task}")
             acknowledged.append(task)
     return acknowledged
 
@@ -138,7 +138,7 @@ def wrong(world: World, acknowledged: list[int]) -> list[str]:
              if task not in stored]  # fmt: skip
     waiting = "SELECT task_id FROM prepaid.tasks WHERE status = 'Open' AND kind = :kind ORDER BY 1"
     if left := [row[0] for row in world.rows(waiting, kind="payment_verification")]:
-        accounts.decide(world.engine, "test_officer", left, "approve", None)
+        decisions.decide(world.engine, "test_officer", left, "approve", None)
     # Dagster ends the leases of runs that have failed (leases.py); here no Dagster is.
     world.sql("WITH over AS (UPDATE prepaid.batches SET leased_until = clock_timestamp()"
               " WHERE finished_at IS NULL RETURNING 1) SELECT count(*) FROM over")  # fmt: skip

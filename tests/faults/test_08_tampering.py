@@ -11,8 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import URL, Connection, text
 
-from prepaid_pipeline.audit import anchors
-from prepaid_pipeline.audit import seals as audit
+from prepaid_pipeline.audit import anchors, seals
 from prepaid_pipeline.database import connections
 from tests.audit.writers import Writer, write
 from tests.conftest import fresh_database
@@ -81,7 +80,7 @@ class Sealed:
     ids: list[int]
     unused: list[int]
     seals: int
-    anchor: list[audit.Anchor]
+    anchor: list[seals.Anchor]
 
 
 @dataclass
@@ -92,7 +91,7 @@ class Tried:
     points: int = 0
     missed: int = 0
 
-    def note(self, right: bool, what: str, found: list[audit.Finding]) -> None:
+    def note(self, right: bool, what: str, found: list[seals.Finding]) -> None:
         self.what, self.points, self.missed = what, self.points + 1, self.missed + (not right)
         assert right, found
 
@@ -119,12 +118,12 @@ def sealed(cluster: URL) -> Iterator[Sealed]:
             writer = Writer(engine)
             writer.write(2, "slow")
             write(engine, 2, "quick")
-            audit.seal(engine)
+            seals.seal(engine)
             writer.end(commit=commit)
         world.settle()
-        audit.seal(engine)
+        seals.seal(engine)
         ids = [row[0] for row in world.rows("SELECT audit_id FROM prepaid.audit_log ORDER BY 1")]
-        newest = audit.newest(engine)
+        newest = seals.newest(engine)
         assert newest is not None
         assert newest.seal_number >= 4
         found = Sealed(
@@ -134,7 +133,7 @@ def sealed(cluster: URL) -> Iterator[Sealed]:
         assert found.unused
         yield found
         # Nothing is reported that is not so.
-        assert audit.verify(engine, found.anchor) == []
+        assert seals.verify(engine, found.anchor) == []
         engine.dispose()
 
 
@@ -153,9 +152,9 @@ def tampering(sealed: Sealed) -> Iterator[Connection]:
 
 def expect(
     tried: Tried, connection: Connection, kind: str, *, what: set[str], ids: set[int] | None = None
-) -> list[audit.Finding]:
+) -> list[seals.Finding]:
     """The changed log is found without any anchor, as ``what``, and ``ids`` are named."""
-    found = audit.examine(connection)
+    found = seals.examine(connection)
     named = {number for finding in found for number in finding.ids}
     kinds = {finding.what for finding in found}
     tried.note(bool(what & kinds) and (ids is None or named == ids), kind, found)
@@ -166,8 +165,8 @@ def expect_by_anchor(
     sealed: Sealed, tried: Tried, connection: Connection, kind: str, what: str
 ) -> None:
     """The attacker left a whole chain behind, and only the anchor knows better."""
-    assert audit.examine(connection) == [], "the forged chain should be whole"
-    found = audit.examine(connection, sealed.anchor)
+    assert seals.examine(connection) == [], "the forged chain should be whole"
+    found = seals.examine(connection, sealed.anchor)
     tried.note({finding.what for finding in found} == {what}, kind, found)
 
 
@@ -298,8 +297,8 @@ def test_the_tail_is_removed(sealed: Sealed, tried: Tried, data: st.DataObject) 
         connection.execute(
             text("DELETE FROM prepaid.audit_seals WHERE seal_number > :last"), {"last": last}
         )
-        assert audit.examine(connection) == []
-        found = audit.examine(connection, sealed.anchor)
+        assert seals.examine(connection) == []
+        found = seals.examine(connection, sealed.anchor)
         right = {finding.what for finding in found} == {"tail_removed"}
         tried.note(right, "tail removed; found by the anchor", found)
 

@@ -14,10 +14,12 @@ from typing import Any
 from sqlalchemy import Engine, make_url
 from sqlalchemy.exc import DBAPIError
 
+from prepaid_pipeline.billing import payment_matching
 from prepaid_pipeline.cli import main
+from prepaid_pipeline.context import Context
 from prepaid_pipeline.database import connections
 from prepaid_pipeline.mail.sender import send_emails
-from prepaid_pipeline.people import accounts
+from prepaid_pipeline.people import decisions
 from prepaid_pipeline.process import drain, steps
 from prepaid_pipeline.settings.load import Settings, load
 from tests.faults.moments import Moments, strike_of
@@ -80,11 +82,11 @@ def _step(engine: Engine, _: Settings, job: Job) -> int:
 
 
 def _match(engine: Engine, _: Settings, job: Job) -> dict[str, int]:
-    return steps.match_payments(engine, context())
+    return payment_matching.match_payments(engine, context())
 
 
 def _decide(engine: Engine, _: Settings, job: Job) -> int:
-    return accounts.decide(engine, job["person"], job["tasks"], job["word"], None)
+    return decisions.decide(engine, job["person"], job["tasks"], job["word"], None)
 
 
 def _quality(engine: Engine, _: Settings, job: Job) -> dict[str, int]:
@@ -99,7 +101,7 @@ def _drain(engine: Engine, settings: Settings, job: Job) -> int:
     return drain.drain(engine, settings, context()).settled
 
 
-def _until_told(job: Job, work: Callable[[steps.Context], object]) -> Job:
+def _until_told(job: Job, work: Callable[[Context], object]) -> Job:
     """Again and again, as the daemon's runs do, until there is a file that says to stop.
 
     Lost connections and deadlocks end a run, and the next one begins; how many of each there were.
@@ -125,7 +127,7 @@ def _daemon(engine: Engine, settings: Settings, job: Job) -> Job:
 
 
 def _worker(engine: Engine, _: Settings, job: Job) -> Job:
-    def work(at: steps.Context) -> None:
+    def work(at: Context) -> None:
         for queue in steps.QUEUES:
             for batch in steps.claim_all(engine, queue, at):
                 steps.run_batch(engine, queue, batch, at)

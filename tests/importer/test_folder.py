@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
+from prepaid_pipeline.context import Context
 from prepaid_pipeline.importer.loading import import_directory
 from prepaid_pipeline.operations import invariants
 from prepaid_pipeline.process import steps
-from prepaid_pipeline.process.steps import Context
 from tests.importer.folders import AS_OF, BASE, dump, rows, take, write
 
 

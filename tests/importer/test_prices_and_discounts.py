@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
+from prepaid_pipeline.context import Context
 from prepaid_pipeline.operations import invariants
 from prepaid_pipeline.process import steps
-from prepaid_pipeline.process.steps import Context
 from tests.importer.folders import AS_OF, BASE, dump, rows, take
 
 PLANS = "plan_code,name,term,currency,price,price_includes_tax,valid_from\n"

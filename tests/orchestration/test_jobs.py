@@ -8,10 +8,11 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from prepaid_pipeline import context
 from prepaid_pipeline.audit import seals
-from prepaid_pipeline.people import accounts
+from prepaid_pipeline.context import Context
+from prepaid_pipeline.people import decisions
 from prepaid_pipeline.process import steps
-from prepaid_pipeline.process.steps import Context
 from tests.world import TODAY, World
 
 FIRST_OP = {
@@ -45,7 +46,7 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     def of(*args: Any, **kwargs: Any) -> Context:
         return original(*args, **{"batch_size": 2} | kwargs)
 
-    monkeypatch.setattr(steps.Context, "of", of)
+    monkeypatch.setattr(context.Context, "of", of)
 
 
 def reported(result: dg.ExecuteInProcessResult) -> dict[str, dict[str, int]]:
@@ -91,7 +92,7 @@ def test_the_jobs_take_a_renewal_from_due_to_expired(
     (mail,) = (tmp_path / "home" / "mail").rglob("*.eml")
     assert b"INV-2026-000001" in mail.read_bytes()
 
-    accounts.decide(
+    decisions.decide(
         world.engine, world.officer("test_care", "customer_success"),
         [world.task(plan, "quality_check")], "approve", None,
     )  # fmt: skip

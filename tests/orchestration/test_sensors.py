@@ -16,7 +16,7 @@ from dagster._core.remote_origin import (
     RemoteRepositoryOrigin,
 )
 
-from prepaid_pipeline.people import accounts
+from prepaid_pipeline.people import decisions
 from prepaid_pipeline.settings.load import Settings
 from tests.world import TODAY, World
 
@@ -223,7 +223,7 @@ def test_purchases_sees_orders_and_released_plans(world: World, tick: Tick) -> N
     assert world.holds(plan) == ["no_tax_rate"]
     assert tick("purchases") == "no purchases"
     world.tax_rate("0.0725")
-    accounts.release(world.engine, world.officer(), plan, "rate imported")
+    decisions.release(world.engine, world.officer(), plan, "rate imported")
     assert tick("purchases") == ["open_renewals"]
     world.open()
     assert tick("purchases") == "no purchases"
@@ -243,7 +243,7 @@ def test_sign_offs_asks_for_both_jobs_in_one_tick(
     give_work(world, "outbox")
     (plan,) = world.open()
     care = world.officer("test_care", "customer_success")
-    accounts.decide(world.engine, care, [world.task(plan, "quality_check")], "approve", None)
+    decisions.decide(world.engine, care, [world.task(plan, "quality_check")], "approve", None)
     assert tick("sign_offs") == ["close_quality_checks"]
 
     world.due_renewal()

@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 from prepaid_pipeline.errors import NotAllowed, UnknownThing
 from prepaid_pipeline.operations import installation
-from prepaid_pipeline.people import accounts
+from prepaid_pipeline.people import accounts, decisions
 from prepaid_pipeline.settings.load import Settings
 from tests.people.conftest import sql_as
 from tests.world import World
@@ -141,9 +141,9 @@ def test_who_is_disabled_decides_nothing(world: World, desk: Execute, ann: str) 
     accounts.set_disabled(world.engine, ann, True)
     assert desk("SELECT disabled, may_try FROM prepaid.desk_account(:n)", n=ann) == [(True, False)]
     with pytest.raises(NotAllowed, match=f"{ann} is not in that team"):
-        accounts.decide(world.engine, ann, [world.task(plan)], "approve", None)
+        decisions.decide(world.engine, ann, [world.task(plan)], "approve", None)
     accounts.set_disabled(world.engine, ann, False)
-    assert accounts.decide(world.engine, ann, [world.task(plan)], "approve", None) == 1
+    assert decisions.decide(world.engine, ann, [world.task(plan)], "approve", None) == 1
     with pytest.raises(UnknownThing, match="there is no person"):
         accounts.set_disabled(world.engine, "nobody of that name", True)
 

@@ -9,7 +9,7 @@ from sqlalchemy.engine import Engine
 
 from prepaid_pipeline.database import connections
 from prepaid_pipeline.errors import NotAllowed
-from prepaid_pipeline.people import accounts
+from prepaid_pipeline.people import accounts, decisions
 from tests.people.conftest import sql_as
 from tests.world import World
 
@@ -127,13 +127,13 @@ def test_by_a_user_that_is_no_superuser(owner: Engine, database_url: URL) -> Non
     name = f"clerk_{uuid.uuid4().hex[:8]}"
     assert accounts.add(owner, name, "finance") is True
     assert accounts.add(owner, name, "finance") is False
-    assert accounts.decide(owner, name, [world.task(plan)], "approve", None) == 1
+    assert decisions.decide(owner, name, [world.task(plan)], "approve", None) == 1
     assert world.rows("SELECT decided_by FROM prepaid.tasks") == [(name,)]
     # The pipeline's own user is nobody's colleague.
     with pytest.raises(NotAllowed, match="is the pipeline's own user"):
         accounts.add(owner, owner.url.username or "", "finance")
     with pytest.raises(NotAllowed, match="is not in that team"):
-        accounts.decide(owner, owner.url.username or "", [world.task(plan)], "approve", "again")
+        decisions.decide(owner, owner.url.username or "", [world.task(plan)], "approve", "again")
     world.engine.dispose()
 
 

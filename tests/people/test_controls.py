@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from prepaid_pipeline.people import accounts
+from prepaid_pipeline.people import decisions
 from tests.people.controls import CONTROLS, Control
 from tests.world import World
 
@@ -67,15 +67,15 @@ def rows(module_world: World, person: Callable[[World, str], str]) -> dict[str, 
     world.pay_and_approve(paid)
     world.settle()
     for plan in (touched, withdrawn):
-        accounts.decide(world.engine, bob, [world.task(plan)], "reject", "blocked account")
+        decisions.decide(world.engine, bob, [world.task(plan)], "reject", "blocked account")
     old = world.task(withdrawn)
-    accounts.release(world.engine, bob, withdrawn, "unblocked")
-    accounts.release(world.engine, ann, touched, "unblocked")
-    accounts.decide(world.engine, bob, [world.task(rejected)], "reject", "blocked account")
+    decisions.release(world.engine, bob, withdrawn, "unblocked")
+    decisions.release(world.engine, ann, touched, "unblocked")
+    decisions.decide(world.engine, bob, [world.task(rejected)], "reject", "blocked account")
     # From now on two people for US dollars, and still one for euros.
     world.sql("INSERT INTO prepaid.approval_limits VALUES ('USD', 10)")
-    accounts.decide(world.engine, ann, [world.task(first)], "approve", None)
-    accounts.reassign(world.engine, ann, [world.task(waiting)], bob, "on holiday")
+    decisions.decide(world.engine, ann, [world.task(first)], "approve", None)
+    decisions.reassign(world.engine, ann, [world.task(waiting)], bob, "on holiday")
     return {
         "ann": ann, "bob": bob, "care": person(world, "customer_success"),
         "engineer": person(world, "engineering"), "desk": "desk", "finance": "finance",
@@ -139,7 +139,7 @@ def test_the_row_lock(limited: World, person: Callable[[World, str], str], locke
                 "SELECT pg_temp.rewrite("
                 "'prepaid.decide_tasks', 'ORDER BY k.task_id FOR UPDATE', '')"
             )
-    second = Thread(target=accounts.decide, args=(limited.engine, bob, [task], "approve", None))
+    second = Thread(target=decisions.decide, args=(limited.engine, bob, [task], "approve", None))
     with limited.engine.begin() as connection:
         connection.exec_driver_sql(f'SET LOCAL ROLE "{ann}"')
         decide = text("SELECT prepaid.decide_tasks(ARRAY[CAST(:t AS bigint)], 'approved')")

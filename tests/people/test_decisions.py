@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy.exc import DBAPIError
 
 from prepaid_pipeline.errors import NotAllowed, UnknownThing
-from prepaid_pipeline.people import accounts
+from prepaid_pipeline.people import decisions
 from tests.people.conftest import logged_in_as, sql_as
 from tests.world import World
 
@@ -70,10 +70,10 @@ def test_only_decision_and_note_can_be_set(world: World, plan: int) -> None:
 
 def test_a_withdrawn_task(world: World, plan: int, officer: str) -> None:
     first = world.task(plan)
-    accounts.decide(world.engine, officer, [first], "reject", "blocked account")
-    accounts.release(world.engine, officer, plan, "unblocked")
+    decisions.decide(world.engine, officer, [first], "reject", "blocked account")
+    decisions.release(world.engine, officer, plan, "unblocked")
     with pytest.raises(NotAllowed, match=f"task {first} cannot be decided: it was withdrawn; look"):
-        accounts.decide(world.engine, officer, [first], "approve", None)
+        decisions.decide(world.engine, officer, [first], "approve", None)
     # The sign-off table does not even show it.
     assert sql_as(world, officer, DECIDE, t=first, d="approved", n=None) == 0
     assert world.task(plan) != first
@@ -81,9 +81,9 @@ def test_a_withdrawn_task(world: World, plan: int, officer: str) -> None:
 
 def test_a_task_that_does_not_exist(world: World, plan: int, officer: str) -> None:
     with pytest.raises(UnknownThing, match="there is no task 4711"):
-        accounts.decide(world.engine, officer, [world.task(plan), 4711], "approve", None)
+        decisions.decide(world.engine, officer, [world.task(plan), 4711], "approve", None)
     with pytest.raises(UnknownThing, match="there is no task 92233720368547758080"):
-        accounts.decide(world.engine, officer, [2**63 * 10], "approve", None)
+        decisions.decide(world.engine, officer, [2**63 * 10], "approve", None)
     assert sql_as(world, officer, DECIDE, t=4711, d="approved", n=None) == 0
     assert world.rows(STATE, t=world.task(plan)) == [("Open", None, None, None)]
 
@@ -92,10 +92,10 @@ def test_the_wrong_team_is_told_so(world: World, plan: int, person: Person) -> N
     care = person(world, "customer_success")
     task = world.task(plan)
     with pytest.raises(NotAllowed, match=f"it belongs to finance, and {care} is not in that team"):
-        accounts.decide(world.engine, care, [task], "approve", None)
+        decisions.decide(world.engine, care, [task], "approve", None)
     leader = person(world, "leadership")
     with pytest.raises(NotAllowed, match="permission denied"):
-        accounts.decide(world.engine, leader, [task], "approve", None)
+        decisions.decide(world.engine, leader, [task], "approve", None)
     assert world.rows(STATE, t=task) == [("Open", None, None, None)]
 
 
@@ -119,7 +119,7 @@ def test_many_tasks_in_one_statement(world: World, officer: str) -> None:
         " WHERE status = 'Open'"
     ) == [(plans[2], "the record is over 1.00, the invoice over 10.73")]
     # The same again is no second decision.
-    accounts.decide(world.engine, officer, [world.task(plans[0])], "approve", None)
+    decisions.decide(world.engine, officer, [world.task(plans[0])], "approve", None)
     assert world.sql("SELECT count(*) FROM prepaid.sign_offs") == 3
     world.settle()
     assert [world.status(plan) for plan in plans] == ["Active", "Active", "Pending", "Active"]
@@ -135,7 +135,7 @@ def test_all_or_nothing(world: World, officer: str) -> None:
     world.settle()
     tasks = [world.task(first), world.task(second)]
     with pytest.raises(NotAllowed, match="invoice INV-2026-000001 is already Paid"):
-        accounts.decide(world.engine, officer, tasks, "approve", None)
+        decisions.decide(world.engine, officer, tasks, "approve", None)
     assert world.rows(STATE, t=tasks[1]) == [("Open", None, None, None)]
 
 
@@ -144,14 +144,14 @@ def test_release_needs_a_note_a_hold_and_the_right_team(
 ) -> None:
     engineer = person(world, "engineering")
     with pytest.raises(NotAllowed, match=f"service plan {plan} is not held"):
-        accounts.release(world.engine, officer, plan, "nothing to do")
-    accounts.decide(world.engine, officer, [world.task(plan)], "reject", "blocked account")
+        decisions.release(world.engine, officer, plan, "nothing to do")
+    decisions.decide(world.engine, officer, [world.task(plan)], "reject", "blocked account")
     with pytest.raises(NotAllowed, match="needs a note that says what was done"):
-        accounts.release(world.engine, officer, plan, " ")
+        decisions.release(world.engine, officer, plan, " ")
     with pytest.raises(NotAllowed, match="may not release payment_rejected: it is about money"):
-        accounts.release(world.engine, engineer, plan, "let it through")
+        decisions.release(world.engine, engineer, plan, "let it through")
     with pytest.raises(NotAllowed, match="permission denied"):
-        accounts.release(world.engine, person(world, "leadership"), plan, "let it through")
+        decisions.release(world.engine, person(world, "leadership"), plan, "let it through")
     assert world.holds(plan) == ["payment_rejected"]
-    assert accounts.release(world.engine, officer, plan, "unblocked") == 1
+    assert decisions.release(world.engine, officer, plan, "unblocked") == 1
     assert world.rows("SELECT released_by, note FROM prepaid.holds") == [(officer, "unblocked")]

@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from prepaid_pipeline.billing import invoices, subscriptions
 from prepaid_pipeline.errors import NotAllowed
-from prepaid_pipeline.people import accounts
+from prepaid_pipeline.people import decisions
 from tests.people.conftest import sql_as
 from tests.world import TODAY, World
 
@@ -39,35 +39,35 @@ def only_others_decide(
     """``hand`` can neither approve nor reject, nor be asked to; ``other`` can."""
     for word in ("approve", "reject"):
         with pytest.raises(NotAllowed, match=f"task {task} cannot be decided: {hand} {what}"):
-            accounts.decide(world.engine, hand, [task], word, "seen")
+            decisions.decide(world.engine, hand, [task], word, "seen")
     with pytest.raises(NotAllowed, match=f"task {task} cannot be assigned: {hand} {what}"):
-        accounts.reassign(world.engine, other, [task], hand, None)
+        decisions.reassign(world.engine, other, [task], hand, None)
     if kind == "payment_verification":
         ask = "SELECT may_decide, why_not FROM prepaid.payment_verifications WHERE task_id = :t"
         ((may, why_not),) = sql_as(world, hand, ask, t=task)
         assert (may, why_not.startswith("you ")) == (False, True)
         assert sql_as(world, other, ask, t=task) == [(True, None)]
-    assert accounts.decide(world.engine, other, [task], "approve", "seen") == 1
+    assert decisions.decide(world.engine, other, [task], "approve", "seen") == 1
 
 
 def test_who_released_a_hold(world: World, plan: int, ann: str, bob: str) -> None:
-    accounts.decide(world.engine, ann, [world.task(plan)], "reject", "blocked account")
-    accounts.release(world.engine, ann, plan, "unblocked")
+    decisions.decide(world.engine, ann, [world.task(plan)], "reject", "blocked account")
+    decisions.release(world.engine, ann, plan, "unblocked")
     only_others_decide(world, ann, bob, world.task(plan), "released a hold of the plan")
 
 
 def test_who_rejected_may_approve_after_all(world: World, plan: int, ann: str) -> None:
     """Deciding is no hand in it: the hold that a rejection placed goes with the approval."""
     task = world.task(plan)
-    accounts.decide(world.engine, ann, [task], "reject", "not on the statement")
-    assert accounts.decide(world.engine, ann, [task], "approve", "found it") == 1
-    assert accounts.decide(world.engine, ann, [task], "reject", "no, another one") == 1
+    decisions.decide(world.engine, ann, [task], "reject", "not on the statement")
+    assert decisions.decide(world.engine, ann, [task], "approve", "found it") == 1
+    assert decisions.decide(world.engine, ann, [task], "reject", "no, another one") == 1
 
 
 def test_who_assigned_the_payment(world: World, plan: int, ann: str, bob: str) -> None:
     record = world.record("no such number", "10.73")
     world.match()
-    accounts.assign(world.engine, ann, record or 0, world.invoice(plan), "the customer wrote")
+    decisions.assign(world.engine, ann, record or 0, world.invoice(plan), "the customer wrote")
     world.match()
     only_others_decide(world, ann, bob, world.task(plan), "assigned the payment to the invoice")
 
@@ -144,17 +144,17 @@ def test_an_import_after_it_is_the_last_change(world: World, plan: int, ann: str
         with world.engine.begin() as connection:
             connection.execute(text("SELECT set_config('prepaid.actor', :who, true)"), {"who": who})
             connection.execute(text("UPDATE prepaid.customers SET email = :a"), {"a": address})
-    assert accounts.decide(world.engine, ann, [world.task(plan)], "approve", None) == 1
+    assert decisions.decide(world.engine, ann, [world.task(plan)], "approve", None) == 1
 
 
 def test_one_task_of_many_stops_them_all(world: World, plan: int, ann: str, bob: str) -> None:
     world.due_renewal()
     other = next(p for p in world.open() if p != plan)
-    accounts.decide(world.engine, bob, [world.task(plan)], "reject", "blocked account")
-    accounts.release(world.engine, ann, plan, "unblocked")
+    decisions.decide(world.engine, bob, [world.task(plan)], "reject", "blocked account")
+    decisions.release(world.engine, ann, plan, "unblocked")
     tasks = [world.task(other), world.task(plan)]
     with pytest.raises(NotAllowed, match="released a hold"):
-        accounts.decide(world.engine, ann, tasks, "approve", None)
+        decisions.decide(world.engine, ann, tasks, "approve", None)
     assert world.sql("SELECT count(*) FROM prepaid.tasks WHERE decision = 'approved'") == 0
     # What somebody else decided before the release does not matter: bob only rejected.
-    assert accounts.decide(world.engine, bob, tasks, "approve", None) == 2
+    assert decisions.decide(world.engine, bob, tasks, "approve", None) == 2

@@ -9,10 +9,10 @@ from email import policy
 
 import pytest
 
+from prepaid_pipeline.context import Context
 from prepaid_pipeline.errors import NotAllowed, SettingError
 from prepaid_pipeline.mail.sender import send_emails
-from prepaid_pipeline.people import accounts, overdue_tasks
-from prepaid_pipeline.process.steps import Context
+from prepaid_pipeline.people import accounts, decisions, overdue_tasks
 from prepaid_pipeline.settings.load import Settings, load
 from tests.world import TODAY, World, context
 
@@ -74,11 +74,11 @@ def test_who_is_asked_is_told_alone(
     bob = somebody(world, person, "finance", "bob@example.com")
     silent = somebody(world, person, "finance", None)
     task = world.task(plan)
-    assert accounts.reassign(world.engine, ann, [task], bob, "on holiday") == 1
+    assert decisions.reassign(world.engine, ann, [task], bob, "on holiday") == 1
     assert overdue_tasks.remind_overdue(world.engine, rules, after(1)) == 1
     assert told(world) == [("overdue 2026-11-06", "bob@example.com")]
     # Whom it is handed to is told as well; without an address the whole team is.
-    assert accounts.reassign(world.engine, bob, [task], silent, None) == 1
+    assert decisions.reassign(world.engine, bob, [task], silent, None) == 1
     assert overdue_tasks.remind_overdue(world.engine, rules, after(2)) == 1
     assert told(world)[1:] == [("overdue 2026-11-07", "ann@example.com")]
 
@@ -108,7 +108,7 @@ def test_what_the_mail_says(world: World, plan: int, rules: Settings, person: Pe
     world.due_renewal()
     late, decided = world.task(plan), world.task(max(world.open()))
     overdue_tasks.remind_overdue(world.engine, rules, after(7))
-    accounts.decide(world.engine, name, [decided], "approve", None)
+    decisions.decide(world.engine, name, [decided], "approve", None)
     assert send_emails(world.engine, rules, as_of=TODAY).sent == 2
     mails = [
         email.message_from_bytes(path.read_bytes(), policy=policy.default)
@@ -148,7 +148,7 @@ def test_a_mail_of_which_nothing_is_left_is_dropped(
 ) -> None:
     name = somebody(world, person, "finance", "ann@example.com")
     overdue_tasks.remind_overdue(world.engine, rules, after(1))
-    accounts.decide(world.engine, name, [world.task(plan)], "approve", None)
+    decisions.decide(world.engine, name, [world.task(plan)], "approve", None)
     assert send_emails(world.engine, rules, as_of=TODAY).dropped == 1
     assert not rules.mail_directory.exists()
 
@@ -160,15 +160,15 @@ def test_handing_on(world: World, plan: int, person: Person) -> None:
 
     def refused(by: str, to: str | None, why: str) -> None:
         with pytest.raises(NotAllowed, match=f"task {task} cannot be assigned: {why}"):
-            accounts.reassign(world.engine, by, [task], to, None)
+            decisions.reassign(world.engine, by, [task], to, None)
 
     refused(care, bob, f"it belongs to finance, and {care} is not in that team")
     refused(ann, care, f"{care} is not in finance")
     refused(ann, "nobody at all", "nobody at all is not in finance")
     refused(ann, "finance", "finance is not in finance")
-    assert accounts.reassign(world.engine, ann, [task], bob, "on holiday") == 1
-    assert accounts.reassign(world.engine, ann, [task], bob, "again") == 0
-    assert accounts.reassign(world.engine, bob, [task], None, None) == 1
+    assert decisions.reassign(world.engine, ann, [task], bob, "on holiday") == 1
+    assert decisions.reassign(world.engine, ann, [task], bob, "again") == 0
+    assert decisions.reassign(world.engine, bob, [task], None, None) == 1
     assert world.rows(
         "SELECT assigned_to, note, assigned_by FROM prepaid.task_assignments ORDER BY assignment_id"
     ) == [(bob, "on holiday", ann), (None, None, bob)]
@@ -177,8 +177,8 @@ def test_handing_on(world: World, plan: int, person: Person) -> None:
         " ORDER BY audit_id"
     ) == [(None, bob, ann), (bob, None, bob)]
     # Anybody of the team may still decide; then it is nobody's any more.
-    accounts.reassign(world.engine, ann, [task], bob, None)
-    assert accounts.decide(world.engine, ann, [task], "approve", None) == 1
+    decisions.reassign(world.engine, ann, [task], bob, None)
+    assert decisions.decide(world.engine, ann, [task], "approve", None) == 1
     refused(ann, None, "it is Done")
 
 

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy.exc import DBAPIError
 
 from prepaid_pipeline.errors import NotAllowed
-from prepaid_pipeline.people import accounts
+from prepaid_pipeline.people import decisions
 from prepaid_pipeline.process import steps
 from tests.people.conftest import sql_as
 from tests.world import World, context
@@ -61,7 +61,7 @@ def test_passed_closes(world: World, plan: int, care: str) -> None:
 
 
 def test_failed_is_held_and_followed_up_until_it_passes(world: World, plan: int, care: str) -> None:
-    accounts.decide(
+    decisions.decide(
         world.engine, care, [world.task(plan, "quality_check")], "reject", "login fails"
     )
     assert world.holds(plan) == []  # the job acts on it
@@ -78,12 +78,14 @@ def test_failed_is_held_and_followed_up_until_it_passes(world: World, plan: int,
     ) == [(follow_up, "login fails")]  # fmt: skip
 
     # It fails once more: one hold still, and a follow-up of the follow-up.
-    accounts.decide(world.engine, care, [follow_up], "reject", "still no login")
+    decisions.decide(world.engine, care, [follow_up], "reject", "still no login")
     assert close(world) == {"passed": 0, "failed": 1}
     assert world.holds(plan) == ["quality_failed"]
     assert world.task(plan, "quality_follow_up") > follow_up
 
-    accounts.decide(world.engine, care, [world.task(plan, "quality_follow_up")], "approve", "works")
+    decisions.decide(
+        world.engine, care, [world.task(plan, "quality_follow_up")], "approve", "works"
+    )
     assert close(world) == {"passed": 1, "failed": 0}
     assert world.holds(plan) == []
     assert world.rows("SELECT released_by, note FROM prepaid.holds") == [
@@ -100,8 +102,8 @@ def test_until_the_job_acts_the_decision_can_be_corrected(
     world: World, plan: int, care: str
 ) -> None:
     task = world.task(plan, "quality_check")
-    accounts.decide(world.engine, care, [task], "reject", "wrong customer, sorry")
-    accounts.decide(world.engine, care, [task], "approve", None)
+    decisions.decide(world.engine, care, [task], "reject", "wrong customer, sorry")
+    decisions.decide(world.engine, care, [task], "approve", None)
     assert close(world) == {"passed": 1, "failed": 0}
     assert world.holds(plan) == []
     assert world.rows("SELECT decision FROM prepaid.sign_offs WHERE task_id = :t"
@@ -110,17 +112,17 @@ def test_until_the_job_acts_the_decision_can_be_corrected(
 
 def test_closed_tasks_stay(world: World, plan: int, care: str) -> None:
     task = world.task(plan, "quality_check")
-    accounts.decide(world.engine, care, [task], "approve", None)
+    decisions.decide(world.engine, care, [task], "approve", None)
     close(world)
     with pytest.raises(NotAllowed, match=f"task {task} cannot be decided: it is closed"):
-        accounts.decide(world.engine, care, [task], "reject", "found something")
+        decisions.decide(world.engine, care, [task], "reject", "found something")
     with pytest.raises(DBAPIError, match="it is closed; use its follow-up task"):
         sql_as(world, care, "UPDATE prepaid.quality_checks SET decision = 'failed', note = 'x'")
     assert tasks(world, plan) == [("quality_check", "Done", "passed", True)]
 
 
 def test_the_next_renewal_is_not_blocked(world: World, plan: int, care: str) -> None:
-    accounts.decide(world.engine, care, [world.task(plan, "quality_check")], "reject", "no login")
+    decisions.decide(world.engine, care, [world.task(plan, "quality_check")], "reject", "no login")
     close(world)
     december = context(date(2026, 12, 1))
     renewal = world.open(december)[-1]

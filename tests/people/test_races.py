@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from prepaid_pipeline.database.connections import acting_as
 from prepaid_pipeline.errors import NotAllowed
-from prepaid_pipeline.people import accounts
+from prepaid_pipeline.people import accounts, decisions
 from prepaid_pipeline.process import steps
 from tests.world import World, context
 
@@ -60,18 +60,18 @@ def test_two_people_decide_the_same_task(world: World, officers: list[str]) -> N
     for plan in waiting(world, 10):
         task = world.task(plan)
         assert at_once(
-            lambda task=task: accounts.decide(world.engine, officers[0], [task], "approve", None),
-            lambda task=task: accounts.decide(world.engine, officers[1], [task], "reject", "no"),
+            lambda task=task: decisions.decide(world.engine, officers[0], [task], "approve", None),
+            lambda task=task: decisions.decide(world.engine, officers[1], [task], "reject", "no"),
         ) == [1, 1]
-        decisions = world.rows(
+        signed = world.rows(
             "SELECT decision, decided_by FROM prepaid.sign_offs WHERE task_id = :t"
             " ORDER BY sign_off_id", t=task,
         )  # fmt: skip
-        assert sorted(decisions) == [("approved", officers[0]), ("rejected", officers[1])]
+        assert sorted(signed) == [("approved", officers[0]), ("rejected", officers[1])]
         assert world.rows(
             "SELECT decision, decided_by FROM prepaid.tasks WHERE task_id = :t", t=task
-        ) == [decisions[-1]]
-        rejected = decisions[-1][0] == "rejected"
+        ) == [signed[-1]]
+        rejected = signed[-1][0] == "rejected"
         assert world.holds(plan) == (["payment_rejected"] if rejected else [])
 
 
@@ -81,7 +81,7 @@ def test_two_people_decide_many_tasks_in_opposite_order(world: World, officers: 
     for turn in range(5):
         ways = tasks, tasks[::-1]
         assert at_once(*(
-            lambda name=name, way=way, turn=turn: accounts.decide(
+            lambda name=name, way=way, turn=turn: decisions.decide(
                 world.engine, name, way, "approve", f"turn {turn}"
             )
             for name, way in zip(officers, ways, strict=True)
@@ -96,7 +96,7 @@ def test_settling_and_rejecting_at_once(world: World, officers: list[str]) -> No
         task = world.task(plan)
         settled, rejected = at_once(
             world.settle,
-            lambda task=task: accounts.decide(world.engine, officers[0], [task], "reject", "stop"),
+            lambda task=task: decisions.decide(world.engine, officers[0], [task], "reject", "stop"),
         )
         assert settled is None
         paid, status = world.rows(
@@ -113,7 +113,7 @@ def test_settling_and_rejecting_at_once(world: World, officers: list[str]) -> No
         outcomes.add(paid)
         # Whatever happened, a later approval gets the plan through.
         if not paid:
-            accounts.decide(world.engine, officers[1], [task], "approve", None)
+            decisions.decide(world.engine, officers[1], [task], "approve", None)
             world.settle()
             assert world.status(plan) == "Active"
 
@@ -127,7 +127,9 @@ def test_rejecting_many_while_they_are_settled(world: World, officers: list[str]
         tasks = [world.task(plan) for plan in reversed(plans)]
         settled, rejected = at_once(
             world.settle,
-            lambda tasks=tasks: accounts.decide(world.engine, officers[0], tasks, "reject", "stop"),
+            lambda tasks=tasks: decisions.decide(
+                world.engine, officers[0], tasks, "reject", "stop"
+            ),
         )
         assert settled is None
         assert rejected == 10 or isinstance(rejected, NotAllowed)
@@ -174,7 +176,7 @@ def test_a_rejection_that_commits_while_the_step_waits_for_it(
     assert world.rows("SELECT status FROM prepaid.invoices WHERE service_plan_id = :p", p=plan) == [
         ("Open",)
     ]
-    accounts.decide(world.engine, officers[1], [world.task(plan)], "approve", "after all")
+    decisions.decide(world.engine, officers[1], [world.task(plan)], "approve", "after all")
     world.settle()
     assert world.status(plan) == "Active"
 
@@ -185,8 +187,8 @@ def test_two_close_quality_checks_at_once(world: World, person: Person) -> None:
     world.approve(*plans)
     world.settle()
     tasks = [world.task(plan, "quality_check") for plan in plans]
-    accounts.decide(world.engine, care, tasks[:5], "approve", None)
-    accounts.decide(world.engine, care, tasks[5:], "reject", "login fails")
+    decisions.decide(world.engine, care, tasks[:5], "approve", None)
+    decisions.decide(world.engine, care, tasks[5:], "reject", "login fails")
     closed = at_once(*[lambda: steps.close_quality_checks(world.engine, context())] * 2)
     assert sum(c["passed"] for c in closed) == 5
     assert sum(c["failed"] for c in closed) == 5

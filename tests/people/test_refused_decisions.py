@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy.exc import DBAPIError
 
 from prepaid_pipeline.errors import UnknownThing
-from prepaid_pipeline.people import accounts
+from prepaid_pipeline.people import decisions
 from tests.people.conftest import sql_as
 from tests.people.test_decisions import DECIDE, STATE
 from tests.world import World
@@ -59,7 +59,7 @@ def test_only_a_person_decides(world: World, plan: int, name: str) -> None:
     """Not a team, not the database's owner, and no role is not a person either."""
     task = world.task(plan)
     with pytest.raises(UnknownThing, match="there is no person"):
-        accounts.decide(world.engine, name, [task], "approve", None)
+        decisions.decide(world.engine, name, [task], "approve", None)
     with pytest.raises(UnknownThing, match="there is no person"):
-        accounts.release(world.engine, name, plan, "done")
+        decisions.release(world.engine, name, plan, "done")
     assert world.rows(STATE, t=task) == [("Open", None, None, None)]

@@ -7,7 +7,7 @@ from sqlalchemy.exc import DBAPIError
 
 from prepaid_pipeline.errors import NotAllowed, SettingError
 from prepaid_pipeline.operations import installation, invariants
-from prepaid_pipeline.people import accounts
+from prepaid_pipeline.people import decisions
 from prepaid_pipeline.settings.load import Settings, load
 from tests.people.conftest import sql_as
 from tests.world import World, context
@@ -45,7 +45,7 @@ def findings(world: World) -> list[str]:
 
 
 def decide(world: World, name: str, task: int, word: str = "approve", note: str = "seen") -> int:
-    return accounts.decide(world.engine, name, [task], word, note)
+    return decisions.decide(world.engine, name, [task], word, note)
 
 
 def test_the_second_approval_counts(limited: World, plan: int, ann: str, bob: str) -> None:
@@ -119,7 +119,7 @@ def test_a_release_between_two_approvals_asks_anew(
     task = limited.task(plan)
     decide(limited, ann, task, "reject", "blocked account")
     decide(limited, ann, task)
-    accounts.release(limited.engine, bob, plan, "cleared up")
+    decisions.release(limited.engine, bob, plan, "cleared up")
     assert limited.rows("SELECT status FROM prepaid.tasks WHERE task_id = :t", t=task) == [
         ("Withdrawn",)
     ]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from prepaid_pipeline.operations import invariants
-from prepaid_pipeline.people import accounts
+from prepaid_pipeline.people import decisions
 from tests.people.test_races import at_once
 from tests.world import World, context
 
@@ -34,7 +34,7 @@ def approve_all(world: World, name: str, tasks: list[int], seed: int) -> int:
     while order:
         size = chance.randint(1, 40)
         chosen, order = order[:size], order[size:]
-        recorded += accounts.decide(world.engine, name, chosen, "approve", None)
+        recorded += decisions.decide(world.engine, name, chosen, "approve", None)
     return recorded
 
 

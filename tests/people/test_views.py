@@ -5,7 +5,7 @@ from datetime import date, timedelta
 
 import pytest
 
-from prepaid_pipeline.people import accounts
+from prepaid_pipeline.people import decisions
 from tests.people.conftest import sql_as
 from tests.world import TODAY, World
 
@@ -35,7 +35,7 @@ def test_the_overview_is_of_ones_own_team(busy: World, person: Person) -> None:
         "SELECT min(task_id) FROM prepaid.tasks"
         " WHERE kind = 'payment_verification' AND status = 'Open'"
     )
-    accounts.reassign(busy.engine, ann, [task], ann, None)
+    decisions.reassign(busy.engine, ann, [task], ann, None)
     busy.sql("UPDATE prepaid.tasks SET due_on = CURRENT_DATE - 1 WHERE task_id = :t", t=task)
     quality = ("quality_check", 1, TODAY, busy.sql("SELECT (CURRENT_DATE > '2026-11-05')::int"), 0)
     review = ("payment_review", 1, TODAY, quality[3], 0)

@@ -8,12 +8,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from sqlalchemy import URL
 
 from prepaid_pipeline.billing import dunning, invoices, subscriptions
+from prepaid_pipeline.context import Context
 from prepaid_pipeline.database import connections
 from prepaid_pipeline.errors import NotAllowed
 from prepaid_pipeline.operations import invariants
-from prepaid_pipeline.people import accounts
+from prepaid_pipeline.people import decisions
 from prepaid_pipeline.process import steps
-from prepaid_pipeline.process.steps import Context
 from tests.conftest import fresh_database
 from tests.revenue import sums
 from tests.world import World
@@ -155,7 +155,7 @@ class Business(RuleBasedStateMachine):
         )  # fmt: skip
         if task:
             person = self.clerk if task[1] == "finance" else self.care
-            self.ask(lambda: accounts.decide(
+            self.ask(lambda: decisions.decide(
                 self.world.engine, person, [int(str(task[0]))], word, "looked at"
             ))  # fmt: skip
 
@@ -166,7 +166,7 @@ class Business(RuleBasedStateMachine):
         )
         if held:
             plan = int(str(held[0]))
-            self.ask(lambda: accounts.release(self.world.engine, self.clerk, plan, "cleared up"))
+            self.ask(lambda: decisions.release(self.world.engine, self.clerk, plan, "cleared up"))
 
     @rule(pick=_PICK, reissue=st.booleans())
     def void(self, pick: int, reissue: bool) -> None:
@@ -184,7 +184,7 @@ class Business(RuleBasedStateMachine):
         )
         number = self.one(to, "SELECT invoice_number FROM prepaid.invoices ORDER BY invoice_id")
         if record and number:
-            self.ask(lambda: accounts.assign(
+            self.ask(lambda: decisions.assign(
                 self.world.engine, self.clerk, int(str(record[0])), str(number[0]), "meant for it"
             ))  # fmt: skip
 

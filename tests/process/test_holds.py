@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 
-from prepaid_pipeline.people import accounts
+from prepaid_pipeline.people import decisions
 from prepaid_pipeline.process import steps
 from tests.world import World, context
 
@@ -80,7 +80,7 @@ def test_a_bad_plan_is_held_mended_released_and_finished(world: World, reason: s
     assert world.sql("SELECT count(*) FROM prepaid.holds") == 1
 
     mend(world)
-    accounts.release(world.engine, world.officer("test_engineer", "engineering"), bad, "mended")
+    decisions.release(world.engine, world.officer("test_engineer", "engineering"), bad, "mended")
     world.open()
     assert world.holds(bad) == []
     assert world.invoice(bad)
@@ -89,7 +89,7 @@ def test_a_bad_plan_is_held_mended_released_and_finished(world: World, reason: s
 def test_released_without_being_mended_it_is_held_again(world: World) -> None:
     _no_email(world)
     (plan,) = world.open()
-    accounts.release(world.engine, world.officer("test_engineer", "engineering"), plan, "tried")
+    decisions.release(world.engine, world.officer("test_engineer", "engineering"), plan, "tried")
     world.open()
     assert world.holds(plan) == ["no_email"]
     assert world.sql("SELECT count(*) FROM prepaid.holds") == 2
@@ -129,7 +129,7 @@ def test_a_failing_statement_holds_only_the_plan_that_breaks_it(world: World, st
     world.sql("DROP FUNCTION refuse CASCADE")
     if step == "check_payment_status":
         _misfit(world, bad, None)
-    accounts.release(world.engine, world.officer("test_engineer", "engineering"), bad, "mended")
+    decisions.release(world.engine, world.officer("test_engineer", "engineering"), bad, "mended")
     if queue == "open_renewals":
         world.open()
         assert world.invoice(bad)
@@ -196,7 +196,7 @@ def test_a_term_that_waits_takes_the_plan_that_the_subscription_has_then(world: 
         year=world.plan("100.00", months=12), s=subscription,
     )  # fmt: skip
     _mend_email(world)
-    accounts.release(world.engine, world.officer(), plan, "address added")
+    decisions.release(world.engine, world.officer(), plan, "address added")
     world.open()
     assert world.rows(
         "SELECT p.term_months, p.end_date - p.start_date, i.net FROM prepaid.service_plans p"

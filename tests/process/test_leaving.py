@@ -4,7 +4,7 @@ from datetime import date
 
 import pytest
 
-from prepaid_pipeline.people import accounts
+from prepaid_pipeline.people import decisions
 from prepaid_pipeline.process import steps
 from tests.world import TODAY, World, context
 
@@ -52,7 +52,7 @@ def test_leaving_after_the_invoice_holds_before_the_payment_is_accepted(
     assert words in world.sql("SELECT text FROM prepaid.holds")
     assert world.sql("SELECT status FROM prepaid.invoices") == "Open"
 
-    accounts.release(world.engine, world.officer(), plan, "wants to stay")
+    decisions.release(world.engine, world.officer(), plan, "wants to stay")
     world.settle()
     assert world.status(plan) == "Active"
 

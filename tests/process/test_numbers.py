@@ -8,7 +8,7 @@ from sqlalchemy import Connection, text
 
 from prepaid_pipeline.database import connections, queries
 from prepaid_pipeline.operations import invariants
-from prepaid_pipeline.process import steps as process
+from prepaid_pipeline.process import steps
 from tests.world import World, context
 
 NEXT = text("SELECT prepaid.next_document_number(:series, :day)")
@@ -62,13 +62,13 @@ def charged(world: World) -> list[list[int]]:
         " FROM generate_series(1, 180) n",
         customer=world.customer(), plan=world.plan(), day=YEARS[0],
     )  # fmt: skip
-    process.open_service_plans(world.engine, context(YEARS[0]))
+    steps.open_service_plans(world.engine, context(YEARS[0]))
     plans = world.plans()
     halves = [plans[:90], plans[90:]]
-    steps = list(process.OPENING_STEPS.values())[:3]
+    scripts = list(steps.OPENING_STEPS.values())[:3]
     for half, day in zip(halves, YEARS, strict=True):
         with world.engine.begin() as connection:
-            for statement in (s for step in steps for s in queries.script(step)):
+            for statement in (s for script in scripts for s in queries.script(script)):
                 statement.execute(connection, {"plans": half, "as_of": day})
     return halves
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from prepaid_pipeline.context import Context
 from prepaid_pipeline.process import steps
 from tests.world import World, context
 
@@ -73,7 +74,7 @@ def test_two_workers_at_once_end_as_one(due: World, undisturbed: dict[str, list[
     assert due.rows("SELECT last_number FROM prepaid.invoice_series") == [(PLANS,)]
 
 
-def _side_by_side(work: Callable[[steps.Context], object]) -> None:
+def _side_by_side(work: Callable[[Context], object]) -> None:
     failures: list[BaseException] = []
 
     def run() -> None:

@@ -5,7 +5,7 @@ from datetime import date
 import pytest
 from sqlalchemy.exc import DBAPIError
 
-from prepaid_pipeline.people import accounts
+from prepaid_pipeline.people import accounts, decisions
 from tests.world import TODAY, World, context
 
 
@@ -67,7 +67,7 @@ def test_rejection_holds_and_release_asks_again(world: World, plan: int) -> None
     world.settle()
     assert world.status(plan) == "Pending"
 
-    accounts.release(world.engine, world.officer("test_clerk"), plan, "the account is open again")
+    decisions.release(world.engine, world.officer("test_clerk"), plan, "the account is open again")
     assert world.task(plan) > first_task
     assert world.rows("SELECT status FROM prepaid.tasks WHERE task_id = :t", t=first_task) == [
         ("Withdrawn",)

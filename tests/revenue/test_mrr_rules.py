@@ -9,7 +9,7 @@ import pytest
 
 from prepaid_pipeline.billing import subscriptions
 from prepaid_pipeline.billing.subscriptions import Change, Named
-from prepaid_pipeline.people import accounts
+from prepaid_pipeline.people import decisions
 from prepaid_pipeline.process import steps
 from tests.revenue.history import Term, insert, mrr, publish, rows, weekly
 from tests.world import TODAY, World, context
@@ -79,7 +79,7 @@ def not_active_yet(world: World) -> None:
 def held_after_activation(world: World) -> None:
     failed, refunded = bought(world), bought(world, "20.00")
     care = world.officer("rules_care", "customer_success")
-    accounts.decide(
+    decisions.decide(
         world.engine, care, [world.task(failed, "quality_check")], "reject", "login fails"
     )
     steps.close_quality_checks(world.engine, context())

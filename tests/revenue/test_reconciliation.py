@@ -7,7 +7,7 @@ import pytest
 
 from prepaid_pipeline.billing import invoices, subscriptions
 from prepaid_pipeline.billing.subscriptions import Change, Named
-from prepaid_pipeline.people import accounts
+from prepaid_pipeline.people import decisions
 from prepaid_pipeline.revenue import figures, validation
 from prepaid_pipeline.revenue.figures import Span
 from prepaid_pipeline.revenue.rules import MONTHLY_FIGURES
@@ -174,7 +174,7 @@ def test_money_that_belongs_to_no_invoice_until_it_is_assigned(world: World) -> 
 def test_more_than_the_invoice_assigned(world: World) -> None:
     plan = buy(world)
     record = pay(world, plan, BOUGHT, "40.00")
-    accounts.assign(
+    decisions.assign(
         world.engine, world.officer("second_clerk"), record, world.invoice(plan), "all of it"
     )
     world.match(context(BOUGHT))

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prepaid_pipeline.language import catalogue
-from prepaid_pipeline.revenue.report.page import charts
+from prepaid_pipeline.revenue.report.page import charts, palette
 from prepaid_pipeline.revenue.report.page.charts import Chart
 from tests.revenue.documents import full
 
@@ -46,7 +46,7 @@ def course() -> Any:
 
 def test_columns_are_as_high_as_their_numbers() -> None:
     chart = charts.course_of_plans(course(), "title", "alternative", SAY)
-    new, renewed = bars(chart, charts.BLUE), bars(chart, "url(#course_of_plans-USD-")
+    new, renewed = bars(chart, palette.BLUE), bars(chart, "url(#course_of_plans-USD-")
     assert (len(new), len(renewed)) == (13, 13)
     per_plan = renewed[0][3] / 161
     for month, top, below in zip(course()["months"], new, renewed, strict=True):
@@ -68,7 +68,7 @@ def test_labels() -> None:
 def test_the_bridge_goes_from_start_to_end() -> None:
     figures = full()["currencies"][0]
     chart = charts.bridge(figures, "title", "alternative", SAY)
-    gains, losses = bars(chart, charts.BLUE), bars(chart, "url(#bridge-USD-d55e00)")
+    gains, losses = bars(chart, palette.BLUE), bars(chart, "url(#bridge-USD-d55e00)")
     assert (len(gains), len(losses)) == (3, 2)
     per_unit = gains[0][2] / 702.5
     for bar, amount in zip([*gains, *losses], (702.5, 171, 148.2, 93.7, 615), strict=True):
@@ -85,8 +85,8 @@ def test_what_is_drawn_in_grey_can_be_told_apart() -> None:
     plans = charts.course_of_plans(course(), "title", "alternative", SAY).svg
     assert len(re.findall("<pattern ", plans)) == 1
     assert 'id="course_of_plans-USD-c9d3dc"' in plans
-    assert charts.PALE not in plans.replace(
-        f'<rect width="5" height="5" fill="{charts.PALE}"/>', ""
+    assert palette.PALE not in plans.replace(
+        f'<rect width="5" height="5" fill="{palette.PALE}"/>', ""
     )
 
 
@@ -104,9 +104,9 @@ def contrast(one: str, other: str) -> float:
 
 def test_colours_stand_out() -> None:
     """WCAG 2.2: 4.5 for text, 3 for what is drawn; new against renewals by lightness alone."""
-    assert min(contrast(colour, "#ffffff") for colour in (charts.INK, charts.SOFT)) >= 4.5
-    assert min(contrast(colour, "#ffffff") for colour in (charts.BLUE, charts.VERMILION)) >= 3
-    assert contrast(charts.BLUE, charts.PALE) >= 3
+    assert min(contrast(colour, "#ffffff") for colour in (palette.INK, palette.SOFT)) >= 4.5
+    assert min(contrast(colour, "#ffffff") for colour in (palette.BLUE, palette.VERMILION)) >= 3
+    assert contrast(palette.BLUE, palette.PALE) >= 3
 
 
 @pytest.mark.parametrize(

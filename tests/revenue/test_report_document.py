@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, text
 
-from prepaid_pipeline.people import accounts
+from prepaid_pipeline.people import decisions
 from prepaid_pipeline.revenue import validation
 from prepaid_pipeline.revenue.figures import next_month
 from prepaid_pipeline.revenue.rules import INPUTS, MONTHLY_FIGURES
@@ -84,9 +84,9 @@ def busy(world: World) -> World:
         world.record(world.invoice(plan))
     world.match()
     officer, at_once, late = world.officer(), D(2026, 11, 3), D(2026, 11, 9)
-    accounts.decide(world.engine, officer, [world.task(first)], "approve", None, at_once)
-    accounts.decide(world.engine, officer, [world.task(second)], "reject", "who?", at_once)
-    accounts.decide(world.engine, officer, [world.task(second)], "approve", None, late)
+    decisions.decide(world.engine, officer, [world.task(first)], "approve", None, at_once)
+    decisions.decide(world.engine, officer, [world.task(second)], "reject", "who?", at_once)
+    decisions.decide(world.engine, officer, [world.task(second)], "approve", None, late)
     return world
 
 

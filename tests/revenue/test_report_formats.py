@@ -17,7 +17,7 @@ import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 from sqlalchemy import Engine
 
-from prepaid_pipeline.language import catalogue as language
+from prepaid_pipeline.language import catalogue
 from prepaid_pipeline.revenue.report.content.document import SCHEMA
 from prepaid_pipeline.revenue.report.content.schema import SCHEMA_FILE, schema
 from prepaid_pipeline.revenue.report.formats.rendering import Rendering
@@ -32,7 +32,7 @@ OCTOBER = datetime(2025, 10, 1, tzinfo=UTC).replace(tzinfo=None)
 
 
 def made(kind: str, document: dict[str, Any] | None = None, locale: str = "en_GB") -> bytes:
-    return Rendering(document or full(), language.of(locale, Path("/nowhere"))).as_(kind)
+    return Rendering(document or full(), catalogue.of(locale, Path("/nowhere"))).as_(kind)
 
 
 def described() -> dict[str, Any]:
@@ -106,13 +106,13 @@ def test_pdf_says_the_same_and_can_be_read_aloud() -> None:
         "What the figures mean", "3f9a0c5d71be42e8a6d1c0b98f7e65d4c3b2a1908f7e6d5c4b3a29180f7e6d5c",
     ):  # fmt: skip
         assert wanted in text, wanted
-    catalogue = reader.trailer["/Root"]
-    assert catalogue["/Lang"] == "en-GB"
-    assert catalogue["/MarkInfo"]["/Marked"]
-    assert b"<pdfuaid:part>1</pdfuaid:part>" in catalogue["/Metadata"].get_data()
+    root = reader.trailer["/Root"]
+    assert root["/Lang"] == "en-GB"
+    assert root["/MarkInfo"]["/Marked"]
+    assert b"<pdfuaid:part>1</pdfuaid:part>" in root["/Metadata"].get_data()
     assert reader.metadata is not None
     assert reader.metadata.title == "October 2026: monthly revenue report"
-    read_aloud = list(alternatives(catalogue["/StructTreeRoot"]))
+    read_aloud = list(alternatives(root["/StructTreeRoot"]))
     assert len(read_aloud) == 7
     assert read_aloud[0].startswith("From 11,165.07 to 11,470.48 EUR: New +684.04, ")
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from prepaid_pipeline.errors import SettingError
-from prepaid_pipeline.language import catalogue as language
+from prepaid_pipeline.language import catalogue
 from prepaid_pipeline.revenue.report.content.changes import LABELS
 from prepaid_pipeline.revenue.report.formats.rendering import Rendering
 from prepaid_pipeline.revenue.rules import (
@@ -26,11 +26,11 @@ from tests.revenue.documents import full
 from tests.revenue.pages import Read
 from tests.test_docs import hold_reasons
 
-TEXTS = Path(language.__file__).parent / "texts"
+TEXTS = Path(catalogue.__file__).parent / "texts"
 NOWHERE = Path("/nowhere")
 
 
-def catalogue(name: str) -> dict[str, str]:
+def texts(name: str) -> dict[str, str]:
     def flat(texts: dict[str, Any], prefix: str = "") -> dict[str, str]:
         found: dict[str, str] = {}
         for key, value in texts.items():
@@ -54,7 +54,7 @@ def catalogue(name: str) -> dict[str, str]:
     ],
 )  # fmt: skip
 def test_formats(locale: str, money: str, signed: str, rate: str, day: str, month: str) -> None:
-    say = language.of(locale, NOWHERE)
+    say = catalogue.of(locale, NOWHERE)
     assert say.money("1234567.50") == money
     assert say.signed("-1234.50") == signed
     assert (say.signed("0.00"), say.signed("5")) == (say.money("0.00"), "+5")
@@ -66,12 +66,12 @@ def test_formats(locale: str, money: str, signed: str, rate: str, day: str, mont
 
 @pytest.mark.parametrize(("amount", "shown"), [("0", "0"), ("75400", "75,400"), ("1.234", "1.234")])
 def test_decimals_are_the_currencys(amount: str, shown: str) -> None:
-    assert language.of("en_GB", NOWHERE).money(amount) == shown
+    assert catalogue.of("en_GB", NOWHERE).money(amount) == shown
 
 
 def test_german_is_complete() -> None:
     """Every text, with the same places to fill in. Rules alone may be in English."""
-    english, german = catalogue("en"), catalogue("de")
+    english, german = texts("en"), texts("de")
     assert {key for key in german if not key.startswith("rule.")} == english.keys()
     for key, text in english.items():
         places = [
@@ -85,7 +85,7 @@ def test_german_is_complete() -> None:
 
 
 def test_every_word_of_the_data_has_a_text() -> None:
-    english = catalogue("en")
+    english = texts("en")
     assets = {suite.asset for suite in (*MONTHLY_FIGURES, *MONTHLY_REPORT, *INPUTS)}
     words = {
         "reason": hold_reasons(), "asset": assets, "movement": set(MOVEMENTS),
@@ -110,14 +110,14 @@ def test_no_text_is_left_over() -> None:
     asked = set(re.findall(r"""["'](\w+\.\w+)["']""", sources))
     left = [
         key
-        for key in catalogue("en")
+        for key in texts("en")
         if key.partition(".")[0] not in groups and ".".join(key.split(".")[:2]) not in asked
     ]
     assert left == []
 
 
 def test_a_german_report() -> None:
-    words = Read(Rendering(full(), language.of("de_DE", NOWHERE)).as_("html").decode()).words
+    words = Read(Rendering(full(), catalogue.of("de_DE", NOWHERE)).as_("html").decode()).words
     for wanted in (
         "Oktober 2026", "Abgeschlossen · Fassung 2", "Zahlen vom 31. Oktober 2026",
         "Der MRR beträgt 11.902,00 USD, 313,00 (+2,7 %) mehr als vor einem Monat.",
@@ -144,7 +144,7 @@ def test_a_language_is_added_without_touching_code(tmp_path: Path) -> None:
         'few = "{n} nowe plany"\nmany = "{n} nowych planów"\nother = "{n} nowego planu"\n',
         encoding="utf-8",
     )
-    say = language.of("pl_PL", tmp_path)
+    say = catalogue.of("pl_PL", tmp_path)
     assert [say.counted("count.new", n) for n in (1, 3, 34)] == [
         "1 nowy plan", "3 nowe plany", "34 nowe plany"
     ]  # fmt: skip
@@ -158,7 +158,7 @@ def test_a_language_is_added_without_touching_code(tmp_path: Path) -> None:
 def test_other_words_for_a_language_that_is_there(tmp_path: Path) -> None:
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "en.toml").write_text('[page]\nkicker = "Figures of the month"\n')
-    say = language.of("en_US", tmp_path)
+    say = catalogue.of("en_US", tmp_path)
     assert (say("page.kicker"), say("page.all_months")) == ("Figures of the month", "All months")
 
 
@@ -172,11 +172,11 @@ def test_other_words_for_a_language_that_is_there(tmp_path: Path) -> None:
 )
 def test_locales_that_cannot_be(name: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=f"PREPAID_LOCALE='{name}': .*{said}"):
-        language.load(load({"PREPAID_LOCALE": name, "PREPAID_HOME": str(tmp_path)}))
+        catalogue.load(load({"PREPAID_LOCALE": name, "PREPAID_HOME": str(tmp_path)}))
 
 
 def test_a_catalogue_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "fr.toml").write_text("kicker = Rapport")
     with pytest.raises(SettingError, match=r"texts/fr.toml cannot be read: .*line 1"):
-        language.of("fr_FR", tmp_path)
+        catalogue.of("fr_FR", tmp_path)

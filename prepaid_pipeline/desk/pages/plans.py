@@ -5,13 +5,13 @@ from collections.abc import Collection
 from sqlalchemy import Connection
 from starlette.responses import RedirectResponse, Response
 
+from prepaid_pipeline.addresses import recipient_address
 from prepaid_pipeline.audit import seals
 from prepaid_pipeline.database import queries
 from prepaid_pipeline.desk.pages.lists import Filter, cut
 from prepaid_pipeline.desk.pages.payments import sentence
 from prepaid_pipeline.desk.visits import Visit, one, rows
 from prepaid_pipeline.errors import NotAllowed
-from prepaid_pipeline.mail.render import recipient_address
 from prepaid_pipeline.process import why
 
 

@@ -14,11 +14,11 @@ from pathlib import Path
 from sqlalchemy import URL, Engine, make_url
 
 from prepaid_pipeline.audit import anchors, seals
+from prepaid_pipeline.context import Context
 from prepaid_pipeline.database import connections, embedded, migrations, queries
 from prepaid_pipeline.operations import invariants
 from prepaid_pipeline.operations.backup import tools
 from prepaid_pipeline.operations.backup.manifest import Manifest, beside, differences, digest, major
-from prepaid_pipeline.process.steps import Context
 from prepaid_pipeline.settings.load import Settings
 
 _SQL = "operations/backup/restore"

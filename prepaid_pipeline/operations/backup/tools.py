@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sqlalchemy import URL
 
-from prepaid_pipeline.database import embedded as server
+from prepaid_pipeline.database import embedded
 from prepaid_pipeline.errors import PrepaidError
 
 
@@ -22,8 +22,8 @@ def find(program: str, at_least: int) -> Path:
     Raises BackupFailed if there is none.
     """
     installed = shutil.which(program)
-    embedded = server.programs() / program
-    for path in (Path(installed or embedded), embedded):
+    shipped = embedded.programs() / program
+    for path in (Path(installed or shipped), shipped):
         if path.exists() and _major(path) >= at_least:
             return path
     raise BackupFailed(

@@ -1,7 +1,7 @@
 """Dagster's code server: it holds our definitions, evaluates sensors, starts the runs' processes.
 
-``python -m prepaid_pipeline.operations.service.code_server SOCKET`` is what ``prepaid up`` and the systemd
-units start, in the environment that ``prepaid_pipeline.operations.service.dagster_instance`` makes.
+``prepaid up`` and the systemd units start it (``python -m`` this module, with its SOCKET) in the
+environment that ``dagster_instance`` makes.
 """
 
 import json

@@ -1,8 +1,8 @@
 """Dagster's daemon, at most one per database: it holds an advisory lock as long as it runs.
 
-``python -m prepaid_pipeline.operations.service.daemon WORKSPACE`` is what ``prepaid up`` and the systemd units
-start, in the environment that ``prepaid_pipeline.operations.service.dagster_instance`` makes. Dagster itself
-does not keep two daemons from working on one instance; it only says so in a log.
+``prepaid up`` and the systemd units start it (``python -m`` this module, with its WORKSPACE) in the
+environment that ``dagster_instance`` makes. Dagster itself does not keep two daemons from working
+on one instance; it only says so in a log.
 """
 
 import logging

@@ -18,8 +18,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from prepaid_pipeline import logs
-from prepaid_pipeline.audit import anchors
-from prepaid_pipeline.audit import seals as audit
+from prepaid_pipeline.audit import anchors, seals
 from prepaid_pipeline.database import queries
 from prepaid_pipeline.settings.load import Settings
 
@@ -144,11 +143,11 @@ def _of_dagster(connection: Connection) -> Iterator[GaugeMetricFamily]:
 
 
 def _of_audit(connection: Connection, anchored: _Anchored) -> Iterator[GaugeMetricFamily]:
-    seals = _rows(connection, "seals")[0].seconds
-    if seals is not None:
+    age = _rows(connection, "seals")[0].seconds
+    if age is not None:
         said = "Age of the newest seal of the audit log."
-        yield _one("prepaid_audit_seal_age_seconds", said, seals)
-    unsealed = audit.unsealed_seen(connection)
+        yield _one("prepaid_audit_seal_age_seconds", said, age)
+    unsealed = seals.unsealed_seen(connection)
     yield _one("prepaid_audit_unsealed_entries", "Audit entries that are not sealed yet.", unsealed)
     known, newest = anchored
     if newest is not None:

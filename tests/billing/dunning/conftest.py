@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from prepaid_pipeline.billing import dunning
-from prepaid_pipeline.process.steps import Context
+from prepaid_pipeline.context import Context
 from tests.world import TODAY, World, context
 
 Chase = Callable[..., tuple[int, int]]

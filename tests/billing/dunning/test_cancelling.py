@@ -3,10 +3,10 @@
 from datetime import date, timedelta
 from pathlib import Path
 
+from prepaid_pipeline.context import Context
 from prepaid_pipeline.importer.loading import import_directory
 from prepaid_pipeline.operations import invariants
 from prepaid_pipeline.process import steps
-from prepaid_pipeline.process.steps import Context
 from tests.billing.dunning.conftest import chase, day, invoices, mails, unpaid
 from tests.world import TODAY, World, context
 

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from prepaid_pipeline.mail.sender import SendResult, send_emails
-from prepaid_pipeline.people import accounts
+from prepaid_pipeline.people import decisions
 from prepaid_pipeline.settings.load import Settings
 from tests.billing.dunning.conftest import chase, day, mails, unpaid
 from tests.mail.conftest import free_port
@@ -174,7 +174,7 @@ def test_a_failed_reminder_that_is_sent_again_is_looked_at_too(
     taxed.sql("UPDATE prepaid.emails SET status = 'failed'")
     care = taxed.officer("test_care", "customer_success")
     mail = taxed.sql("SELECT email_id FROM prepaid.emails")
-    assert accounts.resend(taxed.engine, care, [mail]) == 1
+    assert decisions.resend(taxed.engine, care, [mail]) == 1
     taxed.record(taxed.invoice(plan))
     assert send(taxed, settings) == SendResult(dropped=1)
 

@@ -14,12 +14,11 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from prepaid_pipeline.billing import dunning
+from prepaid_pipeline.billing import dunning, payment_matching
 from prepaid_pipeline.database import queries
 from prepaid_pipeline.database.connections import acting_as, transaction
 from prepaid_pipeline.operations import invariants
-from prepaid_pipeline.people import accounts
-from prepaid_pipeline.process import steps
+from prepaid_pipeline.people import decisions
 from tests.billing.dunning.conftest import chase, day, mails, unpaid
 from tests.world import World
 
@@ -196,7 +195,7 @@ def test_a_decision_that_comes_after_the_cancellation_is_refused(world: World) -
         task = world.task(plan)
         cancelled, decided = at_once(
             lambda: dunning.cancel_unpaid(world.engine, day(CANCELLING)),
-            lambda task=task: accounts.decide(world.engine, officer, [task], "approve", None),
+            lambda task=task: decisions.decide(world.engine, officer, [task], "approve", None),
         )
         if cancelled:
             assert world.status(plan) == "Cancelled"
@@ -270,5 +269,5 @@ def test_a_killed_worker_leaves_all_or_nothing(
         assert chase(world, CANCELLING)[1] >= 3
         assert {world.status(plan) for plan in plans} == {"Cancelled"}
         assert len(mails(world, *plans, template="unpaid_cancellation")) == 3
-    steps.match_payments(world.engine, day(LAST_DAY))
+    payment_matching.match_payments(world.engine, day(LAST_DAY))
     sound(world)

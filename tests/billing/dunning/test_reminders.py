@@ -4,7 +4,7 @@ from datetime import date, timedelta
 
 import pytest
 
-from prepaid_pipeline.people import accounts
+from prepaid_pipeline.people import decisions
 from tests.billing.dunning.conftest import chase, mails, unpaid
 from tests.world import TODAY, World, context
 
@@ -121,7 +121,7 @@ def test_while_finance_looks_at_a_payment_nobody_is_chased(taxed: World) -> None
     assert taxed.match()["parked"] == 1
     assert [chase(taxed, n) for n in (3, 14, 99)] == [(0, 0)] * 3
     review = taxed.task(plan, "payment_review")
-    accounts.decide(taxed.engine, taxed.officer(), [review], "reject", "sent back to the customer")
+    decisions.decide(taxed.engine, taxed.officer(), [review], "reject", "sent back to the customer")
     assert chase(taxed, 14) == (1, 0)
     assert chase(taxed, 31) == (0, 1)
 
@@ -131,7 +131,7 @@ def test_a_held_plan_is_not_chased_until_it_is_released(taxed: World) -> None:
     taxed.approve(plan, word="reject", note="the account holder is somebody else")
     assert taxed.holds(plan) == ["payment_rejected"]
     assert [chase(taxed, n) for n in (3, 14, 99)] == [(0, 0)] * 3
-    accounts.release(taxed.engine, taxed.officer(), plan, "the customer pays anew")
+    decisions.release(taxed.engine, taxed.officer(), plan, "the customer pays anew")
     assert chase(taxed, 14) == (1, 0)
 
 

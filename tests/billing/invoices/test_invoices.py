@@ -11,7 +11,7 @@ import pytest
 from prepaid_pipeline.billing import invoices
 from prepaid_pipeline.csv_safety import harmless
 from prepaid_pipeline.errors import NotAllowed
-from prepaid_pipeline.people import accounts
+from prepaid_pipeline.people import decisions
 from prepaid_pipeline.process import steps
 from tests.billing.subscriptions.test_cancelling import charge_back, sound
 from tests.world import TODAY, World, context
@@ -56,7 +56,7 @@ def test_void_holds_until_somebody_decides(world: World, officer: str) -> None:
     assert (world.status(plan), world.invoice(plan)) == ("Pending", None)
     sound(world)
 
-    accounts.release(world.engine, officer, plan, "right after all")
+    decisions.release(world.engine, officer, plan, "right after all")
     world.open()
     assert world.invoice(plan) == "INV-2026-000002"
     world.pay_and_approve(plan)
@@ -67,7 +67,7 @@ def test_void_holds_until_somebody_decides(world: World, officer: str) -> None:
 
 def test_reissue_takes_what_the_subscription_has_now(world: World, officer: str) -> None:
     plan, number = purchase(world)
-    accounts.decide(world.engine, officer, [world.task(plan)], "reject", "wrong amount")
+    decisions.decide(world.engine, officer, [world.task(plan)], "reject", "wrong amount")
     year, addon = world.plan("100.00", months=12), world.addon("5.00", months=12)
     world.sql("UPDATE prepaid.subscriptions SET plan_id = :y", y=year)
     world.sql("INSERT INTO prepaid.subscription_addons SELECT subscription_id, :a"
@@ -146,7 +146,7 @@ def test_the_list(world: World, officer: str) -> None:
     world.settle()
     world.record(number, "4.00")
     world.match()
-    accounts.decide(world.engine, officer, [world.task(plan)], "reject", "too little")
+    decisions.decide(world.engine, officer, [world.task(plan)], "reject", "too little")
     rows = invoices.listed(world.engine, date(2026, 11, 12))
     keys = ("invoice_number", "due_on", "days_overdue", "payable", "received", "held")
     assert [tuple(row[key] for key in keys) for row in rows] == [
@@ -164,7 +164,7 @@ def test_the_list_counts_what_was_assigned(world: World, officer: str) -> None:
     record = world.record("no such number", "10.73")
     assert record is not None
     world.match()
-    accounts.assign(world.engine, officer, record, number, "the customer called")
+    decisions.assign(world.engine, officer, record, number, "the customer called")
     (row,) = invoices.listed(world.engine, TODAY)
     assert (row["invoice_number"], row["received"]) == (number, Decimal("10.73"))
 

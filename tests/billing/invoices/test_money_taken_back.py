@@ -8,7 +8,7 @@ import pytest
 
 from prepaid_pipeline.billing import invoices
 from prepaid_pipeline.errors import NotAllowed
-from prepaid_pipeline.people import accounts
+from prepaid_pipeline.people import decisions
 from prepaid_pipeline.process import steps
 from tests.billing.subscriptions.test_cancelling import active, cancel, charge_back, sound, term
 from tests.billing.subscriptions.test_changing import DAY, change, changing, money, settle
@@ -221,11 +221,11 @@ def test_a_payment_taken_back_is_not_made_good_by_releasing(world: World, care: 
     subscription, plan = active(world, "30.00")
     charge_back(world, plan)
     with pytest.raises(NotAllowed, match="may not release payment_reversed: it is about money"):
-        accounts.release(world.engine, care, plan, "fine")
+        decisions.release(world.engine, care, plan, "fine")
     with pytest.raises(
         NotAllowed, match="was taken back, releasing does not pay it: the hold ends"
     ):
-        accounts.release(world.engine, world.officer(), plan, "fine")
+        decisions.release(world.engine, world.officer(), plan, "fine")
     assert world.holds(plan) == ["payment_reversed"]
     cancel(world, care, subscription, as_of=DAY)
     assert world.holds(plan) == []
@@ -266,7 +266,7 @@ def test_rates_that_were_changed_afterwards_hold_the_change(world: World, care: 
     assert "credits 21.45 USD" in world.sql("SELECT text FROM prepaid.holds")
     assert "it is 21.00" in world.sql("SELECT text FROM prepaid.holds")
     world.sql("DELETE FROM prepaid.tax_rates WHERE valid_from = '2026-11-01'")
-    accounts.release(world.engine, world.officer(), new, "rate put right")
+    decisions.release(world.engine, world.officer(), new, "rate put right")
     world.settle(context(DAY))
     assert world.status(new) == "Active"
     sound(world, DAY)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from prepaid_pipeline.people import accounts
+from prepaid_pipeline.people import decisions
 from tests.world import World
 
 DOCS = Path(__file__).parents[3] / "docs" / "payments.md"
@@ -68,7 +68,7 @@ class Table:
         """One event; the record's id if it is one and was not dropped."""
         if event == VERIFIED:
             self.world.match()
-            accounts.decide(
+            decisions.decide(
                 self.world.engine, self.world.officer(), [self.world.task(self.plan)], "approve", ""
             )
             self.world.settle()

@@ -4,7 +4,7 @@ import pytest
 
 from prepaid_pipeline.errors import NotAllowed
 from prepaid_pipeline.operations import invariants
-from prepaid_pipeline.people import accounts
+from prepaid_pipeline.people import decisions
 from tests.world import World, context
 
 
@@ -63,7 +63,7 @@ def test_an_assigned_record_pays_after_finance_has_verified_it(
     assert record
     world.match()
     officer = world.officer("test_clerk")
-    accounts.assign(world.engine, officer, record, number, "the customer wrote to us")
+    decisions.assign(world.engine, officer, record, number, "the customer wrote to us")
     world.match()
     assert world.rows("SELECT outcome, invoice_number, assigned_by FROM prepaid.transactions") == [
         ("matched", None, officer)
@@ -93,7 +93,7 @@ def test_assigned_parts_count_together(world: World, plans: list[int]) -> None:
         record = world.record(None, amount)
         assert record
         world.match()
-        accounts.assign(world.engine, officer, record, number, "by telephone")
+        decisions.assign(world.engine, officer, record, number, "by telephone")
         world.match()
     assert [r[0] for r in world.rows("SELECT outcome FROM prepaid.transactions")] == ["matched"] * 2
     world.approve(plans[0])
@@ -121,7 +121,7 @@ def test_what_cannot_be_assigned(
     assert record
     world.match()
     with pytest.raises(NotAllowed, match=said):
-        accounts.assign(world.engine, world.officer(), record, number, note)
+        decisions.assign(world.engine, world.officer(), record, number, note)
 
 
 def test_only_finance_assigns(world: World, plans: list[int]) -> None:
@@ -130,7 +130,7 @@ def test_only_finance_assigns(world: World, plans: list[int]) -> None:
     world.match()
     person = world.officer("test_care", "customer_success")
     with pytest.raises(NotAllowed):
-        accounts.assign(world.engine, person, record, world.invoice(plans[0]), "why")
+        decisions.assign(world.engine, person, record, world.invoice(plans[0]), "why")
 
 
 def refund(world: World, plan: int, number: str = "CN-2026-000001") -> None:
@@ -237,7 +237,7 @@ def test_what_finance_has_paid_back_elsewhere_pays_nothing(world: World, plans: 
     world.record(number, provider_ref="p2", occurred_at="2026-11-02T12:00Z")
     world.match()
     review = world.task(plans[0], "payment_review")
-    accounts.decide(world.engine, world.officer(), [review], "approve", "paid back by transfer")
+    decisions.decide(world.engine, world.officer(), [review], "approve", "paid back by transfer")
     world.record(number, "10.73", provider_ref="p1", status="Chargeback",
                  occurred_at="2026-11-06T10:00Z")  # fmt: skip
     world.match()
@@ -255,7 +255,7 @@ def test_one_payment_is_not_assigned_to_a_second_invoice(world: World, plans: li
     assert again
     world.match()
     with pytest.raises(NotAllowed, match="payment p1 has paid an invoice already"):
-        accounts.assign(world.engine, world.officer(), again, second, "why")
+        decisions.assign(world.engine, world.officer(), again, second, "why")
 
 
 def test_money_parked_once_more_is_asked_about_once_more(world: World, plans: list[int]) -> None:
@@ -264,7 +264,7 @@ def test_money_parked_once_more_is_asked_about_once_more(world: World, plans: li
     assert record
     world.match()
     person = world.officer()
-    accounts.assign(world.engine, person, record, number, "meant for it")
+    decisions.assign(world.engine, person, record, number, "meant for it")
     world.match()
     world.sql(
         "UPDATE prepaid.service_plans SET status = 'Cancelled' WHERE service_plan_id = :p",

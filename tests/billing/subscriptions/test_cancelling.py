@@ -10,7 +10,7 @@ from prepaid_pipeline.billing import subscriptions
 from prepaid_pipeline.billing.subscriptions import Cancelled, Named
 from prepaid_pipeline.errors import NotAllowed
 from prepaid_pipeline.operations import invariants
-from prepaid_pipeline.people import accounts
+from prepaid_pipeline.people import decisions
 from prepaid_pipeline.process import steps
 from tests.world import TODAY, World, context
 
@@ -333,7 +333,7 @@ def test_paying_back_is_for_finance_to_confirm(world: World, care: str, person: 
     cancel(world, care, subscription)
     task = world.sql("SELECT task_id FROM prepaid.tasks WHERE kind = 'payment_refund'")
     with pytest.raises(NotAllowed, match="it belongs to finance"):
-        accounts.decide(world.engine, care, [task], "approve", None)
+        decisions.decide(world.engine, care, [task], "approve", None)
     officer = person(world, "finance")
-    assert accounts.decide(world.engine, officer, [task], "approve", "paid back by transfer") == 1
+    assert decisions.decide(world.engine, officer, [task], "approve", "paid back by transfer") == 1
     sound(world)

@@ -9,7 +9,7 @@ import pytest
 from prepaid_pipeline.billing import subscriptions
 from prepaid_pipeline.billing.subscriptions import Change, Named, Waiting
 from prepaid_pipeline.errors import NotAllowed
-from prepaid_pipeline.people import accounts
+from prepaid_pipeline.people import decisions
 from prepaid_pipeline.process import steps
 from tests.billing.subscriptions.test_cancelling import active, cancel, charge_back, sound, term
 from tests.world import TODAY, World, context
@@ -136,8 +136,8 @@ def test_paid_after_grace_a_person_decides(world: World, care: str) -> None:
     assert world.holds(new) == ["change_paid_late"]
     assert (world.status(new), term(world, old)[1]) == ("Pending", date(2026, 12, 2))
     with pytest.raises(NotAllowed, match="may not release change_paid_late: it is about money"):
-        accounts.release(world.engine, care, new, "a present")
-    accounts.release(world.engine, world.officer(), new, "a present")
+        decisions.release(world.engine, care, new, "a present")
+    decisions.release(world.engine, world.officer(), new, "a present")
     world.settle(context(late))
     assert dates(world, new) == ("change", "Active", late, date(2026, 12, 20), late)
     assert term(world, old) == ("Active", late, date(2026, 12, 2))
@@ -169,7 +169,7 @@ def test_paid_after_the_old_term_has_ended(world: World, care: str) -> None:
     late = date(2026, 12, 20)
     steps.expire_service_plans(world.engine, context(late))
     settle(world, new, late)
-    accounts.release(world.engine, world.officer(), new, "goes on")
+    decisions.release(world.engine, world.officer(), new, "goes on")
     world.settle(context(late))
     assert dates(world, new)[1:4] == ("Active", late, date(2027, 1, 20))
     assert term(world, old) == ("Expired", date(2026, 12, 2), None)

@@ -13,7 +13,7 @@ from prepaid_pipeline.billing import subscriptions
 from prepaid_pipeline.errors import NotAllowed
 from prepaid_pipeline.mail.sender import send_emails
 from prepaid_pipeline.operations import erasure, invariants
-from prepaid_pipeline.people import accounts
+from prepaid_pipeline.people import decisions
 from prepaid_pipeline.process import steps
 from prepaid_pipeline.settings.load import Settings
 from tests.cli.conftest import Prepaid, prepaid, typed
@@ -55,16 +55,16 @@ def settled(world: World, settings: Settings) -> World:
     record = world.record("Personal Company", "10.73", provider_ref="p1", customer_ref="C1")
     assert record
     world.match()
-    accounts.assign(world.engine, world.officer(), record, world.invoice(plan), "Personal Note")
+    decisions.assign(world.engine, world.officer(), record, world.invoice(plan), "Personal Note")
     world.match()
-    accounts.reassign(world.engine, second, [world.task(plan)], third, "Personal Note")
-    accounts.decide(world.engine, second, [world.task(plan)], "reject", "Personal Note")
-    accounts.release(world.engine, world.officer(), plan, "Personal Note")
-    accounts.decide(world.engine, third, [world.task(plan)], "approve", "Personal Note")
+    decisions.reassign(world.engine, second, [world.task(plan)], third, "Personal Note")
+    decisions.decide(world.engine, second, [world.task(plan)], "reject", "Personal Note")
+    decisions.release(world.engine, world.officer(), plan, "Personal Note")
+    decisions.decide(world.engine, third, [world.task(plan)], "approve", "Personal Note")
     world.settle()
     assert world.status(plan) == "Active"
     check = world.task(plan, "quality_check")
-    accounts.decide(world.engine, care, [check], "approve", "Personal Note")
+    decisions.decide(world.engine, care, [check], "approve", "Personal Note")
     steps.close_quality_checks(world.engine, context())
     send_emails(world.engine, settings, as_of=TODAY, run_id=None)
     return world

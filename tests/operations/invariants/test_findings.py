@@ -12,7 +12,7 @@ from sqlalchemy import text
 from prepaid_pipeline.billing import subscriptions
 from prepaid_pipeline.database import queries
 from prepaid_pipeline.operations import invariants
-from prepaid_pipeline.people import accounts
+from prepaid_pipeline.people import decisions
 from prepaid_pipeline.process import steps
 from tests.world import TODAY, World, context
 
@@ -38,7 +38,7 @@ def full(module_world: World) -> World:
     world.approve(rejected, word="reject", note="blocked account")
     world.settle()
     care = world.officer("checks_care", "customer_success")
-    accounts.decide(
+    decisions.decide(
         world.engine, care, [world.task(settled, "quality_check")], "reject", "no login"
     )
     steps.close_quality_checks(world.engine, context())

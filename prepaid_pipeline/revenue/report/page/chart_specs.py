@@ -9,7 +9,7 @@ from typing import Any
 
 import altair as alt
 
-from prepaid_pipeline.revenue.report.page.charts import (
+from prepaid_pipeline.revenue.report.page.palette import (
     BLUE,
     GRID,
     INK,

@@ -14,11 +14,8 @@ from functools import cache
 from typing import Any
 
 from prepaid_pipeline.language.catalogue import Language
+from prepaid_pipeline.revenue.report.page.palette import PALE, VERMILION
 
-WIDTH = 400
-INK, SOFT, GRID = "#1b2430", "#55606e", "#d9dee4"
-# New and gains, renewals, losses.
-BLUE, PALE, VERMILION = "#0072b2", "#c9d3dc", "#d55e00"
 _HATCHES = {PALE: "#8b99a6", VERMILION: "#ffffff"}
 _FONT = "sans-serif"
 _UNITS = ((Decimal(10) ** 6, "unit.million"), (Decimal(10) ** 3, "unit.thousand"))
