@@ -16,9 +16,18 @@ FRESH = dg.FreshnessPolicy.time_window(
     fail_window=timedelta(hours=FIGURES_HOURS), warn_window=timedelta(hours=FIGURES_HOURS - 1)
 )
 _COLUMNS = (
-    "month", "currency", "MRR", "change", "active plans", "new", "renewals", "reactivations",
-    "plan changes", "taken back", "credit notes",
-)  # fmt: skip
+    "month",
+    "currency",
+    "MRR",
+    "change",
+    "active plans",
+    "new",
+    "renewals",
+    "reactivations",
+    "plan changes",
+    "taken back",
+    "credit notes",
+)
 
 
 class BusinessDay(dg.Config):

@@ -71,11 +71,15 @@ def limits(measured: Measured) -> list[tuple[bool, str]]:
     """Which limits hold, each with a sentence."""
     ratio = measured.rate / measured.plain
     return [
-        (measured.rate >= LOWEST_RATE,
-         f"{measured.rate:.0f} mails/s with receipts (at least {LOWEST_RATE})"),
-        (ratio >= LOWEST_RATIO,
-         f"{ratio:.2f} of the plain loop's {measured.plain:.0f} mails/s (at least {LOWEST_RATIO})"),
-    ]  # fmt: skip
+        (
+            measured.rate >= LOWEST_RATE,
+            f"{measured.rate:.0f} mails/s with receipts (at least {LOWEST_RATE})",
+        ),
+        (
+            ratio >= LOWEST_RATIO,
+            f"{ratio:.2f} of the plain loop's {measured.plain:.0f}/s (at least {LOWEST_RATIO})",
+        ),
+    ]
 
 
 def _order(engine: Engine, mails: int) -> None:

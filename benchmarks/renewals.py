@@ -92,11 +92,15 @@ def limits(measured: list[Measured]) -> list[tuple[bool, str]]:
     """Which limits hold, each with a sentence; sizes that were not asked for are left out."""
     found = {m.plans: m for m in measured}
     verdicts = [
-        (m.ratio(job) >= LOWEST_RATIO,
-         f"{m.plans} plans, {job or 'both'}: {m.ratio(job):.2f} of the plain script's rate"
-         f" (at least {LOWEST_RATIO})")
-        for m in measured if m.plans >= LIMIT_FROM for job in (*MEASURED, None)
-    ]  # fmt: skip
+        (
+            m.ratio(job) >= LOWEST_RATIO,
+            f"{m.plans} plans, {job or 'both'}: {m.ratio(job):.2f} of the plain script's rate"
+            f" (at least {LOWEST_RATIO})",
+        )
+        for m in measured
+        if m.plans >= LIMIT_FROM
+        for job in (*MEASURED, None)
+    ]
     if GROWTH_FROM in found and LIMIT_FROM in found:
         growth = found[GROWTH_FROM].rate() / found[LIMIT_FROM].rate()
         sentence = f"a plan among {LIMIT_FROM} costs {growth:.2f} times one among {GROWTH_FROM}"

@@ -80,18 +80,30 @@ def limits(measured: Sequence[Measured]) -> list[tuple[bool, str]]:
     found = []
     for size in measured:
         ratio = size.ours / size.plain
-        found.append((ratio <= HIGHEST_RATIO,
-                      f"{size.terms:,} terms: the figures take {ratio:.2f} times a plain running"
-                      f" sum and window query, at most {HIGHEST_RATIO:.0f}"))  # fmt: skip
-        found.append((size.mebibytes <= HIGHEST_MEBIBYTES,
-                      f"{size.terms:,} terms: the worker needs {size.mebibytes:.0f} MiB, at most"
-                      f" {HIGHEST_MEBIBYTES}"))  # fmt: skip
+        found.append(
+            (
+                ratio <= HIGHEST_RATIO,
+                f"{size.terms:,} terms: the figures take {ratio:.2f} times a plain running"
+                f" sum and window query, at most {HIGHEST_RATIO:.0f}",
+            )
+        )
+        found.append(
+            (
+                size.mebibytes <= HIGHEST_MEBIBYTES,
+                f"{size.terms:,} terms: the worker needs {size.mebibytes:.0f} MiB, at most"
+                f" {HIGHEST_MEBIBYTES}",
+            )
+        )
     fewest, most = measured[0], measured[-1]
     if most.terms > fewest.terms:
         growth = (most.ours / most.terms) / (fewest.ours / fewest.terms)
-        found.append((growth <= HIGHEST_GROWTH,
-                      f"a term among {most.terms:,} costs {growth:.2f} times one among"
-                      f" {fewest.terms:,}, at most {HIGHEST_GROWTH}"))  # fmt: skip
+        found.append(
+            (
+                growth <= HIGHEST_GROWTH,
+                f"a term among {most.terms:,} costs {growth:.2f} times one among"
+                f" {fewest.terms:,}, at most {HIGHEST_GROWTH}",
+            )
+        )
     return found
 
 
@@ -152,8 +164,10 @@ def _print_table(measured: Sequence[Measured]) -> None:
         for name, seconds in size.seconds.items():
             print(f"  {name:29}{seconds:8.2f} s{seconds / size.terms * 1e6:8.2f} s per million")
         print(f"  {'all figures':29}{size.ours:8.2f} s; plain queries {size.plain:.2f} s")
-        print(f"  {'stage to report':29}{size.worker_seconds:8.2f} s in all, with validation;"
-              f" peak {size.mebibytes:.0f} MiB")  # fmt: skip
+        print(
+            f"  {'stage to report':29}{size.worker_seconds:8.2f} s in all, with validation;"
+            f" peak {size.mebibytes:.0f} MiB"
+        )
 
 
 if __name__ == "__main__":

@@ -37,14 +37,21 @@ def before(commit: str) -> str:
     """All schema files of a commit, in their order."""
     listed = subprocess.run(
         ["git", "ls-tree", "--name-only", commit, "sql/schema/"],
-        cwd=ROOT, check=True, capture_output=True, text=True,
-    ).stdout.split()  # fmt: skip
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.split()
     return "\n".join(
         subprocess.run(
             ["git", "show", f"{commit}:{name}"],
-            cwd=ROOT, check=True, capture_output=True, text=True,
-        ).stdout for name in sorted(listed)
-    )  # fmt: skip
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for name in sorted(listed)
+    )
 
 
 def draft(old: dict[str, str], new: dict[str, str]) -> str:
@@ -54,8 +61,11 @@ def draft(old: dict[str, str], new: dict[str, str]) -> str:
     kinds = ("INDEX", "FUNCTION", "TRIGGER")
     gone = [name for name in old if name not in new and name.startswith(kinds)]
     lines = [f"DROP {name};" for name in reversed(views)]
-    lines += [f"DROP {_drop(name)};" for name in [*gone, *changed]
-              if name.startswith(("INDEX", "TRIGGER")) or name in gone]  # fmt: skip
+    lines += [
+        f"DROP {_drop(name)};"
+        for name in [*gone, *changed]
+        if name.startswith(("INDEX", "TRIGGER")) or name in gone
+    ]
     for name in changed:
         if name.startswith("TABLE"):
             both = f"-- WAS\n{old[name]}\n-- IS\n{new[name]}"
@@ -68,8 +78,9 @@ def draft(old: dict[str, str], new: dict[str, str]) -> str:
         other = name in [*changed, *views] and not name.startswith("TABLE")
         if name not in old or again or other:
             replaced = name in changed and name.startswith("FUNCTION")
-            lines.append(text.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION") if replaced
-                         else text)  # fmt: skip
+            lines.append(
+                text.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION") if replaced else text
+            )
     return "\n\n".join(lines) + "\n"
 
 

@@ -52,12 +52,16 @@ CURRENCIES = ("USD", "EUR", "JPY")
 
 # Estonia raised its rate on 2025-07-01. A rate of 0 is a rate; Canada has none on purpose.
 TAX_RATES = (
-    ("US", "standard", "0.0725", "2020-01-01"), ("US", "reduced", "0", "2020-01-01"),
-    ("DE", "standard", "0.19", "2021-01-01"), ("DE", "reduced", "0.07", "2021-01-01"),
-    ("EE", "standard", "0.22", "2024-01-01"), ("EE", "standard", "0.24", "2025-07-01"),
+    ("US", "standard", "0.0725", "2020-01-01"),
+    ("US", "reduced", "0", "2020-01-01"),
+    ("DE", "standard", "0.19", "2021-01-01"),
+    ("DE", "reduced", "0.07", "2021-01-01"),
+    ("EE", "standard", "0.22", "2024-01-01"),
+    ("EE", "standard", "0.24", "2025-07-01"),
     ("EE", "reduced", "0.09", "2025-01-01"),
-    ("JP", "standard", "0.10", "2019-10-01"), ("JP", "reduced", "0.08", "2019-10-01"),
-)  # fmt: skip
+    ("JP", "standard", "0.10", "2019-10-01"),
+    ("JP", "reduced", "0.08", "2019-10-01"),
+)
 COUNTRIES = {"US": ("USD", 50), "DE": ("EUR", 22), "EE": ("EUR", 8), "JP": ("JPY", 20)}
 
 FIRST_WORDS = (
@@ -90,22 +94,46 @@ class Sample:
         address = f"{first}-{trade}-{number:03}@{domain}".lower() if email else ""
         currency = COUNTRIES.get(country, ("USD", 0))[0]
         self.customers.append(
-            [f"C-{number:04}", f"{first} {trade} {number:03}", address, country, currency,
-             str(tax_exempt).lower(), reason]
-        )  # fmt: skip
+            [
+                f"C-{number:04}",
+                f"{first} {trade} {number:03}",
+                address,
+                country,
+                currency,
+                str(tax_exempt).lower(),
+                reason,
+            ]
+        )
         return number
 
     def subscription(
-        self, customer: int, plan: str, started_on: date, *, price: str = "", addons: str = "",
-        auto_renew: bool = True, cancelled_on: date | None = None, quantity: int = 1,
-    ) -> str:  # fmt: skip
+        self,
+        customer: int,
+        plan: str,
+        started_on: date,
+        *,
+        price: str = "",
+        addons: str = "",
+        auto_renew: bool = True,
+        cancelled_on: date | None = None,
+        quantity: int = 1,
+    ) -> str:
         """A new subscription's reference."""
         earlier = sum(row[1] == f"C-{customer:04}" for row in self.subscriptions)
         ref = f"S-{customer:04}" + (f"-{earlier + 1}" if earlier else "")
         self.subscriptions.append(
-            [ref, f"C-{customer:04}", plan, started_on.isoformat(), str(auto_renew).lower(), price,
-             addons, cancelled_on.isoformat() if cancelled_on else "", str(quantity)]
-        )  # fmt: skip
+            [
+                ref,
+                f"C-{customer:04}",
+                plan,
+                started_on.isoformat(),
+                str(auto_renew).lower(),
+                price,
+                addons,
+                cancelled_on.isoformat() if cancelled_on else "",
+                str(quantity),
+            ]
+        )
         return ref
 
     def terms(self, ref: str, start: date, until: date, *, status: str = "") -> date:
@@ -211,9 +239,14 @@ def regulars(s: Sample, count: int) -> None:
         if quantity > 1:
             addons = addons.replace("second-user", f"second-user*{quantity}")
         ref = s.subscription(
-            customer, plan, start, price=price, addons=addons, auto_renew=not leaves,
+            customer,
+            plan,
+            start,
+            price=price,
+            addons=addons,
+            auto_renew=not leaves,
             quantity=quantity,
-        )  # fmt: skip
+        )
         end = s.terms(ref, start, until)
         if leaves and number % 12 == 5 and end <= TODAY:
             # They cancelled in time instead of switching renewal off.
@@ -255,9 +288,11 @@ def purchases(s: Sample, count: int) -> None:
     for number in range(count):
         customer = 40 + number if number < 2 else s.customer(s.random_country())
         ref = s.subscription(
-            customer, plans[number % len(plans)], TODAY + timedelta(days=number % 4),
+            customer,
+            plans[number % len(plans)],
+            TODAY + timedelta(days=number % 4),
             addons="set-up" if number % 3 == 0 else s.random_addons(),
-        )  # fmt: skip
+        )
         if number % 4 == 1:
             s.discounts.append([ref, "welcome", "Welcome", "20", "", "3", ""])
 
@@ -265,19 +300,33 @@ def purchases(s: Sample, count: int) -> None:
 def price_lists() -> tuple[list[list[str]], list[list[str]]]:
     """The rows of plans.csv and addons.csv."""
     plans = [
-        [code, name, term, currency, list_price(code, currency, on), tax_class,
-         str((code, currency) in WITH_TAX).lower(), on.isoformat() if on == PRICE_RISE else ""]
+        [
+            code,
+            name,
+            term,
+            currency,
+            list_price(code, currency, on),
+            tax_class,
+            str((code, currency) in WITH_TAX).lower(),
+            on.isoformat() if on == PRICE_RISE else "",
+        ]
         for code, (name, term, prices, before, tax_class) in PLANS.items()
         for currency in (CURRENCIES if prices else ("USD",))
         for on in (PRICE_RISE - timedelta(days=1), *([PRICE_RISE] if prices != before else []))
-    ]  # fmt: skip
+    ]
     addons = [
-        [code, name, term, currency, money(amount * (MONTHS[term] if recurring else 1), currency),
-         str(recurring).lower()]
+        [
+            code,
+            name,
+            term,
+            currency,
+            money(amount * (MONTHS[term] if recurring else 1), currency),
+            str(recurring).lower(),
+        ]
         for code, (name, amounts, recurring) in ADDONS.items()
         for term in TERMS
         for currency, amount in zip(CURRENCIES, amounts, strict=True)
-    ]  # fmt: skip
+    ]
     return plans, addons
 
 

@@ -17,9 +17,18 @@ TODAY = date(2026, 11, 2)
 # Written by the clock or by the order of events: no part of what a run must reproduce.
 _VOLATILE = re.compile(r"_at$|_until$|_id$|^id$|^at$|^run_id$|^actor$|^message_id$")
 TABLES = (
-    "service_plans", "charges", "invoices", "invoice_lines", "invoice_series", "transactions",
-    "tasks", "sign_offs", "holds", "emails", "audit_log",
-)  # fmt: skip
+    "service_plans",
+    "charges",
+    "invoices",
+    "invoice_lines",
+    "invoice_series",
+    "transactions",
+    "tasks",
+    "sign_offs",
+    "holds",
+    "emails",
+    "audit_log",
+)
 
 
 def context(as_of: date = TODAY, grace_days: int = 7, lead_days: int = 7, **other: Any) -> Context:
@@ -43,75 +52,146 @@ class World:
         with self.engine.connect() as connection:
             return [tuple(row) for row in connection.execute(text(statement), params)]
 
-    def tax_rate(self, rate: str, country: str = "US", tax_class: str = "standard",
-                 valid_from: str = "2020-01-01") -> None:  # fmt: skip
+    def tax_rate(
+        self,
+        rate: str,
+        country: str = "US",
+        tax_class: str = "standard",
+        valid_from: str = "2020-01-01",
+    ) -> None:
         self.sql(
             "INSERT INTO prepaid.tax_rates VALUES (:c, :t, CAST(:r AS numeric), CAST(:v AS date))",
-            c=country, t=tax_class, r=rate, v=valid_from,
-        )  # fmt: skip
+            c=country,
+            t=tax_class,
+            r=rate,
+            v=valid_from,
+        )
 
-    def customer(self, email: str | None = "someone@example.com", country: str = "US",
-                 currency: str = "USD", tax_exempt: bool = False,
-                 reason: str | None = None) -> int:  # fmt: skip
+    def customer(
+        self,
+        email: str | None = "someone@example.com",
+        country: str = "US",
+        currency: str = "USD",
+        tax_exempt: bool = False,
+        reason: str | None = None,
+    ) -> int:
         self._count += 1
         return self.sql(
             "INSERT INTO prepaid.customers (customer_ref, name, email, country, currency,"
             " tax_exempt, tax_exempt_reason) VALUES (:ref, :name, :email, :country, :currency,"
             " :exempt, :reason) RETURNING customer_id",
-            ref=f"C{self._count}", name=f"Customer {self._count}", email=email, country=country,
-            currency=currency, exempt=tax_exempt, reason=reason,
-        )  # fmt: skip
+            ref=f"C{self._count}",
+            name=f"Customer {self._count}",
+            email=email,
+            country=country,
+            currency=currency,
+            exempt=tax_exempt,
+            reason=reason,
+        )
 
-    def plan(self, price: str | None = "10.00", months: int = 1, days: int = 0,
-             currency: str = "USD", tax_class: str = "standard",
-             includes_tax: bool = False) -> int:  # fmt: skip
+    def plan(
+        self,
+        price: str | None = "10.00",
+        months: int = 1,
+        days: int = 0,
+        currency: str = "USD",
+        tax_class: str = "standard",
+        includes_tax: bool = False,
+    ) -> int:
         self._count += 1
         plan_id = self.sql(
             "INSERT INTO prepaid.plans (plan_code, name, term_months, term_days, tax_class)"
             " VALUES (:code, :name, :months, :days, :tax_class) RETURNING plan_id",
-            code=f"plan-{self._count}", name=f"Plan {self._count}", months=0 if days else months,
-            days=days, tax_class=tax_class,
-        )  # fmt: skip
+            code=f"plan-{self._count}",
+            name=f"Plan {self._count}",
+            months=0 if days else months,
+            days=days,
+            tax_class=tax_class,
+        )
         self.plan_price(plan_id, price, currency=currency, includes_tax=includes_tax)
         return plan_id
 
-    def plan_price(self, plan: int, price: str | None, valid_from: str = "1900-01-01",
-                   currency: str = "USD", includes_tax: bool = False) -> None:  # fmt: skip
+    def plan_price(
+        self,
+        plan: int,
+        price: str | None,
+        valid_from: str = "1900-01-01",
+        currency: str = "USD",
+        includes_tax: bool = False,
+    ) -> None:
         self.sql(
             "INSERT INTO prepaid.plan_prices (plan_id, currency, price, valid_from, includes_tax)"
             " VALUES (:p, :c, CAST(:price AS numeric), CAST(:valid_from AS date), :includes_tax)",
-            p=plan, c=currency, price=price, valid_from=valid_from, includes_tax=includes_tax,
-        )  # fmt: skip
+            p=plan,
+            c=currency,
+            price=price,
+            valid_from=valid_from,
+            includes_tax=includes_tax,
+        )
 
-    def addon(self, price: str | None, months: int = 1, days: int = 0, currency: str = "USD",
-              tax_class: str = "standard", recurring: bool = True,
-              includes_tax: bool = False) -> int:  # fmt: skip
+    def addon(
+        self,
+        price: str | None,
+        months: int = 1,
+        days: int = 0,
+        currency: str = "USD",
+        tax_class: str = "standard",
+        recurring: bool = True,
+        includes_tax: bool = False,
+    ) -> int:
         self._count += 1
         addon_id = self.sql(
             "INSERT INTO prepaid.addons (addon_code, name, recurring, tax_class)"
             " VALUES (:code, :name, :recurring, :tax_class) RETURNING addon_id",
-            code=f"addon-{self._count:03}", name=f"Add-on {self._count}", recurring=recurring,
+            code=f"addon-{self._count:03}",
+            name=f"Add-on {self._count}",
+            recurring=recurring,
             tax_class=tax_class,
-        )  # fmt: skip
+        )
         if price is not None:
-            self.addon_price(addon_id, price, months=months, days=days, currency=currency,
-                             includes_tax=includes_tax)  # fmt: skip
+            self.addon_price(
+                addon_id,
+                price,
+                months=months,
+                days=days,
+                currency=currency,
+                includes_tax=includes_tax,
+            )
         return addon_id
 
-    def addon_price(self, addon: int, price: str, valid_from: str = "1900-01-01",
-                    months: int = 1, days: int = 0, currency: str = "USD",
-                    includes_tax: bool = False) -> None:  # fmt: skip
+    def addon_price(
+        self,
+        addon: int,
+        price: str,
+        valid_from: str = "1900-01-01",
+        months: int = 1,
+        days: int = 0,
+        currency: str = "USD",
+        includes_tax: bool = False,
+    ) -> None:
         self.sql(
             "INSERT INTO prepaid.addon_prices VALUES (:a, :m, :d, :c, CAST(:price AS numeric),"
             " CAST(:valid_from AS date), :includes_tax)",
-            a=addon, m=0 if days else months, d=days, c=currency, price=price,
-            valid_from=valid_from, includes_tax=includes_tax,
-        )  # fmt: skip
+            a=addon,
+            m=0 if days else months,
+            d=days,
+            c=currency,
+            price=price,
+            valid_from=valid_from,
+            includes_tax=includes_tax,
+        )
 
-    def subscription(self, customer: int, plan: int, started_on: date = TODAY,
-                     auto_renew: bool = True, price: str | None = None,
-                     cancelled_on: date | None = None,
-                     addons: tuple[int, ...] = (), quantity: int = 1) -> int:  # fmt: skip
+    def subscription(
+        self,
+        customer: int,
+        plan: int,
+        started_on: date = TODAY,
+        auto_renew: bool = True,
+        price: str | None = None,
+        cancelled_on: date | None = None,
+        addons: tuple[int, ...] = (),
+        quantity: int = 1,
+    ) -> int:
         """An add-on that is named n times is sold n times."""
         self._count += 1
         subscription_id = self.sql(
@@ -119,28 +199,56 @@ class World:
             " anchor_date, auto_renew, price, cancelled_on, quantity) VALUES (:ref, :customer,"
             " :plan, :started, :started, :renew, CAST(:price AS numeric), :cancelled, :quantity)"
             " RETURNING subscription_id",
-            ref=f"S{self._count}", customer=customer, plan=plan, started=started_on,
-            renew=auto_renew, price=price, cancelled=cancelled_on, quantity=quantity,
-        )  # fmt: skip
+            ref=f"S{self._count}",
+            customer=customer,
+            plan=plan,
+            started=started_on,
+            renew=auto_renew,
+            price=price,
+            cancelled=cancelled_on,
+            quantity=quantity,
+        )
         for addon in dict.fromkeys(addons):
-            self.sql("INSERT INTO prepaid.subscription_addons VALUES (:s, :a, :quantity)",
-                     s=subscription_id, a=addon, quantity=addons.count(addon))  # fmt: skip
+            self.sql(
+                "INSERT INTO prepaid.subscription_addons VALUES (:s, :a, :quantity)",
+                s=subscription_id,
+                a=addon,
+                quantity=addons.count(addon),
+            )
         return subscription_id
 
-    def discount(self, subscription: int, percent: str | None = None, amount: str | None = None,
-                 terms: int | None = None, starts_on: date | None = None) -> int:  # fmt: skip
+    def discount(
+        self,
+        subscription: int,
+        percent: str | None = None,
+        amount: str | None = None,
+        terms: int | None = None,
+        starts_on: date | None = None,
+    ) -> int:
         self._count += 1
         return self.sql(
             "INSERT INTO prepaid.discounts (subscription_id, discount_code, name, percent, amount,"
             " terms, starts_on) VALUES (:s, :code, :name, CAST(:percent AS numeric),"
             " CAST(:amount AS numeric), :terms, :starts_on) RETURNING discount_id",
-            s=subscription, code=f"discount-{self._count:03}", name=f"Discount {self._count}",
-            percent=percent, amount=amount, terms=terms, starts_on=starts_on,
-        )  # fmt: skip
+            s=subscription,
+            code=f"discount-{self._count:03}",
+            name=f"Discount {self._count}",
+            percent=percent,
+            amount=amount,
+            terms=terms,
+            starts_on=starts_on,
+        )
 
-    def term(self, subscription: int, start: date, end: date, status: str = "Active",
-             anchor: date | None = None, previous: int | None = None,
-             price: str = "10.00") -> int:  # fmt: skip
+    def term(
+        self,
+        subscription: int,
+        start: date,
+        end: date,
+        status: str = "Active",
+        anchor: date | None = None,
+        previous: int | None = None,
+        price: str = "10.00",
+    ) -> int:
         """A term of imported history."""
         return self.sql(
             "INSERT INTO prepaid.service_plans (subscription_id, customer_id, plan_id,"
@@ -153,12 +261,23 @@ class World:
             " CAST(:price AS numeric), CAST(:start AS date) FROM prepaid.subscriptions s"
             " JOIN prepaid.plans l USING (plan_id) JOIN prepaid.customers c USING (customer_id)"
             " WHERE s.subscription_id = :subscription RETURNING service_plan_id",
-            previous=previous, status=status, start=start, end=end, anchor=anchor or start,
-            subscription=subscription, price=price,
-        )  # fmt: skip
+            previous=previous,
+            status=status,
+            start=start,
+            end=end,
+            anchor=anchor or start,
+            subscription=subscription,
+            price=price,
+        )
 
-    def order(self, previous: int, start: date, end: date, kind: str = "reactivation",
-              price: str = "10.00") -> int:  # fmt: skip
+    def order(
+        self,
+        previous: int,
+        start: date,
+        end: date,
+        kind: str = "reactivation",
+        price: str = "10.00",
+    ) -> int:
         """An imported order of a returning customer, after the term ``previous``."""
         return self.sql(
             "INSERT INTO prepaid.service_plans (subscription_id, customer_id, plan_id,"
@@ -168,13 +287,18 @@ class World:
             " :start, :start, term_months, term_days, currency, CAST(:price AS numeric)"
             " FROM prepaid.service_plans WHERE service_plan_id = :previous"
             " RETURNING service_plan_id",
-            previous=previous, start=start, end=end, kind=kind, price=price,
-        )  # fmt: skip
+            previous=previous,
+            start=start,
+            end=end,
+            kind=kind,
+            price=price,
+        )
 
     def due_renewal(self, ends_on: date = TODAY, **customer: Any) -> int:
         """A monthly subscription whose term ends on ``ends_on``; the id of the ended term."""
-        start = date(ends_on.year - (ends_on.month == 1), (ends_on.month - 2) % 12 + 1,
-                     min(ends_on.day, 28))  # fmt: skip
+        start = date(
+            ends_on.year - (ends_on.month == 1), (ends_on.month - 2) % 12 + 1, min(ends_on.day, 28)
+        )
         subscription = self.subscription(self.customer(**customer), self.plan(), started_on=start)
         return self.term(subscription, start, ends_on)
 
@@ -203,15 +327,21 @@ class World:
             plan=plan,
         )
 
-    def record(self, invoice_number: str | None, amount: Decimal | str | None = None,
-               **changes: Any) -> int | None:  # fmt: skip
+    def record(
+        self, invoice_number: str | None, amount: Decimal | str | None = None, **changes: Any
+    ) -> int | None:
         """A provider's record; by default the one that fits the invoice."""
         self._count += 1
         values = {
-            "provider": "bank", "provider_ref": f"ref-{self._count}",
-            "invoice_number": invoice_number, "amount": amount, "currency": "USD",
-            "status": "Success", "occurred_at": "2026-11-02T10:00:00Z", "customer_ref": None,
-        } | changes  # fmt: skip
+            "provider": "bank",
+            "provider_ref": f"ref-{self._count}",
+            "invoice_number": invoice_number,
+            "amount": amount,
+            "currency": "USD",
+            "status": "Success",
+            "occurred_at": "2026-11-02T10:00:00Z",
+            "customer_ref": None,
+        } | changes
         if amount is None:
             values["amount"] = self.sql(
                 "SELECT payable FROM prepaid.invoices WHERE invoice_number = :n", n=invoice_number
@@ -229,8 +359,9 @@ class World:
         return self.sql(
             "SELECT max(task_id) FROM prepaid.tasks WHERE service_plan_id = :plan AND kind = :kind"
             " AND status <> 'Withdrawn'",
-            plan=plan, kind=kind,
-        )  # fmt: skip
+            plan=plan,
+            kind=kind,
+        )
 
     def officer(self, name: str = "test_officer", team: str = "finance") -> str:
         accounts.add(self.engine, name, team)

@@ -5,7 +5,7 @@ in the report store, the mail of that day, a published report.
 """
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
 
@@ -14,7 +14,6 @@ from sqlalchemy import Engine
 from prepaid_pipeline.audit import seals
 from prepaid_pipeline.audit.seals import Anchor, Seal
 from prepaid_pipeline.errors import UnknownThing
-from prepaid_pipeline.mail.alert_mail import send_alert
 from prepaid_pipeline.settings.load import Settings
 from prepaid_pipeline.storage import Store
 
@@ -28,11 +27,10 @@ _NAME = re.compile(rf"{FOLDER}/(\d{{4}}-\d\d-\d\d)-seal-(\d+)\.txt")
 
 @dataclass(frozen=True)
 class Anchored:
-    """A seal that is now remembered: in the file ``name`` of the report store, and by mail."""
+    """A seal that is now remembered in the file ``name`` of the report store."""
 
     seal: Seal
     name: str
-    mailed: bool
 
 
 @dataclass(frozen=True)
@@ -46,9 +44,8 @@ class Latest:
 def anchor(engine: Engine, settings: Settings, day: date) -> Anchored | None:
     """Seal what is left, and remember the newest seal outside the database; None if there is none.
 
-    The file has the day's name and is never changed. The mail goes to ``settings.anchor_to``.
-    Raises SettingError if the store cannot be written to, MailNotSent if the mail cannot be handed
-    over; the file is written by then.
+    The file has the day's name and is never changed; a mail says the same (``mail.anchor_mail``).
+    Raises SettingError if the store cannot be written to.
     """
     seals.seal(engine, wait=True)
     newest = seals.newest(engine)
@@ -56,9 +53,7 @@ def anchor(engine: Engine, settings: Settings, day: date) -> Anchored | None:
         return None
     name = f"{FOLDER}/{day.isoformat()}-seal-{newest.seal_number:06}.txt"
     Store.of(settings).keep(name, text(newest).encode())
-    subject = f"Audit log of {day.isoformat()}: seal {newest.seal_number}"
-    mailed = send_alert(replace(settings, alert_to=settings.anchor_to), subject, text(newest))
-    return Anchored(newest, name, mailed)
+    return Anchored(newest, name)
 
 
 def stored(settings: Settings) -> list[Anchor]:

@@ -16,6 +16,7 @@ from prepaid_pipeline.cli.common import (
     with_database,
 )
 from prepaid_pipeline.cli.progress import counter
+from prepaid_pipeline.mail.anchor_mail import send_anchor
 from prepaid_pipeline.settings.load import Settings
 
 
@@ -26,10 +27,13 @@ def audit_command() -> None:
 
 @audit_command.command("verify")
 @click.option(
-    "--anchor", "files", multiple=True, metavar="FILE",
+    "--anchor",
+    "files",
+    multiple=True,
+    metavar="FILE",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A file that remembers a seal: an anchor, a saved mail, a report. May be repeated.",
-)  # fmt: skip
+)
 @json_option
 @with_database
 def audit_verify(
@@ -83,11 +87,14 @@ def audit_anchor(as_of: date | None, settings: Settings, engine: Engine) -> None
 
     The schedule anchor_audit_log_daily does so every day.
     """
-    made = anchors.anchor(engine, settings, business_date(as_of, settings))
+    day = business_date(as_of, settings)
+    made = anchors.anchor(engine, settings, day)
     if made is None:
         click.echo("The audit log is empty: there is nothing to anchor.")
         return
-    mailed = f", and mailed to {settings.anchor_to}" if made.mailed else ""
+    mailed = (
+        f", and mailed to {settings.anchor_to}" if send_anchor(settings, day, made.seal) else ""
+    )
     click.echo(f"Seal {made.seal.seal_number} is anchored in {made.name}{mailed}.")
 
 

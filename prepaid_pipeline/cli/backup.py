@@ -13,10 +13,13 @@ from prepaid_pipeline.settings.load import Settings, load
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _as_of_option = click.option(
-    "--as-of", type=DATE, default=None, metavar="DATE",
+    "--as-of",
+    type=DATE,
+    default=None,
+    metavar="DATE",
     help="The business date (YYYY-MM-DD) that the invariants are looked at for. Default: the day on"
     " which the backup was made.",
-)  # fmt: skip
+)
 
 
 @click.group("backup")
@@ -49,9 +52,10 @@ def backup_create(file: Path, as_json: bool, settings: Settings, engine: Engine)
 @backup_command.command("drill")
 @click.argument("file", type=_FILE)
 @click.option(
-    "--here", is_flag=True,
+    "--here",
+    is_flag=True,
     help="Into a new database on the server in use. Default: a new embedded server.",
-)  # fmt: skip
+)
 @_as_of_option
 @json_option
 def backup_drill(file: Path, here: bool, as_of: date | None, as_json: bool) -> None:

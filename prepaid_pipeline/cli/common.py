@@ -42,9 +42,12 @@ DATE = _Date()
 MONTH = _Month()
 
 as_of_option = click.option(
-    "--as-of", type=DATE, default=None, metavar="DATE",
+    "--as-of",
+    type=DATE,
+    default=None,
+    metavar="DATE",
     help="The business date (YYYY-MM-DD). Default: today in PREPAID_TIMEZONE.",
-)  # fmt: skip
+)
 as_option = click.option(
     "--as", "person", required=True, metavar="PERSON", help="Whose decision this is."
 )

@@ -20,11 +20,20 @@ from prepaid_pipeline.cli.common import (
 from prepaid_pipeline.settings.load import Settings
 
 _COLUMNS = {
-    "invoice_number": "number", "customer_ref": "customer", "name": "name", "status": "status",
-    "issued_on": "issued", "due_on": "due", "days_overdue": "overdue", "currency": "",
-    "total": "total", "credit": "credit", "payable": "payable", "received": "received",
+    "invoice_number": "number",
+    "customer_ref": "customer",
+    "name": "name",
+    "status": "status",
+    "issued_on": "issued",
+    "due_on": "due",
+    "days_overdue": "overdue",
+    "currency": "",
+    "total": "total",
+    "credit": "credit",
+    "payable": "payable",
+    "received": "received",
     "held": "held",
-}  # fmt: skip
+}
 
 
 @click.group("invoices")

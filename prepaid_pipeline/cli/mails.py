@@ -39,10 +39,16 @@ def mails_list(
         echo_json(rows)
         return
     titles = {
-        "email_id": "mail", "template": "template", "occasion": "occasion",
-        "customer_ref": "customer", "recipient": "to", "created_at": "ordered",
-        "status": "status", "attempts": "attempts", "last_error": "reason",
-    }  # fmt: skip
+        "email_id": "mail",
+        "template": "template",
+        "occasion": "occasion",
+        "customer_ref": "customer",
+        "recipient": "to",
+        "created_at": "ordered",
+        "status": "status",
+        "attempts": "attempts",
+        "last_error": "reason",
+    }
     echo_table(rows, titles)
 
 

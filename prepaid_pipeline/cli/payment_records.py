@@ -30,10 +30,15 @@ _OUTCOMES = ("matched", "parked", "superseded", "waiting")
 def payments_list(outcome: str | None, as_json: bool, settings: Settings, engine: Engine) -> None:  # noqa: ARG001
     """List payment records with their outcome and its reason."""
     titles = {
-        "transaction_id": "record", "provider_ref": "reference", "invoice_number": "invoice",
-        "amount": "amount", "currency": "", "status": "status", "outcome": "outcome",
+        "transaction_id": "record",
+        "provider_ref": "reference",
+        "invoice_number": "invoice",
+        "amount": "amount",
+        "currency": "",
+        "status": "status",
+        "outcome": "outcome",
         "reason": "reason",
-    }  # fmt: skip
+    }
     _show(engine, "records", {"outcome": outcome}, titles, as_json)
 
 
@@ -43,10 +48,15 @@ def payments_list(outcome: str | None, as_json: bool, settings: Settings, engine
 def payments_suggestions(as_json: bool, settings: Settings, engine: Engine) -> None:  # noqa: ARG001
     """List open invoices that parked payments may be meant for. Nothing is applied."""
     titles = {
-        "transaction_id": "record", "provider_ref": "reference", "amount": "amount",
-        "currency": "", "record_invoice_number": "it names", "invoice_number": "invoice",
-        "customer_ref": "customer", "because": "because",
-    }  # fmt: skip
+        "transaction_id": "record",
+        "provider_ref": "reference",
+        "amount": "amount",
+        "currency": "",
+        "record_invoice_number": "it names",
+        "invoice_number": "invoice",
+        "customer_ref": "customer",
+        "because": "because",
+    }
     _show(engine, "suggestions", {}, titles, as_json)
 
 

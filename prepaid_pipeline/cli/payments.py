@@ -30,17 +30,25 @@ for _command in (payments_list, payments_suggestions, payments_assign):
 
 @payments_command.command("import")
 @click.argument(
-    "files", nargs=-1, required=True, metavar="FILE…",
+    "files",
+    nargs=-1,
+    required=True,
+    metavar="FILE…",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-)  # fmt: skip
+)
 @click.option(
-    "--format", "file_format", type=click.Choice(_FORMATS), default=None,
+    "--format",
+    "file_format",
+    type=click.Choice(_FORMATS),
+    default=None,
     help="What the files are. Default: each says it itself.",
-)  # fmt: skip
+)
 @click.option(
-    "--provider", default=None, metavar="NAME",
+    "--provider",
+    default=None,
+    metavar="NAME",
     help="The provider's name in the records. Default: stripe, or the statement's account.",
-)  # fmt: skip
+)
 @json_option
 @with_database
 def payments_import(

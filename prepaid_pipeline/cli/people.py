@@ -18,9 +18,12 @@ from prepaid_pipeline.process import story
 from prepaid_pipeline.settings.load import Settings
 
 _KINDS = (
-    "payment_verification", "payment_review", "payment_refund",
-    "quality_check", "quality_follow_up",
-)  # fmt: skip
+    "payment_verification",
+    "payment_review",
+    "payment_refund",
+    "quality_check",
+    "quality_follow_up",
+)
 
 
 @click.group("user")
@@ -123,10 +126,16 @@ def tasks_list(kind: str | None, as_json: bool, settings: Settings, engine: Engi
         echo_json(rows)
         return
     titles = {
-        "task_id": "task", "kind": "kind", "opened_on": "since", "invoice_number": "invoice",
-        "customer_ref": "customer", "currency": "", "total": "total", "agrees": "agrees",
+        "task_id": "task",
+        "kind": "kind",
+        "opened_on": "since",
+        "invoice_number": "invoice",
+        "customer_ref": "customer",
+        "currency": "",
+        "total": "total",
+        "agrees": "agrees",
         "detail": "detail",
-    }  # fmt: skip
+    }
     echo_table(rows, titles)
 
 
@@ -209,9 +218,12 @@ def held_list(as_json: bool, settings: Settings, engine: Engine) -> None:  # noq
         echo_json(rows)
         return
     titles = {
-        "service_plan_id": "plan", "status": "status", "customer_ref": "customer",
-        "held_at": "since", "text": "reason",
-    }  # fmt: skip
+        "service_plan_id": "plan",
+        "status": "status",
+        "customer_ref": "customer",
+        "held_at": "since",
+        "text": "reason",
+    }
     echo_table(rows, titles)
 
 

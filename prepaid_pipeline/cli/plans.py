@@ -48,8 +48,13 @@ def plans_command() -> None:
 @click.option(
     "--at-once", is_flag=True, help="Not at the end of the term; unused days are credited."
 )
-@click.option("--on", type=DATE, default=None, metavar="DATE",
-              help="With --at-once: a day that has passed. Default: today.")  # fmt: skip
+@click.option(
+    "--on",
+    type=DATE,
+    default=None,
+    metavar="DATE",
+    help="With --at-once: a day that has passed. Default: today.",
+)
 @as_of_option
 @json_option
 @with_database
@@ -85,12 +90,25 @@ def plans_cancel(
 @plans_command.command("change")
 @click.argument("name", metavar="SUBSCRIPTION_REF")
 @click.option("--to", "plan_code", required=True, metavar="PLAN_CODE", help="The plan to have.")
-@click.option("--price", type=_Price(), default=None,
-              help="An own net price for one term. Default: the list price.")  # fmt: skip
-@click.option("--addons", default=None, metavar="A;B",
-              help="The add-ons to have; '' for none. Default: those of now.")  # fmt: skip
-@click.option("--on", type=DATE, default=None, metavar="DATE",
-              help="A day inside the running term. Default: today.")  # fmt: skip
+@click.option(
+    "--price",
+    type=_Price(),
+    default=None,
+    help="An own net price for one term. Default: the list price.",
+)
+@click.option(
+    "--addons",
+    default=None,
+    metavar="A;B",
+    help="The add-ons to have; '' for none. Default: those of now.",
+)
+@click.option(
+    "--on",
+    type=DATE,
+    default=None,
+    metavar="DATE",
+    help="A day inside the running term. Default: today.",
+)
 @click.option("--at-renewal", is_flag=True, help="From the next term on.")
 @as_option
 @click.option("--note", required=True, help="Why.")

@@ -75,9 +75,11 @@ def _of_visitor(visit: Visit, handler: Handler, teams: tuple[str, ...]) -> Respo
     visit.binding = person.token_hash.hex() if person else visitor
     if person is not None and not _allowed(person, teams):
         return trouble(
-            visit, 403, "Not for your team",
+            visit,
+            403,
+            "Not for your team",
             f"This page is for {_names(teams)}; you are in {_names(person.teams)}.",
-        )  # fmt: skip
+        )
     if request.method == "POST":
         if comes_from_elsewhere(request):
             return trouble(
@@ -93,9 +95,13 @@ def _of_visitor(visit: Visit, handler: Handler, teams: tuple[str, ...]) -> Respo
         seals.seal_after(visit.desk.engine)
     if person is None and cookie not in request.cookies:
         response.set_cookie(
-            cookie, visitor, path="/", secure=visit.desk.desk.is_https,
-            httponly=True, samesite="lax",
-        )  # fmt: skip
+            cookie,
+            visitor,
+            path="/",
+            secure=visit.desk.desk.is_https,
+            httponly=True,
+            samesite="lax",
+        )
     return response
 
 

@@ -60,8 +60,10 @@ def _multipart(kind: str, seed: str, parts: Sequence[bytes]) -> bytes:
     return (
         b'Content-Type: multipart/%b; boundary="%b"\r\n\r\n' % (kind.encode(), boundary)
         + b"".join(between + part + b"\r\n" for part in parts)
-        + b"--" + boundary + b"--\r\n"
-    )  # fmt: skip
+        + b"--"
+        + boundary
+        + b"--\r\n"
+    )
 
 
 def _text(kind: str, text: str) -> bytes:

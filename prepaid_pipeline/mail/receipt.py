@@ -64,8 +64,11 @@ def page(details: Mapping[str, Any], seller: tuple[str, ...], say: Language) -> 
         "lines": [
             {
                 "cells": [
-                    line["description"], say.count(line["quantity"]), words.amount(line["net"]),
-                    words.rate(line["tax_rate"]), words.amount(line["tax"]),
+                    line["description"],
+                    say.count(line["quantity"]),
+                    words.amount(line["net"]),
+                    words.rate(line["tax_rate"]),
+                    words.amount(line["tax"]),
                 ],
                 "note": words.origin(line),
             }
@@ -73,7 +76,7 @@ def page(details: Mapping[str, Any], seller: tuple[str, ...], say: Language) -> 
         ],
         "sums": _sums(details, say, words),
         "closing": _closing(details, say),
-    }  # fmt: skip
+    }
 
 
 def compiled(page: Mapping[str, Any], made_at: datetime) -> bytes:

@@ -3,6 +3,7 @@
 import dagster as dg
 
 from prepaid_pipeline.audit import anchors, seals
+from prepaid_pipeline.mail.anchor_mail import send_anchor
 from prepaid_pipeline.orchestration.ops import BusinessDate
 from prepaid_pipeline.orchestration.renewal_jobs import QUEUE_TAG
 from prepaid_pipeline.orchestration.resources import Database
@@ -39,7 +40,7 @@ def anchor_newest_seal(
             "seal": made.seal.seal_number,
             "sha256": made.seal.seal_hash,
             "file": made.name,
-            "mailed": made.mailed,
+            "mailed": send_anchor(database.settings(), day, made.seal),
         },
     )
 

@@ -35,9 +35,17 @@ _LATE_DATA = dg.AssetSelection.checks(
 )
 # The assets of step 12, which the report is made from.
 FIGURES = (
-    "mrr", "mrr_by_country", "mrr_movements", "plan_activations", "activations_by_country",
-    "payment_reversals", "credit_notes_issued", "renewal_outcomes", "retention", "deferred_revenue",
-)  # fmt: skip
+    "mrr",
+    "mrr_by_country",
+    "mrr_movements",
+    "plan_activations",
+    "activations_by_country",
+    "payment_reversals",
+    "credit_notes_issued",
+    "renewal_outcomes",
+    "retention",
+    "deferred_revenue",
+)
 _REVENUE = dg.AssetSelection.assets(*FIGURES, "monthly_revenue_report") - _LATE_DATA
 _INPUT_CHECKS = dg.AssetSelection.checks_for_assets(*sorted({s.asset for s in INPUTS}))
 

@@ -24,18 +24,35 @@ def daily_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
     """
     return [
         _daily("open_renewals_daily", open_renewals, "open_service_plans", "10 0 * * *", settings),
-        _daily("expire_service_plans_daily", expire_service_plans, "expire_ended_plans",
-               "20 0 * * *", settings),
-        _daily("chase_unpaid_invoices_daily", chase_unpaid_invoices, "remind_unpaid_invoices",
-               "0 10 * * *", settings),
-        _daily("remind_overdue_tasks_daily", remind_overdue_tasks, "remind_of_overdue_tasks",
-               "0 7 * * *", settings),
-        _daily("anchor_audit_log_daily", anchor_audit_log, "anchor_newest_seal", "30 0 * * *",
-               settings),
-        _daily("verify_audit_log_daily", verify_audit_log, "verify_whole_log", "30 4 * * *",
-               settings),
+        _daily(
+            "expire_service_plans_daily",
+            expire_service_plans,
+            "expire_ended_plans",
+            "20 0 * * *",
+            settings,
+        ),
+        _daily(
+            "chase_unpaid_invoices_daily",
+            chase_unpaid_invoices,
+            "remind_unpaid_invoices",
+            "0 10 * * *",
+            settings,
+        ),
+        _daily(
+            "remind_overdue_tasks_daily",
+            remind_overdue_tasks,
+            "remind_of_overdue_tasks",
+            "0 7 * * *",
+            settings,
+        ),
+        _daily(
+            "anchor_audit_log_daily", anchor_audit_log, "anchor_newest_seal", "30 0 * * *", settings
+        ),
+        _daily(
+            "verify_audit_log_daily", verify_audit_log, "verify_whole_log", "30 4 * * *", settings
+        ),
         _daily("clean_up_daily", clean_up, "delete_old_runs", "30 3 * * *", settings),
-    ]  # fmt: skip
+    ]
 
 
 def _daily(

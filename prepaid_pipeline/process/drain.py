@@ -87,10 +87,19 @@ def _one_round(
     done.cancelled_unpaid += cancelled
     # A retried mail waits for its next attempt: it is no reason for another round.
     return bool(
-        opened or invoiced or settled or held_opening or held_settling or expired
-        or reminded or cancelled
-        or mails.sent or mails.failed or sum(records.values()) or sum(quality.values())
-    )  # fmt: skip
+        opened
+        or invoiced
+        or settled
+        or held_opening
+        or held_settling
+        or expired
+        or reminded
+        or cancelled
+        or mails.sent
+        or mails.failed
+        or sum(records.values())
+        or sum(quality.values())
+    )
 
 
 def _through(engine: Engine, queue: str, context: Context, progress: Progress) -> tuple[int, int]:

@@ -92,9 +92,14 @@ def claim(engine: Engine, queue: str, context: Context) -> int | None:
         )
         if claimed.rowcount > 0:
             logs.event(
-                log, "batch claimed", batch_id=batch_id, queue=queue, plans=claimed.rowcount,
-                job=context.actor, run_id=context.run_id,
-            )  # fmt: skip
+                log,
+                "batch claimed",
+                batch_id=batch_id,
+                queue=queue,
+                plans=claimed.rowcount,
+                job=context.actor,
+                run_id=context.run_id,
+            )
             return batch_id
         connection.rollback()
     return None
@@ -202,9 +207,12 @@ def _open(
 
     def note(subscriptions: range, reason: str) -> int:
         logs.event(
-            log, "no plan opened", logging.WARNING,
-            subscription_id=subscriptions.start, run_id=context.run_id,
-        )  # fmt: skip
+            log,
+            "no plan opened",
+            logging.WARNING,
+            subscription_id=subscriptions.start,
+            run_id=context.run_id,
+        )
         with transaction(engine, context) as connection:
             failed = queries.statement("process/batches/open", "note_failed")
             failed.execute(connection, params | _bounds(subscriptions) | {"text": reason})

@@ -146,8 +146,10 @@ def _source(database: URL) -> Any:
     url = database.render_as_string(hide_password=False)
     return context.data_sources.add_sql(
         # A dollar sign would be taken for a variable of its configuration.
-        name="prepaid", connection_string=url.replace("$", "%24"), create_temp_table=False
-    )  # fmt: skip
+        name="prepaid",
+        connection_string=url.replace("$", "%24"),
+        create_temp_table=False,
+    )
 
 
 def _findings(source: Any, suite: Suite) -> Iterator[Finding]:

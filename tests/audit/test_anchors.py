@@ -9,6 +9,7 @@ import pytest
 
 from prepaid_pipeline.audit import anchors, seals
 from prepaid_pipeline.errors import MailNotSent, SettingError
+from prepaid_pipeline.mail.anchor_mail import send_anchor
 from prepaid_pipeline.settings.load import Settings
 from tests.audit.test_command import tamper
 from tests.audit.writers import write
@@ -27,7 +28,7 @@ def test_an_anchor_is_a_file_of_the_day_and_a_mail(world: World, settings: Setti
     write(world.engine, 3)
     made = anchors.anchor(world.engine, settings, TODAY)
     assert made is not None
-    assert made.mailed
+    assert send_anchor(settings, TODAY, made.seal)
     assert [path.name for path in files(settings)] == ["2026-11-02-seal-000001.txt"]
     (remembered,) = anchors.stored(settings)
     assert (remembered.seal_number, remembered.seal_hash) == (1, made.seal.seal_hash)
@@ -52,7 +53,7 @@ def test_without_an_address_there_is_no_mail(world: World, settings: Settings) -
     write(world.engine)
     made = anchors.anchor(world.engine, settings, TODAY)
     assert made is not None
-    assert not made.mailed
+    assert not send_anchor(settings, TODAY, made.seal)
     assert not list(settings.mail_directory.rglob("*.eml"))
 
 
@@ -82,9 +83,10 @@ def test_verify_reads_the_anchors_of_the_store(world: World, prepaid: Prepaid) -
     assert "anchors compared: 3;" in prepaid("audit", "verify").out
     # The tail goes, then as many seals are made again: both are found.
     tamper(
-        world, "DELETE FROM prepaid.audit_log WHERE audit_id > 2;"
+        world,
+        "DELETE FROM prepaid.audit_log WHERE audit_id > 2;"
         " DELETE FROM prepaid.audit_seals WHERE seal_number = 2",
-    )  # fmt: skip
+    )
     gone = prepaid("audit", "verify")
     assert gone.code == 1
     assert "2026-11-02-seal-000002.txt remembers seal 2, which is not there" in gone.out

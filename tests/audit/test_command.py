@@ -53,8 +53,9 @@ def test_what_was_changed_is_named(sealed: World, prepaid: Prepaid) -> None:
     told = prepaid("audit", "verify", "--json")
     assert told.code == 1
     assert [(f["what"], f["seal_number"], f["ids"]) for f in told.json()["findings"]] == [
-        ("changed", 1, [2, 3, 4]), ("changed", 2, [7]),
-    ]  # fmt: skip
+        ("changed", 1, [2, 3, 4]),
+        ("changed", 2, [7]),
+    ]
 
 
 @pytest.mark.parametrize("wrapped", ["{}", "Subject: x\r\n\r\n> quoted\r\n\r\n{}", "<p>{}</p>"])
@@ -67,9 +68,10 @@ def test_an_anchor_of_any_kind_of_text(
     file.write_text(wrapped.format(anchors.text(newest)))
     assert "anchors compared: 2" in prepaid("audit", "verify", "--anchor", file).out
     tamper(
-        sealed, "DELETE FROM prepaid.audit_log WHERE audit_id > 8;"
+        sealed,
+        "DELETE FROM prepaid.audit_log WHERE audit_id > 8;"
         " DELETE FROM prepaid.audit_seals WHERE seal_number = 3",
-    )  # fmt: skip
+    )
     assert prepaid("audit", "verify").code == 0
     done = prepaid("audit", "verify", "--anchor", file)
     assert done.code == 1

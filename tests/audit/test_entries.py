@@ -14,28 +14,68 @@ from tests.world import TODAY, World, context
 PERSONAL = ("Ada Personal", "ada.personal", "Personal Note", "Personal Company")
 # Every column that is a state, and the entry that a change of it leaves.
 STATES = (
-    ("service_plans", "status", "UPDATE prepaid.service_plans SET status = 'Cancelled'"
-     " WHERE status = 'Pending'", "service_plan_cancelled"),
-    ("invoices", "status", "UPDATE prepaid.invoices SET status = 'Void' WHERE status = 'Open'",
-     "invoice_void"),
-    ("transactions", "outcome", "UPDATE prepaid.transactions SET outcome = 'parked'"
-     " WHERE outcome = 'matched'", "transaction_parked"),
-    ("tasks", "status", "UPDATE prepaid.tasks SET status = 'Withdrawn' WHERE status = 'Open'",
-     "task_withdrawn"),
-    ("tasks", "decision", "UPDATE prepaid.tasks SET decision = 'rejected'"
-     " WHERE decision = 'approved'", "task_decided"),
-    ("tasks", "assigned_to", "UPDATE prepaid.tasks SET assigned_to = 'test_officer'",
-     "task_reassigned"),
-    ("tasks", "closed_at", "UPDATE prepaid.tasks SET closed_at = now() WHERE closed_at IS NULL"
-     " AND status = 'Done'", "task_closed"),
-    ("holds", "released_at", "UPDATE prepaid.holds SET released_at = now(), released_by = 'x'"
-     " WHERE released_at IS NULL", "hold_released"),
+    (
+        "service_plans",
+        "status",
+        "UPDATE prepaid.service_plans SET status = 'Cancelled' WHERE status = 'Pending'",
+        "service_plan_cancelled",
+    ),
+    (
+        "invoices",
+        "status",
+        "UPDATE prepaid.invoices SET status = 'Void' WHERE status = 'Open'",
+        "invoice_void",
+    ),
+    (
+        "transactions",
+        "outcome",
+        "UPDATE prepaid.transactions SET outcome = 'parked' WHERE outcome = 'matched'",
+        "transaction_parked",
+    ),
+    (
+        "tasks",
+        "status",
+        "UPDATE prepaid.tasks SET status = 'Withdrawn' WHERE status = 'Open'",
+        "task_withdrawn",
+    ),
+    (
+        "tasks",
+        "decision",
+        "UPDATE prepaid.tasks SET decision = 'rejected' WHERE decision = 'approved'",
+        "task_decided",
+    ),
+    (
+        "tasks",
+        "assigned_to",
+        "UPDATE prepaid.tasks SET assigned_to = 'test_officer'",
+        "task_reassigned",
+    ),
+    (
+        "tasks",
+        "closed_at",
+        "UPDATE prepaid.tasks SET closed_at = now() WHERE closed_at IS NULL AND status = 'Done'",
+        "task_closed",
+    ),
+    (
+        "holds",
+        "released_at",
+        "UPDATE prepaid.holds SET released_at = now(), released_by = 'x' WHERE released_at IS NULL",
+        "hold_released",
+    ),
     ("emails", "status", "UPDATE prepaid.emails SET status = 'failed'", "email_failed"),
-    ("customers", "email", "UPDATE prepaid.customers SET email = 'else@example.com'",
-     "customer_changed"),
-    ("subscriptions", "auto_renew", "UPDATE prepaid.subscriptions SET auto_renew = false",
-     "subscription_changed"),
-)  # fmt: skip
+    (
+        "customers",
+        "email",
+        "UPDATE prepaid.customers SET email = 'else@example.com'",
+        "customer_changed",
+    ),
+    (
+        "subscriptions",
+        "auto_renew",
+        "UPDATE prepaid.subscriptions SET auto_renew = false",
+        "subscription_changed",
+    ),
+)
 
 
 @pytest.fixture
@@ -65,15 +105,22 @@ def test_a_change_of_state_leaves_an_entry(busy: World) -> None:
     for table, column, change, event in STATES:
         with busy.engine.connect() as connection:
             _only_audit_triggers(connection, table)
-            connection.execute(text("SELECT set_config('prepaid.actor', 'somebody', true),"
-                                    " set_config('prepaid.run_id', 'run 1', true)"))  # fmt: skip
+            connection.execute(
+                text(
+                    "SELECT set_config('prepaid.actor', 'somebody', true),"
+                    " set_config('prepaid.run_id', 'run 1', true)"
+                )
+            )
             last = connection.execute(text("SELECT max(audit_id) FROM prepaid.audit_log")).scalar()
             changed = connection.execute(text(change)).rowcount
             assert changed > 0, (table, column)
             entries = connection.execute(
-                text("SELECT event, actor, run_id, before, after, detail FROM prepaid.audit_log"
-                     " WHERE audit_id > :last"), {"last": last},
-            ).all()  # fmt: skip
+                text(
+                    "SELECT event, actor, run_id, before, after, detail FROM prepaid.audit_log"
+                    " WHERE audit_id > :last"
+                ),
+                {"last": last},
+            ).all()
         said = [(entry.event, entry.actor, entry.run_id) for entry in entries]
         assert said == [(event, "somebody", "run 1")] * changed, (table, column)
         assert all(e.before or e.after or e.detail for e in entries), (table, column)
@@ -82,9 +129,12 @@ def test_a_change_of_state_leaves_an_entry(busy: World) -> None:
 def _only_audit_triggers(connection: Connection, table: str) -> None:
     connection.execute(text(f"ALTER TABLE prepaid.{table} DISABLE TRIGGER USER"))
     names = connection.execute(
-        text("SELECT tgname FROM pg_trigger WHERE tgname LIKE 'audit%'"
-             " AND tgrelid = CAST(:t AS regclass)"), {"t": f"prepaid.{table}"},
-    )  # fmt: skip
+        text(
+            "SELECT tgname FROM pg_trigger WHERE tgname LIKE 'audit%'"
+            " AND tgrelid = CAST(:t AS regclass)"
+        ),
+        {"t": f"prepaid.{table}"},
+    )
     for name in names.scalars().all():
         connection.execute(text(f"ALTER TABLE prepaid.{table} ENABLE TRIGGER {name}"))
 

@@ -78,8 +78,9 @@ def test_what_was_rolled_back_is_given_up(world: World) -> None:
     seals.seal(engine)
     assert_all_sealed(world)
     assert world.rows("SELECT CAST(awaited AS text) FROM prepaid.audit_seals ORDER BY 1") == [
-        ("{[1,3)}",), ("{}",),
-    ]  # fmt: skip
+        ("{[1,3)}",),
+        ("{}",),
+    ]
     # So an entry that turns up there now was put in.
     world.sql(
         "INSERT INTO prepaid.audit_log (audit_id, event, entity, actor)"
@@ -152,8 +153,9 @@ def test_more_than_one_seal_takes(world: World) -> None:
     write(world.engine, seals.ENTRIES_PER_SEAL + 7)
     assert seals.seal(world.engine) == seals.ENTRIES_PER_SEAL + 7
     assert world.rows("SELECT entries FROM prepaid.audit_seals ORDER BY seal_number") == [
-        (seals.ENTRIES_PER_SEAL,), (7,),
-    ]  # fmt: skip
+        (seals.ENTRIES_PER_SEAL,),
+        (7,),
+    ]
     assert seals.verify(world.engine) == []
 
 
@@ -169,9 +171,11 @@ def test_a_snapshot_that_is_older_is_refused(world: World) -> None:
 def test_seals_are_only_added(world: World) -> None:
     write(world.engine)
     seals.seal(world.engine)
-    for statement in ("UPDATE prepaid.audit_seals SET entries = 2",
-                      "DELETE FROM prepaid.audit_seals",
-                      "TRUNCATE prepaid.audit_seals"):  # fmt: skip
+    for statement in (
+        "UPDATE prepaid.audit_seals SET entries = 2",
+        "DELETE FROM prepaid.audit_seals",
+        "TRUNCATE prepaid.audit_seals",
+    ):
         with pytest.raises(DBAPIError, match="append-only"):
             world.sql(statement)
 

@@ -36,15 +36,33 @@ def test_due_changes_nothing_and_drain_does_what_it_said(world: World, prepaid: 
     assert said.json() == {
         "as_of": "2026-11-02",
         "totals": [
-            {"currency": "EUR", "kind": "new", "plans": 1,
-             "net": "12.00", "tax": "2.28", "total": "14.28"},
-            {"currency": "USD", "kind": "new", "plans": 1,
-             "net": "7.00", "tax": "0.51", "total": "7.51"},
-            {"currency": "USD", "kind": "renewal", "plans": 3,
-             "net": "30.00", "tax": "2.19", "total": "32.19"},
+            {
+                "currency": "EUR",
+                "kind": "new",
+                "plans": 1,
+                "net": "12.00",
+                "tax": "2.28",
+                "total": "14.28",
+            },
+            {
+                "currency": "USD",
+                "kind": "new",
+                "plans": 1,
+                "net": "7.00",
+                "tax": "0.51",
+                "total": "7.51",
+            },
+            {
+                "currency": "USD",
+                "kind": "renewal",
+                "plans": 3,
+                "net": "30.00",
+                "tax": "2.19",
+                "total": "32.19",
+            },
         ],
         "held": [{"reason_code": "no_email", "plans": 1, "text": said.json()["held"][0]["text"]}],
-    }  # fmt: skip
+    }
 
     done = prepaid("drain", *AS_OF, "--json").json()
     assert (done["opened"], done["invoiced"], done["held"]) == (6, 5, 1)
@@ -54,10 +72,16 @@ def test_due_changes_nothing_and_drain_does_what_it_said(world: World, prepaid: 
         " GROUP BY 1, 2 ORDER BY 1, 2"
     )
     assert opened == [
-        (row["currency"], row["kind"], row["plans"],
-         Decimal(row["net"]), Decimal(row["tax"]), Decimal(row["total"]))
+        (
+            row["currency"],
+            row["kind"],
+            row["plans"],
+            Decimal(row["net"]),
+            Decimal(row["tax"]),
+            Decimal(row["total"]),
+        )
         for row in said.json()["totals"]
-    ]  # fmt: skip
+    ]
 
 
 def test_due_in_words(world: World, prepaid: Prepaid) -> None:

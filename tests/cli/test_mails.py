@@ -33,8 +33,9 @@ def mail(world: World, email_id: int) -> Mapping[str, object]:
 def fail(world: World, email_id: int) -> None:
     world.sql(
         "UPDATE prepaid.emails SET status = 'failed', attempts = 5, leased_until = NULL,"
-        " last_error = '550 no such user', sent_at = NULL WHERE email_id = :e", e=email_id,
-    )  # fmt: skip
+        " last_error = '550 no such user', sent_at = NULL WHERE email_id = :e",
+        e=email_id,
+    )
 
 
 def test_list(world: World, prepaid: Prepaid, confirmed: list[int]) -> None:
@@ -64,12 +65,16 @@ def test_sent_again_as_it_was(
     again = prepaid("mails", "resend", email_id, "--as", "mails_care")
     assert (again.code, again.out) == (0, "1 to be sent again, asked for by mails_care\n")
     assert mail(world, email_id) == written | {
-        "status": "pending", "attempts": 0, "last_error": "550 no such user",
-    }  # fmt: skip
+        "status": "pending",
+        "attempts": 0,
+        "last_error": "550 no such user",
+    }
     assert send_emails(world.engine, settings, as_of=TODAY) == SendResult(sent=1)
     assert mail(world, email_id) == written | {
-        "status": "sent", "attempts": 1, "last_error": None,
-    }  # fmt: skip
+        "status": "sent",
+        "attempts": 1,
+        "last_error": None,
+    }
     assert world.rows(
         "SELECT before, after, actor FROM prepaid.audit_log WHERE event = 'email_pending'"
     ) == [("failed", "pending", "mails_care")]
@@ -108,16 +113,18 @@ def test_who_may_not(world: World, prepaid: Prepaid, confirmed: list[int]) -> No
 def unknown(world: World, email_id: int) -> None:
     world.sql(
         "UPDATE prepaid.emails SET status = 'unknown', unknown_attempts = 2,"
-        " last_error = 'too late' WHERE email_id = :e", e=email_id,
-    )  # fmt: skip
+        " last_error = 'too late' WHERE email_id = :e",
+        e=email_id,
+    )
 
 
 def test_settled(world: World, prepaid: Prepaid, settings: Settings, confirmed: list[int]) -> None:
     send_emails(world.engine, settings, as_of=TODAY, limit=2)
     first, second, waiting = confirmed
     fail(world, first)
-    world.sql("UPDATE prepaid.emails SET sent_at = NULL, status = 'failed' WHERE email_id = :e",
-              e=second)  # fmt: skip
+    world.sql(
+        "UPDATE prepaid.emails SET sent_at = NULL, status = 'failed' WHERE email_id = :e", e=second
+    )
     unknown(world, second)
     world.officer("mails_care", "customer_success")
     asked = ("mails", "settle", first, second, "--as", "mails_care", "--note", "told by phone")
@@ -135,8 +142,9 @@ def test_settled(world: World, prepaid: Prepaid, settings: Settings, confirmed: 
         "SELECT event, before, actor FROM prepaid.audit_log WHERE actor = 'mails_care' ORDER BY 1"
     )
     assert world.rows(events) == [
-        ("email_dropped", "failed", "mails_care"), ("email_sent", "unknown", "mails_care"),
-    ]  # fmt: skip
+        ("email_dropped", "failed", "mails_care"),
+        ("email_sent", "unknown", "mails_care"),
+    ]
 
 
 def test_another_address(
@@ -160,10 +168,14 @@ def test_another_address(
     after = mail(world, first)
     assert after["message_id"] != before["message_id"]
     assert b"new@example.com" in bytes(after["content"])  # type: ignore[arg-type]
-    assert world.sql(
-        "SELECT c.email FROM prepaid.customers c JOIN prepaid.service_plans USING (customer_id)"
-        " JOIN prepaid.emails e USING (service_plan_id) WHERE e.email_id = :e", e=first,
-    ) == "new@example.com"  # fmt: skip
+    assert (
+        world.sql(
+            "SELECT c.email FROM prepaid.customers c JOIN prepaid.service_plans USING (customer_id)"
+            " JOIN prepaid.emails e USING (service_plan_id) WHERE e.email_id = :e",
+            e=first,
+        )
+        == "new@example.com"
+    )
     # What an address was is nobody's business for ever: the log says only that it was corrected.
     logged = "SELECT count(*) FROM prepaid.audit_log WHERE event = 'email_address_corrected'"
     assert world.sql(logged) == 1

@@ -14,17 +14,24 @@ def test_from_a_parked_record_to_its_invoice(world: World, prepaid: Prepaid) -> 
 
     (parked,) = prepaid("payments", "list", "--outcome", "parked", "--json").json()
     assert (parked["transaction_id"], parked["reason"]) == (
-        record, "there is no invoice INV-2026-000010",
-    )  # fmt: skip
+        record,
+        "there is no invoice INV-2026-000010",
+    )
     assert "there is no invoice INV-2026-000010" in prepaid("payments", "list").out
     (suggestion,) = prepaid("payments", "suggestions", "--json").json()
     assert suggestion["invoice_number"] == world.invoice(plan)
     assert "two digits exchanged" in prepaid("payments", "suggestions").out
 
     said = prepaid(
-        "payments", "assign", str(record), world.invoice(plan), "--as", "cli_clerk",
-        "--note", "a slip of the hand",
-    )  # fmt: skip
+        "payments",
+        "assign",
+        str(record),
+        world.invoice(plan),
+        "--as",
+        "cli_clerk",
+        "--note",
+        "a slip of the hand",
+    )
     assert said.out == f"record {record} assigned to INV-2026-000001 by cli_clerk; it is matched\n"
     assert prepaid("payments", "list", "--outcome", "parked", "--json").json() == []
 

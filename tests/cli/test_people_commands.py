@@ -40,12 +40,14 @@ def test_tasks_list(world: World, prepaid: Prepaid, plans: list[int]) -> None:
     tasks = prepaid("tasks", "list", "--json").json()
     assert all(tasks[0].keys() >= PROMISED for task in tasks)
     verifications = [task for task in tasks if task["kind"] == "payment_verification"]
-    assert [(t["task_id"], t["invoice_number"], t["currency"], t["total"], t["agrees"])
-            for t in verifications] == [
+    assert [
+        (t["task_id"], t["invoice_number"], t["currency"], t["total"], t["agrees"])
+        for t in verifications
+    ] == [
         (world.task(plans[0]), "INV-2026-000001", "USD", "10.73", True),
         (world.task(plans[1]), "INV-2026-000002", "USD", "10.73", False),
         (world.task(plans[2]), "INV-2026-000003", "USD", "10.73", False),
-    ]  # fmt: skip
+    ]
     assert [t["detail"] for t in verifications] == [
         None,
         "the record is over 1.00, the invoice over 10.73",
@@ -59,8 +61,16 @@ def test_tasks_list(world: World, prepaid: Prepaid, plans: list[int]) -> None:
     assert only == [review]
     assert prepaid("tasks", "list", "--kind", "lunch").code == 2
     table = prepaid("tasks", "list").out.splitlines()
-    assert table[0].split() == ["task", "kind", "since", "invoice", "customer", "total", "agrees",
-                                "detail"]  # fmt: skip
+    assert table[0].split() == [
+        "task",
+        "kind",
+        "since",
+        "invoice",
+        "customer",
+        "total",
+        "agrees",
+        "detail",
+    ]
     assert len(table) == 5
 
 
@@ -118,20 +128,29 @@ def test_release_by_plan(world: World, prepaid: Prepaid, plans: list[int]) -> No
 
 
 REFUSED: tuple[tuple[tuple[str, ...], int, str], ...] = (
-    (("tasks", "approve", "1", "--as", "nobody_here"), 1,
-     "prepaid: there is no person 'nobody_here': add them with"
-     " 'prepaid user add nobody_here --team …'"),
-    (("tasks", "approve", "1", "--as", "cli_care"), 1,
-     "task 1 cannot be decided: it belongs to finance, and cli_care is not in that team"),
+    (
+        ("tasks", "approve", "1", "--as", "nobody_here"),
+        1,
+        "prepaid: there is no person 'nobody_here': add them with"
+        " 'prepaid user add nobody_here --team …'",
+    ),
+    (
+        ("tasks", "approve", "1", "--as", "cli_care"),
+        1,
+        "task 1 cannot be decided: it belongs to finance, and cli_care is not in that team",
+    ),
     (("tasks", "approve", "99", "--as", "cli_clerk"), 1, "prepaid: there is no task 99"),
     (("tasks", "approve", "1"), 2, "Missing option '--as'"),
     (("tasks", "approve", "--as", "cli_clerk"), 2, "name tasks, or say --all-agreeing"),
-    (("tasks", "approve", "1", "--all-agreeing", "--as", "cli_clerk"), 2,
-     "name tasks, or say --all-agreeing"),
+    (
+        ("tasks", "approve", "1", "--all-agreeing", "--as", "cli_clerk"),
+        2,
+        "name tasks, or say --all-agreeing",
+    ),
     (("tasks", "approve", "one", "--as", "cli_clerk"), 2, "'one' is not a valid integer"),
     (("tasks", "reject", "--as", "cli_clerk", "--note", "x"), 2, "Missing argument 'TASKS...'"),
     (("held", "release", "1", "--as", "cli_clerk"), 2, "Missing option '--note'"),
-)  # fmt: skip
+)
 
 
 def test_refusals(world: World, prepaid: Prepaid, plans: list[int]) -> None:

@@ -49,8 +49,10 @@ def test_cancel_at_once(prepaid: Prepaid, plan: int) -> None:
     )
     (task,) = prepaid("tasks", "list", "--kind", "payment_refund", "--json").json()
     assert (task["total"], task["currency"], task["detail"]) == (
-        "21.45", "USD", "pay back 21.45 USD: credit note CN-2026-000001",
-    )  # fmt: skip
+        "21.45",
+        "USD",
+        "pay back 21.45 USD: credit note CN-2026-000001",
+    )
     told = prepaid("story", plan).out
     assert "cancellation_requested" in told
     assert "moves abroad" in told
@@ -131,8 +133,10 @@ def test_invoices(world: World, prepaid: Prepaid, plan: int) -> None:
     ]
     (only,) = prepaid("invoices", "list", "--json", *TO_DAY).json()
     assert (only["invoice_number"], only["due_on"], only["received"]) == (
-        "INV-2026-000002", TODAY.isoformat(), "0",
-    )  # fmt: skip
+        "INV-2026-000002",
+        TODAY.isoformat(),
+        "0",
+    )
     assert "INV-2026-000002" in prepaid("invoices", "list", *TO_DAY).out
     voided = prepaid("invoices", "void", "INV-2026-000002", *CLERK)
     assert voided.out == (
@@ -150,15 +154,17 @@ def test_invoices(world: World, prepaid: Prepaid, plan: int) -> None:
     [
         (("plans", "cancel", "S3", "--on", "2026-11-05", *BY), "--on goes with --at-once"),
         (("plans", "cancel", "S3", "--as", "cli_care"), "Missing option '--note'"),
-        (("plans", "change", "S3", "--to", "x", "--at-renewal", "--on", "2026-11-15", *BY),
-         "--on is a day inside the running term"),
+        (
+            ("plans", "change", "S3", "--to", "x", "--at-renewal", "--on", "2026-11-15", *BY),
+            "--on is a day inside the running term",
+        ),
         (("plans", "change", "S3", "--to", "x", "--price", "cheap", *BY), "'cheap' is no price"),
         (("plans", "change", "S3", "--to", "x", "--price", "NaN", *BY), "'NaN' is no price"),
         (("plans", "change", "S3", "--to", "x", "--on", "soon", *BY), "'soon' is no date"),
         (("invoices", "list", "--csv", "--json"), "either --csv or --json"),
         (("invoices", "list", "--status", "Lost"), "'Lost' is not one of"),
     ],
-)  # fmt: skip
+)
 def test_wrong_usage(prepaid: Prepaid, plan: int, arguments: tuple[str, ...], said: str) -> None:
     outcome = prepaid(*arguments)
     assert (outcome.code, outcome.out) == (2, "")

@@ -52,8 +52,14 @@ def test_story_tells_everything_in_order(world: World, prepaid: Prepaid) -> None
     times = [event["at"] for event in told["events"]]
     assert times == sorted(times)
     said = json.dumps(told)
-    for word in ("No tax rate is known", "rate imported", "bank-4711", "test_officer",
-                 "someone@example.com", "renewal from 2026-11-02 to 2026-12-02"):  # fmt: skip
+    for word in (
+        "No tax rate is known",
+        "rate imported",
+        "bank-4711",
+        "test_officer",
+        "someone@example.com",
+        "renewal from 2026-11-02 to 2026-12-02",
+    ):
         assert word in said, word
 
     by_invoice = prepaid("story", "INV-2026-000001")
@@ -102,10 +108,13 @@ def test_story_of_a_changed_entry(world: World, prepaid: Prepaid) -> None:
     (plan,) = world.open()
     with world.engine.begin() as connection:
         connection.execute(text("ALTER TABLE prepaid.audit_log DISABLE TRIGGER ALL"))
-        connection.execute(text(
-            "UPDATE prepaid.audit_log SET actor = 'me' WHERE audit_id ="
-            " (SELECT max(audit_id) FROM prepaid.audit_log WHERE service_plan_id = :p)"
-        ), {"p": plan})  # fmt: skip
+        connection.execute(
+            text(
+                "UPDATE prepaid.audit_log SET actor = 'me' WHERE audit_id ="
+                " (SELECT max(audit_id) FROM prepaid.audit_log WHERE service_plan_id = :p)"
+            ),
+            {"p": plan},
+        )
     done = prepaid("story", plan)
     assert done.code == 1
     assert "THE LOG WAS CHANGED: entry" in done.out

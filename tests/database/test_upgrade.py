@@ -121,8 +121,11 @@ def test_a_plan_under_way_goes_on(first_release: Engine, number: str, invoiced: 
     assert world.rows(
         "SELECT description, quantity, unit_price, list_amount, discount, net, includes_tax"
         " FROM prepaid.invoice_lines ORDER BY line_number"
-    ) == [("Basic", 1, 10, 10, 0, 10, False), ("Care", 1, 2, 2, 0, 2, False),
-          ("Setup", 1, 5, 5, 0, 5, False)]  # fmt: skip
+    ) == [
+        ("Basic", 1, 10, 10, 0, 10, False),
+        ("Care", 1, 2, 2, 0, 2, False),
+        ("Setup", 1, 5, 5, 0, 5, False),
+    ]
     assert world.rows("SELECT net_amount, recurring_amount FROM prepaid.service_plans") == [
         (17, 12)
     ]

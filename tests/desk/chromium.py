@@ -24,8 +24,10 @@ _AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(en
 _RULES = {
     "runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]},
     # What is right needs no explaining, and there is nothing to fetch: a third of the time.
-    "resultTypes": ["violations"], "preload": False, "elementRef": False,
-}  # fmt: skip
+    "resultTypes": ["violations"],
+    "preload": False,
+    "elementRef": False,
+}
 needs_chromium = pytest.mark.skipif(
     CHROMIUM is None, reason="no chromium (Debian, Ubuntu: apt-get install chromium)"
 )
@@ -110,8 +112,9 @@ class Seen:
         result = self.page.evaluate("(rules) => axe.run(document, rules)", rules)
         return [
             f"{found['id']}: {node['html'][:120]} {node.get('failureSummary', '')}"
-            for found in result["violations"] for node in found["nodes"]
-        ]  # fmt: skip
+            for found in result["violations"]
+            for node in found["nodes"]
+        ]
 
     def check(self, name: str, *pictures: str) -> None:
         """No finding and nothing to scroll sideways, wide and narrow; pictures for the docs."""

@@ -103,9 +103,11 @@ def new_person(world: World, password_hash: str) -> Callable[..., str]:
 
 @pytest.fixture
 def make_browsers(
-    desk_engine: Engine, settings: Settings, desk_settings: DeskSettings,
+    desk_engine: Engine,
+    settings: Settings,
+    desk_settings: DeskSettings,
     new_person: Callable[..., str],
-) -> Callable[[], Callable[..., Browser]]:  # fmt: skip
+) -> Callable[[], Callable[..., Browser]]:
     """Builds the desk when it is called; then as ``browser``."""
 
     def make_browsers() -> Callable[..., Browser]:

@@ -33,8 +33,11 @@ def payments(
     world.sql(_CUSTOMERS, n=number)
     world.sql(_SUBSCRIPTIONS, plan=world.plan())
     if dear is not None:
-        world.sql("UPDATE prepaid.subscriptions SET price = CAST(:dear AS numeric)"
-                  " WHERE subscription_ref = 'SM1'", dear=dear)  # fmt: skip
+        world.sql(
+            "UPDATE prepaid.subscriptions SET price = CAST(:dear AS numeric)"
+            " WHERE subscription_ref = 'SM1'",
+            dear=dear,
+        )
     plans = world.open()
     world.sql(_RECORDS, every=one_in)
     world.match()

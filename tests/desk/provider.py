@@ -34,21 +34,28 @@ class Provider:
 
     @property
     def app(self) -> Starlette:
-        return Starlette(routes=[
-            Route("/.well-known/openid-configuration", self._metadata),
-            Route("/jwks", self._keys),
-            Route("/authorize", self._authorize),
-            Route("/token", self._token, methods=["POST"]),
-        ])  # fmt: skip
+        return Starlette(
+            routes=[
+                Route("/.well-known/openid-configuration", self._metadata),
+                Route("/jwks", self._keys),
+                Route("/authorize", self._authorize),
+                Route("/token", self._token, methods=["POST"]),
+            ]
+        )
 
     async def _metadata(self, _: Request) -> Response:
-        return JSONResponse({
-            "issuer": self.issuer, "authorization_endpoint": f"{self.issuer}/authorize",
-            "token_endpoint": f"{self.issuer}/token", "jwks_uri": f"{self.issuer}/jwks",
-            "response_types_supported": ["code"], "subject_types_supported": ["public"],
-            "id_token_signing_alg_values_supported": ["RS256"],
-            "code_challenge_methods_supported": ["S256"],
-        })  # fmt: skip
+        return JSONResponse(
+            {
+                "issuer": self.issuer,
+                "authorization_endpoint": f"{self.issuer}/authorize",
+                "token_endpoint": f"{self.issuer}/token",
+                "jwks_uri": f"{self.issuer}/jwks",
+                "response_types_supported": ["code"],
+                "subject_types_supported": ["public"],
+                "id_token_signing_alg_values_supported": ["RS256"],
+                "code_challenge_methods_supported": ["S256"],
+            }
+        )
 
     async def _keys(self, _: Request) -> Response:
         return JSONResponse({"keys": [self._key.as_dict(private=False)]})
@@ -80,8 +87,14 @@ class Provider:
         assert asked is not None
         now = int(time.time())
         claims = {
-            "iss": self.issuer, "aud": CLIENT_ID, "sub": "42", "iat": now, "exp": now + 60,
-            "nonce": asked["nonce"], **self.claims, **self.faults,
-        }  # fmt: skip
+            "iss": self.issuer,
+            "aud": CLIENT_ID,
+            "sub": "42",
+            "iat": now,
+            "exp": now + 60,
+            "nonce": asked["nonce"],
+            **self.claims,
+            **self.faults,
+        }
         token = jwt.encode({"alg": "RS256", "kid": "k1"}, claims, self.signs_with or self._key)
         return JSONResponse({"access_token": "x", "token_type": "Bearer", "id_token": token})

@@ -39,9 +39,10 @@ def test_a_password(world: World, prepaid: Command, monkeypatch: pytest.MonkeyPa
     code, _, said = password(f"{PASSWORD}\n", "nobody")
     assert code == 1
     assert "there is no person 'nobody'" in said
-    assert world.sql(
-        "SELECT password_hash FROM prepaid.desk_accounts WHERE person = :n", n=NAME
-    ) == stored  # fmt: skip
+    assert (
+        world.sql("SELECT password_hash FROM prepaid.desk_accounts WHERE person = :n", n=NAME)
+        == stored
+    )
 
 
 def test_sessions_are_ended(world: World, prepaid: Command) -> None:

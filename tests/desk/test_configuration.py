@@ -12,9 +12,10 @@ PUBLIC = {"PREPAID_DESK_HOST": "0.0.0.0", "PREPAID_DESK_URL": "https://desk.exam
 PROXY = {"PREPAID_DESK_PROXY": "10.0.0.5, 10.1.0.0/16"}
 KEY = {"PREPAID_DESK_SECRET": SECRET}
 OIDC = {
-    "PREPAID_OIDC_ISSUER": "https://login.example.com/", "PREPAID_OIDC_CLIENT_ID": "desk",
+    "PREPAID_OIDC_ISSUER": "https://login.example.com/",
+    "PREPAID_OIDC_CLIENT_ID": "desk",
     "PREPAID_OIDC_CLIENT_SECRET": "s",
-}  # fmt: skip
+}
 
 
 def test_as_it_comes_nobody_else_can_reach_it() -> None:
@@ -61,7 +62,7 @@ REFUSED: list[tuple[dict[str, str], str]] = [
     ({"PREPAID_DESK_SESSION_HOURS": "soon"}, "expected a whole number from 1 to 168"),
     ({"PREPAID_OIDC_ISSUER": "https://x"}, "set PREPAID_OIDC_CLIENT_ID and PREPAID_OIDC_CLIENT_SE"),
     (OIDC | {"PREPAID_OIDC_ISSUER": "http://login.example.com"}, "expected an https:// address"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("environ", "said"), REFUSED, ids=lambda value: str(value)[:60])

@@ -79,8 +79,13 @@ def over_what_was_decided_meanwhile(scene: Scene) -> bool:
     first, second, before = scene.browser("finance"), scene.browser("finance"), scene.signed()
     for finance, decision in ((first, "rejected"), (second, "approved")):
         token = form_token(finance.get(f"/payments/{scene.task}"))
-        finance.post(f"/payments/{scene.task}/decide", token=token, decision=decision, seen="0",
-                     note=f"blocked account of {finance.name}")  # fmt: skip
+        finance.post(
+            f"/payments/{scene.task}/decide",
+            token=token,
+            decision=decision,
+            seen="0",
+            note=f"blocked account of {finance.name}",
+        )
     return scene.signed() == before + 2
 
 
@@ -88,8 +93,13 @@ def what_no_longer_agrees(scene: Scene) -> bool:
     finance = scene.browser("finance")
     finance.get("/payments")
     reference = scene.world.sql("SELECT provider_ref FROM prepaid.transactions")
-    scene.world.record(None, "10.73", provider_ref=reference, status="Chargeback",
-                       occurred_at="2026-11-03T10:00:00Z")  # fmt: skip
+    scene.world.record(
+        None,
+        "10.73",
+        provider_ref=reference,
+        status="Chargeback",
+        occurred_at="2026-11-03T10:00:00Z",
+    )
     finance.post("/payments/approve", tasks=f"{scene.task}:0")
     return scene.signed() == 1
 
@@ -130,34 +140,49 @@ def _unescaped(scene: Scene, patch: Patch) -> None:
 Control = tuple[Callable[[Scene], bool], Callable[[Scene, Patch], None]]
 CONTROLS: dict[str, Control] = {
     "the form's token": (
-        without_a_token, lambda _, p: p.setattr(guards.FormTokens, "fits", lambda *_: True)),
+        without_a_token,
+        lambda _, p: p.setattr(guards.FormTokens, "fits", lambda *_: True),
+    ),
     "Sec-Fetch-Site": (
         from_another_site,
-        lambda _, p: p.setattr(routing, "comes_from_elsewhere", lambda _: False)),
+        lambda _, p: p.setattr(routing, "comes_from_elsewhere", lambda _: False),
+    ),
     "the session's absolute end": (
         _with_an_ended_session("expires_at = clock_timestamp()"),
-        _ended("s.expires_at > clock_timestamp()")),
+        _ended("s.expires_at > clock_timestamp()"),
+    ),
     "the session's idle end": (
         _with_an_ended_session("last_seen_at = clock_timestamp() - interval '31 minutes'"),
-        _ended("s.last_seen_at > clock_timestamp() - make_interval(secs => s.idle_seconds)")),
+        _ended("s.last_seen_at > clock_timestamp() - make_interval(secs => s.idle_seconds)"),
+    ),
     "the session's revocation": (
-        _with_an_ended_session("revoked_at = clock_timestamp()"), _ended("s.revoked_at IS NULL")),
+        _with_an_ended_session("revoked_at = clock_timestamp()"),
+        _ended("s.revoked_at IS NULL"),
+    ),
     "the lock-out": (
         by_guessing,
-        lambda s, _: s.rewrite("prepaid.desk_account",
-                               "coalesce(a.locked_until <= clock_timestamp(), true)", "true")),
+        lambda s, _: s.rewrite(
+            "prepaid.desk_account", "coalesce(a.locked_until <= clock_timestamp(), true)", "true"
+        ),
+    ),
     "what the page showed": (
         over_what_was_decided_meanwhile,
-        lambda s, _: s.rewrite("prepaid.decide_as_seen", "last.sign_off_id > asked.seen", "false")),
+        lambda s, _: s.rewrite("prepaid.decide_as_seen", "last.sign_off_id > asked.seen", "false"),
+    ),
     "only what agrees, together": (
         what_no_longer_agrees,
-        lambda s, _: s.rewrite("prepaid.decide_as_seen", "IF agreeing_only", "IF false")),
+        lambda s, _: s.rewrite("prepaid.decide_as_seen", "IF agreeing_only", "IF false"),
+    ),
     "escaping": (markup_in_a_name, _unescaped),
     "paths of this desk only": (
-        away_after_signing_in, lambda _, p: p.setattr(signing_in, "own_path", lambda text: text)),
+        away_after_signing_in,
+        lambda _, p: p.setattr(signing_in, "own_path", lambda text: text),
+    ),
     "names of this desk only": (
-        under_another_name, lambda _, p: p.setattr(app, "_hosts", lambda _: ["*"])),
-}  # fmt: skip
+        under_another_name,
+        lambda _, p: p.setattr(app, "_hosts", lambda _: ["*"]),
+    ),
+}
 
 
 @pytest.mark.parametrize("name", CONTROLS)
@@ -217,8 +242,15 @@ def test_without_the_pages_own_checks_the_database_refuses(
         person.post("/quality/pass", token=token, tasks=f"{check}:0")
     assert world.sql("SELECT count(*) FROM prepaid.sign_offs") == before
     leader = browser("leadership")
-    for path in ("/payments", f"/payments/{payment}", "/parked", "/quality", f"/plans/{plan}",
-                 "/history", "/held"):  # fmt: skip
+    for path in (
+        "/payments",
+        f"/payments/{payment}",
+        "/parked",
+        "/quality",
+        f"/plans/{plan}",
+        "/history",
+        "/held",
+    ):
         assert leader.get(path).status_code == 403, path
     assert browser("finance").get("/quality").status_code == 403
     assert browser("customer_success").get(f"/payments/{payment}").status_code == 403
@@ -240,8 +272,10 @@ def test_the_row_lock(world: World, browser: Browsers, locked: bool) -> None:
     waiting = Thread(target=second.post, args=(f"/payments/{task}/decide",), kwargs=form)
     with world.engine.begin() as connection:
         connection.exec_driver_sql(f'SET LOCAL ROLE "{first.name}"')
-        reject = text("SELECT prepaid.decide_as_seen(ARRAY[CAST(:t AS bigint)], ARRAY[0],"
-                      " 'rejected', 'blocked account', false)")  # fmt: skip
+        reject = text(
+            "SELECT prepaid.decide_as_seen(ARRAY[CAST(:t AS bigint)], ARRAY[0],"
+            " 'rejected', 'blocked account', false)"
+        )
         connection.execute(reject, {"t": task})
         waiting.start()
         _until_somebody_waits(world)
@@ -251,8 +285,10 @@ def test_the_row_lock(world: World, browser: Browsers, locked: bool) -> None:
 
 def _until_somebody_waits(world: World) -> None:
     for _ in range(1000):
-        if world.sql("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-                     " AND wait_event_type = 'Lock'"):  # fmt: skip
+        if world.sql(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND wait_event_type = 'Lock'"
+        ):
             return
         sleep(0.01)
     pytest.fail("nobody waits")

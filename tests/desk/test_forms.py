@@ -42,9 +42,7 @@ def seen(browser: Browser) -> str:
 
 def decide(browser: Browser, task: int, decision: str, **fields: str) -> str:
     browser.get(f"/payments/{task}")
-    browser.post(
-        f"/payments/{task}/decide", decision=decision, seen=seen(browser), **fields
-    )  # fmt: skip
+    browser.post(f"/payments/{task}/decide", decision=decision, seen=seen(browser), **fields)
     return message(browser)
 
 
@@ -93,9 +91,12 @@ def test_a_payment_that_no_longer_agrees(world: World, browser: Browsers, plan: 
     task = world.task(plan)
     finance.get(f"/payments/{task}")
     assert 'name="agreed" value="yes"' in finance.last.text
-    world.record(world.invoice(plan), provider_ref=world.sql(
-        "SELECT provider_ref FROM prepaid.transactions"), status="Chargeback",
-        occurred_at="2026-11-03T10:00:00Z")  # fmt: skip
+    world.record(
+        world.invoice(plan),
+        provider_ref=world.sql("SELECT provider_ref FROM prepaid.transactions"),
+        status="Chargeback",
+        occurred_at="2026-11-03T10:00:00Z",
+    )
     finance.post(f"/payments/{task}/decide", decision="approved", seen="0", agreed="yes")
     assert "no longer agrees (a later record of the same payment says Chargeback)" in message(
         finance
@@ -293,9 +294,18 @@ def test_the_whole_story(world: World, browser: Browsers, plan: int) -> None:
     world.settle()
     finance = browser("finance")
     page = finance.get(f"/plans?name={world.invoice(plan)}").text
-    for part in ("Service plan opened", "Invoice open", "Task opened", "Payment record", "Sign off",
-                 "statement 44", "Invoice paid", "Service plan active", "Service provisioned",
-                 "activation_confirmation to someone@example.com"):  # fmt: skip
+    for part in (
+        "Service plan opened",
+        "Invoice open",
+        "Task opened",
+        "Payment record",
+        "Sign off",
+        "statement 44",
+        "Invoice paid",
+        "Service plan active",
+        "Service provisioned",
+        "activation_confirmation to someone@example.com",
+    ):
         assert part in page, part
     finance.get("/plans?name=INV-NONE")
     assert message(finance) == (
@@ -345,15 +355,17 @@ def test_why_it_is_what_it_is(world: World, browser: Browsers, plan: int) -> Non
     )
     with world.engine.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE prepaid.audit_log DISABLE TRIGGER ALL")
-        connection.exec_driver_sql("UPDATE prepaid.audit_log SET actor = 'me'"
-                                   " WHERE event = 'service_plan_active'")  # fmt: skip
+        connection.exec_driver_sql(
+            "UPDATE prepaid.audit_log SET actor = 'me' WHERE event = 'service_plan_active'"
+        )
     assert why(engineer, plan)[2].startswith("THE LOG WAS CHANGED: entry")
 
 
 def test_why_it_was_imported_or_cancelled(world: World, browser: Browsers, plan: int) -> None:
     imported = world.due_renewal()
-    world.sql("UPDATE prepaid.service_plans SET status = 'Cancelled' WHERE service_plan_id = :p",
-              p=plan)  # fmt: skip
+    world.sql(
+        "UPDATE prepaid.service_plans SET status = 'Cancelled' WHERE service_plan_id = :p", p=plan
+    )
     for team in ("finance", "customer_success", "engineering"):
         person = browser(team)
         assert why(person, imported)[1] == story.tell(world.engine, imported).why
@@ -380,8 +392,12 @@ def test_what_differs_and_what_has_no_record(world: World, browser: Browsers) ->
     invoices = [world.invoice(plan) for plan in plans]
     world.sql("DELETE FROM prepaid.transactions WHERE invoice_number = :n", n=invoices[0])
     reference = "SELECT provider_ref FROM prepaid.transactions WHERE invoice_number = :n"
-    world.record(invoices[1], provider_ref=world.sql(reference, n=invoices[1]), status="Refunded",
-                 occurred_at="2026-11-03T10:00:00Z")  # fmt: skip
+    world.record(
+        invoices[1],
+        provider_ref=world.sql(reference, n=invoices[1]),
+        status="Refunded",
+        occurred_at="2026-11-03T10:00:00Z",
+    )
     decisions.decide(world.engine, world.officer(), [world.task(plans[2])], "approve", None)
     finance = browser("finance")
     for show, condition in (
@@ -391,11 +407,19 @@ def test_what_differs_and_what_has_no_record(world: World, browser: Browsers) ->
         ("overdue", "false"),
         ("second", "false"),
     ):
-        listed = {int(t) for t in re.findall(
-            r'href="/payments/(\d+)"', finance.get(f"/payments?show={show}").text)}  # fmt: skip
-        expected = {row[0] for row in world.rows(
-            "SELECT task_id FROM prepaid.payment_verifications"  # noqa: S608
-            f" WHERE status = 'Open' AND {condition}")}  # fmt: skip
+        listed = {
+            int(t)
+            for t in re.findall(
+                r'href="/payments/(\d+)"', finance.get(f"/payments?show={show}").text
+            )
+        }
+        expected = {
+            row[0]
+            for row in world.rows(
+                "SELECT task_id FROM prepaid.payment_verifications"  # noqa: S608
+                f" WHERE status = 'Open' AND {condition}"
+            )
+        }
         assert listed == expected, show
         assert bool(expected) is (condition != "false")
     for search, found in (("cUSTOMER 12", 1), (invoices[4], 1), ("10.73", 11), ("M7", 1), ("x", 0)):

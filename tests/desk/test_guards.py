@@ -242,10 +242,13 @@ def test_another_name_for_this_address_is_refused(browser: Browsers) -> None:
 def test_cookies_are_for_tls_only_behind_a_proxy(
     desk_engine: Engine, settings: Settings, new_person: Callable[..., str]
 ) -> None:
-    desk = load({
-        "PREPAID_DESK_PROXY": "10.0.0.5", "PREPAID_DESK_URL": "https://desk.example.com",
-        "PREPAID_DESK_SECRET": "x" * 32,
-    })  # fmt: skip
+    desk = load(
+        {
+            "PREPAID_DESK_PROXY": "10.0.0.5",
+            "PREPAID_DESK_URL": "https://desk.example.com",
+            "PREPAID_DESK_SECRET": "x" * 32,
+        }
+    )
     client = TestClient(build(desk_engine, settings, desk), base_url="https://desk.example.com")
     visitor = Browser(client)
     visitor.sign_in(new_person("finance"))
@@ -259,10 +262,13 @@ def test_cookies_are_for_tls_only_behind_a_proxy(
 def test_past_the_proxy_in_plain_text_nobody_gets_in(
     desk_engine: Engine, settings: Settings
 ) -> None:
-    desk = load({
-        "PREPAID_DESK_PROXY": "10.0.0.5", "PREPAID_DESK_URL": "https://desk.example.com",
-        "PREPAID_DESK_SECRET": "x" * 32,
-    })  # fmt: skip
+    desk = load(
+        {
+            "PREPAID_DESK_PROXY": "10.0.0.5",
+            "PREPAID_DESK_URL": "https://desk.example.com",
+            "PREPAID_DESK_SECRET": "x" * 32,
+        }
+    )
     client = TestClient(build(desk_engine, settings, desk), base_url="http://desk.example.com")
     # Whom the server does not know as the proxy is not believed.
     answer = client.get("/sign-in", headers={"x-forwarded-proto": "https"})
@@ -281,8 +287,16 @@ def test_markup_in_names_and_notes_is_text(world: World, browser: Browsers, plan
     finance = browser("finance")
     task = world.task(plan)
     parked = world.sql("SELECT task_id FROM prepaid.tasks WHERE kind = 'payment_review'")
-    for path in ("/payments", f"/payments/{task}", f"/plans/{plan}", "/held", "/parked", "/history",
-                 f"/parked/{parked}", f"/payments?search={evil}"):  # fmt: skip
+    for path in (
+        "/payments",
+        f"/payments/{task}",
+        f"/plans/{plan}",
+        "/held",
+        "/parked",
+        "/history",
+        f"/parked/{parked}",
+        f"/payments?search={evil}",
+    ):
         page = finance.get(path)
         assert page.status_code == 200
         assert "<script" not in page.text
@@ -293,11 +307,22 @@ def test_markup_in_names_and_notes_is_text(world: World, browser: Browsers, plan
 
 
 ODD = (
-    "/payments/99999999999999999999", "/payments/0", "/plans/123456", "/plans/99999999999999999999",
-     "/parked/7", "/refunds/7", "/reports/2026-13", "/reports/2026-01", "/reports/..%2f..%2fetc",
-     "/payments?after=x", "/payments?after=99999999999999999999", "/payments?currency=%00",
-     "/payments?show=%27&search=%00%25_%5C", "/payments/confirm?task=x", "/history?after=-1",
-)  # fmt: skip
+    "/payments/99999999999999999999",
+    "/payments/0",
+    "/plans/123456",
+    "/plans/99999999999999999999",
+    "/parked/7",
+    "/refunds/7",
+    "/reports/2026-13",
+    "/reports/2026-01",
+    "/reports/..%2f..%2fetc",
+    "/payments?after=x",
+    "/payments?after=99999999999999999999",
+    "/payments?currency=%00",
+    "/payments?show=%27&search=%00%25_%5C",
+    "/payments/confirm?task=x",
+    "/history?after=-1",
+)
 
 
 def test_odd_addresses_get_a_readable_page(browser: Browsers) -> None:

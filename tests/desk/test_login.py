@@ -48,14 +48,20 @@ def test_made_once_with_a_password_that_is_kept(
 def test_what_it_may_not(world: World, desk_engine: Engine) -> None:
     accounts.add(world.engine, "test_officer", "finance")
     for statement in (
-        "SELECT * FROM prepaid.tasks", "SELECT * FROM prepaid.payment_verifications",
-        "SELECT * FROM prepaid.customers", "SELECT * FROM prepaid.desk_accounts",
-        "SELECT * FROM prepaid.desk_sessions", "SELECT * FROM revenue.report_versions",
+        "SELECT * FROM prepaid.tasks",
+        "SELECT * FROM prepaid.payment_verifications",
+        "SELECT * FROM prepaid.customers",
+        "SELECT * FROM prepaid.desk_accounts",
+        "SELECT * FROM prepaid.desk_sessions",
+        "SELECT * FROM revenue.report_versions",
         "SELECT prepaid.decide_tasks(ARRAY[1::bigint], 'approved')",
-        "SELECT prepaid.release_holds(1, 'x')", "SELECT prepaid.set_password('test_officer', 'x')",
-        "SELECT prepaid.set_disabled('test_officer', false)", "CREATE TABLE prepaid.x ()",
-        "SET ROLE postgres", "UPDATE prepaid.tasks SET note = 'x'",
-    ):  # fmt: skip
+        "SELECT prepaid.release_holds(1, 'x')",
+        "SELECT prepaid.set_password('test_officer', 'x')",
+        "SELECT prepaid.set_disabled('test_officer', false)",
+        "CREATE TABLE prepaid.x ()",
+        "SET ROLE postgres",
+        "UPDATE prepaid.tasks SET note = 'x'",
+    ):
         with pytest.raises(ProgrammingError), desk_engine.begin() as connection:
             connection.execute(text(statement))
     with desk_engine.begin() as connection:
@@ -63,10 +69,15 @@ def test_what_it_may_not(world: World, desk_engine: Engine) -> None:
         connection.execute(text("SELECT * FROM prepaid.payment_verifications"))
 
 
-@pytest.mark.parametrize("right", [
-    "GRANT UPDATE ON prepaid.tasks TO {0}", "GRANT finance TO {0}", "ALTER ROLE {0} SUPERUSER",
-    "REVOKE desk FROM {0}",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "right",
+    [
+        "GRANT UPDATE ON prepaid.tasks TO {0}",
+        "GRANT finance TO {0}",
+        "ALTER ROLE {0} SUPERUSER",
+        "REVOKE desk FROM {0}",
+    ],
+)
 def test_a_login_with_rights_is_refused(
     world: World, settings: Settings, desk_url: URL, right: str
 ) -> None:
@@ -100,20 +111,27 @@ def certificate(tmp_path: Path) -> tuple[Path, Path]:
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
     today = datetime.now(UTC)
     made = (
-        x509.CertificateBuilder().subject_name(name).issuer_name(name)
-        .public_key(key.public_key()).serial_number(1)
-        .not_valid_before(today - timedelta(days=1)).not_valid_after(today + timedelta(days=1))
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(today - timedelta(days=1))
+        .not_valid_after(today + timedelta(days=1))
         .add_extension(
             x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False
         )
         .sign(key, hashes.SHA256())
-    )  # fmt: skip
+    )
     files = tmp_path / "cert.pem", tmp_path / "key.pem"
     files[0].write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    files[1].write_bytes(key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    ))  # fmt: skip
+    files[1].write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
     return files
 
 
@@ -131,8 +149,9 @@ def serve(database_url: URL, tmp_path: Path) -> Iterator[Callable[..., subproces
                 "PREPAID_DATABASE_URL": database_url.render_as_string(hide_password=False),
                 **environ,
             },
-            stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         running.append(process)
         return process
 
@@ -148,9 +167,12 @@ def test_over_tls(
     port = free_port()
     url = f"https://127.0.0.1:{port}"
     process = serve(
-        PREPAID_DESK_PORT=str(port), PREPAID_DESK_URL=url, PREPAID_DESK_SECRET="x" * 32,
-        PREPAID_DESK_TLS_CERT=str(certificate[0]), PREPAID_DESK_TLS_KEY=str(certificate[1]),
-    )  # fmt: skip
+        PREPAID_DESK_PORT=str(port),
+        PREPAID_DESK_URL=url,
+        PREPAID_DESK_SECRET="x" * 32,
+        PREPAID_DESK_TLS_CERT=str(certificate[0]),
+        PREPAID_DESK_TLS_KEY=str(certificate[1]),
+    )
     trusted = ssl.create_default_context(cafile=str(certificate[0]))
     stop_by = time.monotonic() + 60
     while True:
@@ -170,9 +192,11 @@ def test_over_tls(
 def test_behind_a_proxy(serve: Callable[..., subprocess.Popen[str]]) -> None:
     port = free_port()
     process = serve(
-        PREPAID_DESK_PORT=str(port), PREPAID_DESK_URL="https://desk.example.com",
-        PREPAID_DESK_SECRET="x" * 32, PREPAID_DESK_PROXY="127.0.0.1",
-    )  # fmt: skip
+        PREPAID_DESK_PORT=str(port),
+        PREPAID_DESK_URL="https://desk.example.com",
+        PREPAID_DESK_SECRET="x" * 32,
+        PREPAID_DESK_PROXY="127.0.0.1",
+    )
 
     def ask(**headers: str) -> tuple[int, str]:
         client = HTTPConnection("127.0.0.1", port, timeout=10)

@@ -27,8 +27,10 @@ def mails(world: World, settings: Settings) -> list[int]:
         world.sql(
             "UPDATE prepaid.emails SET status = :s, unknown_attempts = :u, sent_at = NULL,"
             " last_error = '550 <script>no such user' WHERE email_id = :e",
-            s=status, u=unknown, e=email_id,
-        )  # fmt: skip
+            s=status,
+            u=unknown,
+            e=email_id,
+        )
     return ids
 
 

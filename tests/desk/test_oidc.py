@@ -44,10 +44,14 @@ def visitor(
     desk_engine: Engine, settings: Settings, provider: Provider
 ) -> Callable[..., TestClient]:
     def visitor(claim: str = "preferred_username", issuer: str = provider.issuer) -> TestClient:
-        desk = load({
-            "PREPAID_OIDC_ISSUER": issuer, "PREPAID_OIDC_CLIENT_ID": CLIENT_ID,
-            "PREPAID_OIDC_CLIENT_SECRET": CLIENT_SECRET, "PREPAID_OIDC_CLAIM": claim,
-        })  # fmt: skip
+        desk = load(
+            {
+                "PREPAID_OIDC_ISSUER": issuer,
+                "PREPAID_OIDC_CLIENT_ID": CLIENT_ID,
+                "PREPAID_OIDC_CLIENT_SECRET": CLIENT_SECRET,
+                "PREPAID_OIDC_CLAIM": claim,
+            }
+        )
         return TestClient(build(desk_engine, settings, desk), base_url=DESK)
 
     return visitor
@@ -141,8 +145,13 @@ def test_whom_the_desk_does_not_know(
 ) -> None:
     disabled = new_person("finance")
     accounts.set_disabled(world.engine, disabled, True)
-    for claims in ({"preferred_username": disabled}, {"preferred_username": "nobody"}, {},
-                   {"preferred_username": ["a"]}, {"preferred_username": "finance"}):  # fmt: skip
+    for claims in (
+        {"preferred_username": disabled},
+        {"preferred_username": "nobody"},
+        {},
+        {"preferred_username": ["a"]},
+        {"preferred_username": "finance"},
+    ):
         provider.claims = claims
         browser = visitor()
         assert "no account for you here" in sign_in(browser), claims

@@ -17,9 +17,11 @@ SECONDS = 30
 
 
 def test_seen_within_one_interval_of_the_sensor(
-    world: World, browser: Callable[..., Browser], evaluate: Callable[[str], Any],
+    world: World,
+    browser: Callable[..., Browser],
+    evaluate: Callable[[str], Any],
     location: dg.RepositoryDefinition,
-) -> None:  # fmt: skip
+) -> None:
     assert location.get_sensor_def("sign_offs").minimum_interval_seconds == SECONDS
     plans = payments(world, 3)
     assert evaluate("sign_offs").run_requests == []

@@ -61,11 +61,24 @@ def test_what_is_not_published_is_not_found(browser: Browsers, folder: Path) -> 
     (folder.parent / "2026-09" / "report.html").write_text("a month that nobody published")
     (folder.parent / "secret.json").write_text("{}")
     leader = browser("leadership")
-    for name in ("report-v2.html", "report-v0.html", "report-v01.html", "notes.html", "report.exe",
-                 "..%2fsecret.json", "%2e%2e/secret.json", "report.html%00", ".html"):  # fmt: skip
+    for name in (
+        "report-v2.html",
+        "report-v0.html",
+        "report-v01.html",
+        "notes.html",
+        "report.exe",
+        "..%2fsecret.json",
+        "%2e%2e/secret.json",
+        "report.html%00",
+        ".html",
+    ):
         assert leader.get(f"/reports/2026-10/{name}").status_code == 404, name
-    for path in ("/reports/2026-09/report.html", "/reports/2026-13/report.html", "/reports/x",
-                 "/reports/secret.json"):  # fmt: skip
+    for path in (
+        "/reports/2026-09/report.html",
+        "/reports/2026-13/report.html",
+        "/reports/x",
+        "/reports/secret.json",
+    ):
         assert leader.get(path).status_code == 404, path
     (folder / "report.html").unlink()
     answer = leader.get("/reports/2026-10/report.html")

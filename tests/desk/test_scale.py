@@ -32,12 +32,22 @@ def test_ten_thousand_open_payments(world: World, browser: Callable[..., Browser
     finance = browser("finance")
     slow = {}
     for path in (
-        "/", "/payments", "/payments?after=5000", "/payments?show=agree", "/payments?show=differ",
-        "/payments?show=none", "/payments?show=overdue", "/payments?show=mine",
-        "/payments?search=Customer+9999", "/payments?search=INV-2026-005000",
+        "/",
+        "/payments",
+        "/payments?after=5000",
+        "/payments?show=agree",
+        "/payments?show=differ",
+        "/payments?show=none",
+        "/payments?show=overdue",
+        "/payments?show=mine",
+        "/payments?search=Customer+9999",
+        "/payments?search=INV-2026-005000",
         "/payments?search=no+such+thing",
-        "/parked", "/parked?search=lost-1999", "/history", "/payments/confirm?task=1&task=2",
-    ):  # fmt: skip
+        "/parked",
+        "/parked?search=lost-1999",
+        "/history",
+        "/payments/confirm?task=1&task=2",
+    ):
         finance.get(path)
         best = 60.0
         # A few attempts, until one was not disturbed.

@@ -34,9 +34,10 @@ class Clock:
     def __init__(self, file: Path) -> None:
         self._file = file
         self.environ = _COMMON | {
-            "LD_PRELOAD": _LIBRARIES[0], "FAKETIME_TIMESTAMP_FILE": str(file),
+            "LD_PRELOAD": _LIBRARIES[0],
+            "FAKETIME_TIMESTAMP_FILE": str(file),
             "FAKETIME_NO_CACHE": "1",
-        }  # fmt: skip
+        }
         self.set(datetime.now(UTC))
 
     def set(self, moment: datetime) -> None:

@@ -35,8 +35,10 @@ def read(figures: str) -> list[Figure]:
 
 def table(figures: list[Figure]) -> str:
     """One row per figure, and one for each fault that has none."""
-    rows = ["| fault | what was done | points | violations | seed | seconds |",
-            "|---|---|---:|---:|---:|---:|"]  # fmt: skip
+    rows = [
+        "| fault | what was done | points | violations | seed | seconds |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
     for number, name in FAULTS.items():
         found = [figure for figure in figures if figure["fault"] == number]
         for figure in found:

@@ -34,8 +34,12 @@ class Sink:
 
     def wrong(self, world: World) -> list[str]:
         """Mails that never came, came too often, or with other bytes the second time."""
-        sent = [row[0] for row in world.rows(
-            "SELECT message_id FROM prepaid.emails WHERE service_plan_id IS NOT NULL")]  # fmt: skip
+        sent = [
+            row[0]
+            for row in world.rows(
+                "SELECT message_id FROM prepaid.emails WHERE service_plan_id IS NOT NULL"
+            )
+        ]
         found = [f"mail {name} never came" for name in sent if not self.copies[name]]
         found += [f"mail {name} came {n} times" for name, n in self.copies.items() if n > 2]
         found += [

@@ -101,22 +101,34 @@ def _until_settling(business: Business, groups: int, situations: tuple[int, ...]
 
 
 _KINDS = {
-    "open": _open, "claim": _claim, "step": _step, "change": _change, "match": _match,
-    "decide": _decide, "mail": _mail, "quality": _quality,
-}  # fmt: skip
+    "open": _open,
+    "claim": _claim,
+    "step": _step,
+    "change": _change,
+    "match": _match,
+    "decide": _decide,
+    "mail": _mail,
+    "quality": _quality,
+}
 
 # Twice as many groups as there are moments, and some more: each of two faults at each of them.
 _GROUPS = {
-    "retrieve_subscription_details": 40, "assign_payment_verification": 44,
-    "activate_service_plans": 44, "assign_quality_checks": 44,
-}  # fmt: skip
+    "retrieve_subscription_details": 40,
+    "assign_payment_verification": 44,
+    "activate_service_plans": 44,
+    "assign_quality_checks": 44,
+}
 OPENING = (
-    Stage("open", 26), Stage("claim open_renewals", 16),
+    Stage("open", 26),
+    Stage("claim open_renewals", 16),
     *(Stage(f"step {name}", _GROUPS.get(name, 32)) for name in steps.OPENING_STEPS),
     Stage("match", 80),
-)  # fmt: skip
+)
 SETTLING = (
-    Stage("decide", 24), Stage("claim settle_renewals", 16),
+    Stage("decide", 24),
+    Stage("claim settle_renewals", 16),
     *(Stage(f"step {name}", _GROUPS.get(name, 32)) for name in steps.SETTLING_STEPS),
-    Stage("change activate_service_plans", 44), Stage("mail", 36), Stage("quality", 22),
-)  # fmt: skip
+    Stage("change activate_service_plans", 44),
+    Stage("mail", 36),
+    Stage("quality", 22),
+)

@@ -36,10 +36,12 @@ def test_killed_at_every_moment(
         business.finish()
         wrong += [f"{stage.name}: {finding}" for finding in business.wrong()]
     record(
-        fault=1, points=points.total(), violations=len(wrong),
+        fault=1,
+        points=points.total(),
+        violations=len(wrong),
         what="SIGKILL of the worker, and `pg_terminate_backend` of its session, before and after"
         f" every statement, commit and mail: {part}",
-    )  # fmt: skip
+    )
     assert wrong == []
     # The claim has fewest: two statements, what tells the audit log who it is, the commit, the end.
     assert all(count >= 5 for count in points.values()), points

@@ -73,9 +73,12 @@ def test_the_server_dies_at_ten_moments(
 @pytest.mark.long
 @pytest.mark.parametrize("stage", [*OPENING, *SETTLING], ids=lambda stage: stage.name)
 def test_the_server_dies_at_every_moment(
-    mortal: OwnServer, mortal_business: Business, mortal_workers: Workers, record: Recorder,
+    mortal: OwnServer,
+    mortal_business: Business,
+    mortal_workers: Workers,
+    record: Recorder,
     stage: Stage,
-) -> None:  # fmt: skip
+) -> None:
     points, jobs = 0, stage.jobs(mortal_business)
     for strike in _STRIKES:
         for point, job in enumerate(jobs):
@@ -87,9 +90,11 @@ def test_the_server_dies_at_every_moment(
     mortal_business.finish()
     wrong = mortal_business.wrong()
     record(
-        fault=1, what=f"{_WHAT}: at every moment of: {stage.name.replace('_', ' ')}",
-        points=points, violations=len(wrong),
-    )  # fmt: skip
+        fault=1,
+        what=f"{_WHAT}: at every moment of: {stage.name.replace('_', ' ')}",
+        points=points,
+        violations=len(wrong),
+    )
     assert wrong == []
     assert points > 0
 
@@ -101,8 +106,9 @@ def page(mortal_business: Business) -> Iterator[Browser]:
     hashed = PasswordHasher(time_cost=1, memory_cost=1024, parallelism=1).hash(PASSWORD)
     accounts.set_password(business.engine, "faults_clerk", hashed)
     engine = connections.engine_for(own_login(business.settings, desk))
-    browser = Browser(TestClient(build(engine, business.settings, desk),
-                                 base_url="http://127.0.0.1:3001"))  # fmt: skip
+    browser = Browser(
+        TestClient(build(engine, business.settings, desk), base_url="http://127.0.0.1:3001")
+    )
     browser.sign_in("faults_clerk")
     yield browser
     engine.dispose()
@@ -132,9 +138,11 @@ def test_a_confirmed_decision_is_stored(
     business.finish()
     wrong = business.wrong()
     record(
-        fault=1, points=len(tasks), violations=lost + len(wrong),
+        fault=1,
+        points=len(tasks),
+        violations=lost + len(wrong),
         what="immediate stop of PostgreSQL right after a decision was confirmed, by the page or by"
         " the command",
-    )  # fmt: skip
+    )
     assert (lost, wrong) == (0, [])
     assert len(tasks) == 6

@@ -34,9 +34,15 @@ def stop_at_random(server: OwnServer, seconds: float, shortest: float, longest: 
 
 
 def flow(
-    server: OwnServer, business: Business, workers: Workers, tmp_path: Path,
-    plans: int, seconds: float, shortest: float, longest: float,
-) -> tuple[int, int, list[str]]:  # fmt: skip
+    server: OwnServer,
+    business: Business,
+    workers: Workers,
+    tmp_path: Path,
+    plans: int,
+    seconds: float,
+    shortest: float,
+    longest: float,
+) -> tuple[int, int, list[str]]:
     """How often the server was stopped, how many runs that ended, and what was wrong afterwards."""
     groups = plans // len(GOING_ON) // 10 * 10
     business.sink.extra = plans  # each may come twice, none three times
@@ -63,19 +69,30 @@ def flow(
 @pytest.mark.parametrize(
     ("plans", "seconds", "shortest", "longest"),
     [(120, 10, 0.5, 2), pytest.param(2000, 180, 2, 10, marks=pytest.mark.long)],
-)  # fmt: skip
+)
 def test_stopped_again_and_again(
-    mortal: OwnServer, mortal_business: Business, mortal_workers: Workers, tmp_path: Path,
-    record: Recorder, seed: int, plans: int, seconds: float, shortest: float, longest: float,
-) -> None:  # fmt: skip
+    mortal: OwnServer,
+    mortal_business: Business,
+    mortal_workers: Workers,
+    tmp_path: Path,
+    record: Recorder,
+    seed: int,
+    plans: int,
+    seconds: float,
+    shortest: float,
+    longest: float,
+) -> None:
     stops, lost, wrong = flow(
         mortal, mortal_business, mortal_workers, tmp_path, plans, seconds, shortest, longest
     )
     record(
-        fault=2, points=stops, violations=len(wrong), seed=seed,
+        fault=2,
+        points=stops,
+        violations=len(wrong),
+        seed=seed,
         what=f"PostgreSQL stopped every {shortest:g} to {longest:g} s (immediately, orderly, or one"
         f" of its processes killed) for {seconds:g} s while {plans:,} plans flow; {lost} runs cut"
         " off",
-    )  # fmt: skip
+    )
     assert wrong == []
     assert stops >= seconds / (longest + 20)

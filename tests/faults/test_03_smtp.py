@@ -39,9 +39,10 @@ CERTAIN: dict[str, list[tuple[str, Fault]]] = {
     ],
     "garbage before the end of DATA": [
         (stage, Fault(garbage))
-        for stage in ("greeting", "mail", "rcpt", "data") for garbage in GARBAGE
+        for stage in ("greeting", "mail", "rcpt", "data")
+        for garbage in GARBAGE
     ],
-}  # fmt: skip
+}
 UNCERTAIN: dict[str, list[Fault]] = {
     "drop after DATA": [Fault(delivered=True), Fault(delivered=False)],
     "an answer too late": [LATE],
@@ -76,10 +77,12 @@ class Scene:
     def __init__(self, world: World, url: URL, server: Server, home: str) -> None:
         self.world, self.server = world, server
         self.environ = {
-            "PREPAID_HOME": home, "PREPAID_DATABASE_URL": url.render_as_string(hide_password=False),
-            "PREPAID_SMTP_URL": server.url, "PREPAID_SMTP_TIMEOUT": "10",
+            "PREPAID_HOME": home,
+            "PREPAID_DATABASE_URL": url.render_as_string(hide_password=False),
+            "PREPAID_SMTP_URL": server.url,
+            "PREPAID_SMTP_TIMEOUT": "10",
             "PREPAID_SMTP_CONNECTIONS": "2",
-        }  # fmt: skip
+        }
         self.order()
 
     @property
@@ -117,8 +120,10 @@ class Scene:
                 decisions.resend(self.world.engine, "smtp_care", lists)
 
     def undelivered(self) -> list[int]:
-        return [row[0] for row in self.world.rows(
-            "SELECT email_id FROM prepaid.undelivered_mails ORDER BY 1")]  # fmt: skip
+        return [
+            row[0]
+            for row in self.world.rows("SELECT email_id FROM prepaid.undelivered_mails ORDER BY 1")
+        ]
 
     def extra(self) -> int:
         return sum(len(copies) - 1 for copies in self.server.delivered.values())
@@ -179,8 +184,12 @@ def test_what_may_have_arrived_makes_one_copy_more(
         assert scene.extra() == (3 if fault.delivered else 0)
         wrong += [f"{kind}: {w}" for w in scene.wrong()]
     wrong += scene.checked()
-    record(fault=3, what=f"{kind}: 1 or 2 copies", points=3 * len(UNCERTAIN[kind]),
-           violations=len(wrong))  # fmt: skip
+    record(
+        fault=3,
+        what=f"{kind}: 1 or 2 copies",
+        points=3 * len(UNCERTAIN[kind]),
+        violations=len(wrong),
+    )
     assert not wrong
 
 
@@ -200,8 +209,12 @@ def test_refused(scene: Scene, record: Recorder) -> None:
     scene.finish()
     wrong += scene.wrong(most=1)
     wrong += scene.checked()
-    record(fault=3, what="no server there, sender refused: exactly 1 copy", points=2,
-           violations=len(wrong))  # fmt: skip
+    record(
+        fault=3,
+        what="no server there, sender refused: exactly 1 copy",
+        points=2,
+        violations=len(wrong),
+    )
     assert not wrong
 
 
@@ -217,8 +230,12 @@ def test_550_fails_for_good_and_blocks_nobody(scene: Scene, stage: str, record: 
     scene.finish()
     wrong = scene.wrong(most=1)
     wrong += scene.checked()
-    record(fault=3, what=f"550 at {stage}, one bad recipient among others: exactly 1 copy",
-           points=3, violations=len(wrong))  # fmt: skip
+    record(
+        fault=3,
+        what=f"550 at {stage}, one bad recipient among others: exactly 1 copy",
+        points=3,
+        violations=len(wrong),
+    )
     assert not wrong
 
 
@@ -247,8 +264,12 @@ def test_a_second_unknown_outcome_is_for_a_person(scene: Scene, record: Recorder
             decisions.resend(scene.world.engine, "smtp_care", scene.undelivered())
             scene.finish()
         wrong = scene.wrong() + scene.checked()
-        record(fault=3, what="drop after DATA twice: a person decides", points=MAILS,
-               violations=len(wrong))  # fmt: skip
+        record(
+            fault=3,
+            what="drop after DATA twice: a person decides",
+            points=MAILS,
+            violations=len(wrong),
+        )
         assert not wrong
 
 
@@ -266,8 +287,9 @@ def test_anything_at_random(scene: Scene, record: Recorder) -> None:
             scene.send()
             scene.time_passes()
         before = {to: len(copies) for to, copies in scene.server.delivered.items()}
-        wrong += [f"{to}: {n} copies before anybody sent one again" for to, n in before.items()
-                  if n > 2]  # fmt: skip
+        wrong += [
+            f"{to}: {n} copies before anybody sent one again" for to, n in before.items() if n > 2
+        ]
         scene.finish()
         wrong += scene.wrong(most=3)
     wrong += scene.checked()
@@ -309,7 +331,11 @@ def test_killed_around_the_250(scene: Scene, record: Recorder) -> None:
             wrong += scene.wrong()
             points += 1
     wrong += scene.checked()
-    record(fault=3, what="sender killed at each stage and after the 250: 1 or 2 copies",
-           points=points, violations=len(wrong))  # fmt: skip
+    record(
+        fault=3,
+        what="sender killed at each stage and after the 250: 1 or 2 copies",
+        points=points,
+        violations=len(wrong),
+    )
     assert not wrong
     assert extra, "some arrived before the kill, and once more after it"

@@ -17,11 +17,13 @@ _PATIENCE_SECONDS = 180
 
 def left(business: Business) -> int:
     """What is not done yet: plans that are not settled, mails that are not sent."""
-    return int(business.world.sql(
-        "SELECT (SELECT count(*) FROM prepaid.unsettled_plans u WHERE NOT EXISTS ("
-        " SELECT FROM prepaid.holds h WHERE h.service_plan_id = u.service_plan_id))"
-        " + (SELECT count(*) FROM prepaid.emails WHERE status <> 'sent')"
-    ))  # fmt: skip
+    return int(
+        business.world.sql(
+            "SELECT (SELECT count(*) FROM prepaid.unsettled_plans u WHERE NOT EXISTS ("
+            " SELECT FROM prepaid.holds h WHERE h.service_plan_id = u.service_plan_id))"
+            " + (SELECT count(*) FROM prepaid.emails WHERE status <> 'sent')"
+        )
+    )
 
 
 @pytest.mark.parametrize("rounds", [1, pytest.param(20, marks=pytest.mark.long)])
@@ -47,8 +49,10 @@ def test_one_effect_each(
         business.finish()
         wrong += business.wrong()
     record(
-        fault=4, points=rounds, violations=len(wrong),
+        fault=4,
+        points=rounds,
+        violations=len(wrong),
         what=f"two daemons, four workers, two senders at once on the same {PLANS} plans, no mail"
         f" twice; {deadlocks} runs ended by a deadlock and repeated",
-    )  # fmt: skip
+    )
     assert wrong == []

@@ -47,9 +47,11 @@ def test_a_worker_whose_clock_is_wrong(
     business.finish()
     wrong += business.wrong()
     record(
-        fault=6, points=8, violations=len(wrong),
+        fault=6,
+        points=8,
+        violations=len(wrong),
         what=f"the worker's clock {skew}: commands refuse, leases and mails go by the database's",
-    )  # fmt: skip
+    )
     assert wrong == []
 
 
@@ -137,7 +139,7 @@ _PLAYED = {
     "month end in UTC": ("UTC", _YEARS_END, "2026-12-31"),
     "month end on Pago Pago": ("Pacific/Pago_Pago", _YEARS_END, "2026-12-31"),
     "29 February 2028": ("UTC", around("2028-02-29T00:00", "2028-03-01T00:00"), "2028-02-29"),
-}  # fmt: skip
+}
 
 
 def renewals(world: World, middle: date) -> list[date]:
@@ -172,9 +174,11 @@ def test_odd_days(
             wrong += [f"{moment}: {said}"] * (code != 0)
             wrong += _other_days(world, ends, moment.astimezone(ZoneInfo(zone)).date(), moment)
     record(
-        fault=6, points=len(moments), violations=len(wrong),
+        fault=6,
+        points=len(moments),
+        violations=len(wrong),
         what=f"{played}: the daily work around midnight, server and worker on that clock",
-    )  # fmt: skip
+    )
     assert wrong == []
 
 

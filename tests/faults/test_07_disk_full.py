@@ -134,14 +134,19 @@ def up_again(disk: Path, world: World) -> None:
 def wrong(world: World, acknowledged: list[int]) -> list[str]:
     """What is not as it must be, after clean re-runs."""
     stored = {row[0] for row in world.rows("SELECT task_id FROM prepaid.sign_offs")}
-    found = [f"task {task} was confirmed and is not stored" for task in acknowledged
-             if task not in stored]  # fmt: skip
+    found = [
+        f"task {task} was confirmed and is not stored"
+        for task in acknowledged
+        if task not in stored
+    ]
     waiting = "SELECT task_id FROM prepaid.tasks WHERE status = 'Open' AND kind = :kind ORDER BY 1"
     if left := [row[0] for row in world.rows(waiting, kind="payment_verification")]:
         decisions.decide(world.engine, "test_officer", left, "approve", None)
     # Dagster ends the leases of runs that have failed (leases.py); here no Dagster is.
-    world.sql("WITH over AS (UPDATE prepaid.batches SET leased_until = clock_timestamp()"
-              " WHERE finished_at IS NULL RETURNING 1) SELECT count(*) FROM over")  # fmt: skip
+    world.sql(
+        "WITH over AS (UPDATE prepaid.batches SET leased_until = clock_timestamp()"
+        " WHERE finished_at IS NULL RETURNING 1) SELECT count(*) FROM over"
+    )
     for _ in range(2):
         world.match()
         world.settle()
@@ -248,6 +253,7 @@ def test_under_the_report_store(world: World, settings: Settings, record: Record
 def _env(settings: Settings) -> dict[str, str]:
     assert settings.database_url is not None
     return {
-        "PREPAID_HOME": str(settings.home), "PREPAID_REPORTS": settings.reports,
+        "PREPAID_HOME": str(settings.home),
+        "PREPAID_REPORTS": settings.reports,
         "PREPAID_DATABASE_URL": settings.database_url,
-    }  # fmt: skip
+    }

@@ -58,18 +58,24 @@ UPDATE prepaid.audit_seals s SET seal_hash = sha256(record_send(ROW(s.seal_numbe
 WHERE s.seal_number = :seal
 """
 COLUMNS = {
-    "at": "at + interval '1 microsecond'", "as_of": "coalesce(as_of, '2026-01-01') + 1",
+    "at": "at + interval '1 microsecond'",
+    "as_of": "coalesce(as_of, '2026-01-01') + 1",
     **{name: f"coalesce({name}, 0) + 1" for name in ("service_plan_id", "entity_id")},
-    **{name: f"coalesce({name} || '.', '')"
-       for name in ("event", "entity", "before", "after", "detail", "actor", "run_id")},
-}  # fmt: skip
+    **{
+        name: f"coalesce({name} || '.', '')"
+        for name in ("event", "entity", "before", "after", "detail", "actor", "run_id")
+    },
+}
 SEAL_COLUMNS = {
-    "sealed_at": "sealed_at - interval '1 second'", "sealed_through": "sealed_through + 1",
+    "sealed_at": "sealed_at - interval '1 second'",
+    "sealed_through": "sealed_through + 1",
     "ids": "ids - int8multirange(int8range(lower(ids), lower(ids), '[]'))",
     "awaited": "awaited + int8multirange(int8range(1, 2))",
-    "entries_hash": "sha256('x')", "digests": "digests || ''::bytea || substr(digests, 1, 0)",
-    "previous_hash": "sha256('x')", "seal_hash": "sha256('x')",
-}  # fmt: skip
+    "entries_hash": "sha256('x')",
+    "digests": "digests || ''::bytea || substr(digests, 1, 0)",
+    "previous_hash": "sha256('x')",
+    "seal_hash": "sha256('x')",
+}
 
 
 @dataclass
@@ -127,9 +133,12 @@ def sealed(cluster: URL) -> Iterator[Sealed]:
         assert newest is not None
         assert newest.seal_number >= 4
         found = Sealed(
-            world, ids, sorted(set(range(1, ids[-1])) - set(ids)), newest.seal_number,
+            world,
+            ids,
+            sorted(set(range(1, ids[-1])) - set(ids)),
+            newest.seal_number,
             anchors.read("the anchor", anchors.text(newest)),
-        )  # fmt: skip
+        )
         assert found.unused
         yield found
         # Nothing is reported that is not so.
@@ -171,9 +180,13 @@ def expect_by_anchor(
 
 
 several = settings(
-    max_examples=EXAMPLES, deadline=None, derandomize=True, database=None,
-    phases=[Phase.generate], suppress_health_check=list(HealthCheck),
-)  # fmt: skip
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
 
 
 @several
@@ -183,9 +196,12 @@ def test_edited(sealed: Sealed, tried: Tried, data: st.DataObject) -> None:
     column = data.draw(st.sampled_from(sorted(COLUMNS)))
     with tampering(sealed) as connection:
         connection.execute(
-            text(f"UPDATE prepaid.audit_log SET {column} = {COLUMNS[column]}"  # noqa: S608
-                 " WHERE audit_id = ANY (:ids)"), {"ids": sorted(ids)}
-        )  # fmt: skip
+            text(
+                f"UPDATE prepaid.audit_log SET {column} = {COLUMNS[column]}"  # noqa: S608
+                " WHERE audit_id = ANY (:ids)"
+            ),
+            {"ids": sorted(ids)},
+        )
         expect(
             tried, connection, "one to four entries edited, any column", what={"changed"}, ids=ids
         )
@@ -214,7 +230,7 @@ def test_swapped(sealed: Sealed, tried: Tried, data: st.DataObject) -> None:
             connection.execute(
                 text("UPDATE prepaid.audit_log SET audit_id = :n WHERE audit_id = :o"),
                 {"n": becomes, "o": was},
-            )  # fmt: skip
+            )
         expect(tried, connection, "two entries swapped", what={"changed"}, ids={first, second})
 
 
@@ -225,9 +241,12 @@ def test_times_changed(sealed: Sealed, tried: Tried, data: st.DataObject) -> Non
     seconds = data.draw(st.integers(-(10**7), 10**7).filter(bool))
     with tampering(sealed) as connection:
         connection.execute(
-            text("UPDATE prepaid.audit_log SET at = at + make_interval(secs => :seconds)"
-                 " WHERE audit_id = ANY (:ids)"), {"ids": sorted(ids), "seconds": seconds},
-        )  # fmt: skip
+            text(
+                "UPDATE prepaid.audit_log SET at = at + make_interval(secs => :seconds)"
+                " WHERE audit_id = ANY (:ids)"
+            ),
+            {"ids": sorted(ids), "seconds": seconds},
+        )
         expect(tried, connection, "times changed", what={"changed"}, ids=ids)
 
 
@@ -238,10 +257,12 @@ def test_inserted(sealed: Sealed, tried: Tried, data: st.DataObject) -> None:
     number = data.draw(st.sampled_from([*sealed.unused, 0, -5, 10**6]))
     with tampering(sealed) as connection:
         connection.execute(
-            text("INSERT INTO prepaid.audit_log (audit_id, event, entity, actor) OVERRIDING SYSTEM"
-                 " VALUE VALUES (:id, 'service_plan_active', 'service_plan', 'pipeline')"),
+            text(
+                "INSERT INTO prepaid.audit_log (audit_id, event, entity, actor) OVERRIDING SYSTEM"
+                " VALUE VALUES (:id, 'service_plan_active', 'service_plan', 'pipeline')"
+            ),
             {"id": number},
-        )  # fmt: skip
+        )
         expect(tried, connection, "an entry put in", what={"inserted"}, ids={number})
 
 
@@ -254,9 +275,12 @@ def test_a_seal_is_edited(sealed: Sealed, tried: Tried, data: st.DataObject) -> 
     with tampering(sealed) as connection:
         asked = {"seal": seal}
         connection.execute(
-            text(f"UPDATE prepaid.audit_seals SET {column} = {SEAL_COLUMNS[column]}"  # noqa: S608
-                 " WHERE seal_number = :seal"), asked,
-        )  # fmt: skip
+            text(
+                f"UPDATE prepaid.audit_seals SET {column} = {SEAL_COLUMNS[column]}"  # noqa: S608
+                " WHERE seal_number = :seal"
+            ),
+            asked,
+        )
         found = expect(tried, connection, "a seal edited", what={"seal_changed", "chain_broken"})
         assert seal in {finding.seal_number for finding in found}
         connection.execute(text(_RESEAL), asked)
@@ -272,9 +296,12 @@ def test_seals_are_removed(sealed: Sealed, tried: Tried, data: st.DataObject) ->
     with tampering(sealed) as connection:
         if data.draw(st.booleans()):
             connection.execute(
-                text("DELETE FROM prepaid.audit_log a USING prepaid.audit_seals s"
-                     " WHERE s.seal_number = :seal AND a.audit_id <@ s.ids"), {"seal": seal},
-            )  # fmt: skip
+                text(
+                    "DELETE FROM prepaid.audit_log a USING prepaid.audit_seals s"
+                    " WHERE s.seal_number = :seal AND a.audit_id <@ s.ids"
+                ),
+                {"seal": seal},
+            )
         connection.execute(
             text("DELETE FROM prepaid.audit_seals WHERE seal_number = :seal"), {"seal": seal}
         )
@@ -291,9 +318,12 @@ def test_the_tail_is_removed(sealed: Sealed, tried: Tried, data: st.DataObject) 
     last = data.draw(st.integers(0, sealed.seals - 1))
     with tampering(sealed) as connection:
         connection.execute(
-            text("DELETE FROM prepaid.audit_log a USING prepaid.audit_seals s"
-                 " WHERE s.seal_number > :last AND a.audit_id <@ s.ids"), {"last": last},
-        )  # fmt: skip
+            text(
+                "DELETE FROM prepaid.audit_log a USING prepaid.audit_seals s"
+                " WHERE s.seal_number > :last AND a.audit_id <@ s.ids"
+            ),
+            {"last": last},
+        )
         connection.execute(
             text("DELETE FROM prepaid.audit_seals WHERE seal_number > :last"), {"last": last}
         )

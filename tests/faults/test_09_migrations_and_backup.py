@@ -85,9 +85,10 @@ def kill_at(engine: Engine, number: str, place: int, monkeypatch: pytest.MonkeyP
     read = queries.read
     with monkeypatch.context() as patched:
         patched.setattr(
-            queries, "read",
+            queries,
+            "read",
             lambda name: killing if name == f"migrations/{FILES[number]}" else read(name),
-        )  # fmt: skip
+        )
         with pytest.raises(DatabaseNotReady, match=r"cannot be reached"):
             migrations.upgrade(engine)
 
@@ -116,8 +117,13 @@ def test_killed_at_a_statement(
     last = len(statements(number))
     sample = random.Random(f"{SEED} {number}").sample(range(1, last), SAMPLED)
     wrong = killed(before, [0, *sorted(sample), last], monkeypatch)
-    record(fault=9, what=f"migration {number} killed at some of its {last} statements",
-           points=2 + SAMPLED, violations=len(wrong), seed=SEED)  # fmt: skip
+    record(
+        fault=9,
+        what=f"migration {number} killed at some of its {last} statements",
+        points=2 + SAMPLED,
+        violations=len(wrong),
+        seed=SEED,
+    )
     assert wrong == []
     finishes(engine)
 
@@ -134,8 +140,12 @@ def test_killed_at_every_statement(
             points += len(places)
             wrong[number] = killed((number, engine), places, monkeypatch)
             finishes(engine)
-    record(fault=9, what="migrations killed at every statement", points=points,
-           violations=sum(map(len, wrong.values())))  # fmt: skip
+    record(
+        fault=9,
+        what="migrations killed at every statement",
+        points=points,
+        violations=sum(map(len, wrong.values())),
+    )
     assert {number: found for number, found in wrong.items() if found} == {}
 
 
@@ -172,8 +182,12 @@ def test_a_backup_restored_into_a_new_server(
         same = _plain(_everything(url)) == _plain(_everything(database_url))
         parts = examine(restored, settings, manifest, TODAY)
         wrong = [text for _, found in parts for text in found]
-        record(fault=9, what="a backup restored into a new server: pg_dump, chain, totals, checks",
-               points=1, violations=len(wrong) + (not same))  # fmt: skip
+        record(
+            fault=9,
+            what="a backup restored into a new server: pg_dump, chain, totals, checks",
+            points=1,
+            violations=len(wrong) + (not same),
+        )
         assert same
         assert wrong == []
         # And it goes on there.

@@ -31,9 +31,14 @@ GIGABYTE = 10**9
 MOST_MEGABYTES = 24
 CUSTOMERS = "customer_ref,name,email,country,currency,tax_exempt\n"
 FORMULAS = (
-    "=cmd|' /C calc'!A0", "=1+1", "+1+cmd|' /C calc'!A0", "-2+3+cmd|' /C calc'!A0",
-    "@SUM(1+1)*cmd|' /C calc'!A0", '=HYPERLINK("http://example.com","x")', "\uff1dcmd|x",
-)  # fmt: skip
+    "=cmd|' /C calc'!A0",
+    "=1+1",
+    "+1+cmd|' /C calc'!A0",
+    "-2+3+cmd|' /C calc'!A0",
+    "@SUM(1+1)*cmd|' /C calc'!A0",
+    '=HYPERLINK("http://example.com","x")',
+    "\uff1dcmd|x",
+)
 
 _IMPORT = """
 import resource, sys
@@ -97,8 +102,11 @@ def test_a_line_of_a_gigabyte_is_refused_in_flat_memory(
     url = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
     done = subprocess.run(
         [sys.executable, "-c", _IMPORT, url, str(base), *folders],
-        capture_output=True, text=True, check=False, timeout=300,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr
     *reports, megabytes = done.stdout.splitlines()
     too_long = "found a line longer than 1,048,576 bytes, expected a CSV file with one record per"
@@ -110,9 +118,10 @@ def test_a_line_of_a_gigabyte_is_refused_in_flat_memory(
         f"customers.csv:1:-: {too_long}",
     ]
     wrong = [
-        report for report, said in zip(reports, expected, strict=True)
+        report
+        for report, said in zip(reports, expected, strict=True)
         if not report.startswith(f"refused\t{said}") or report.count("\t") != 1
-    ]  # fmt: skip
+    ]
     violations = len(wrong) + (int(megabytes) > MOST_MEGABYTES) + (dump(engine) != before)
     what = f"import of lines of 1 GB: refused, {megabytes} MB more memory at the peak"
     record(fault=10, what=what, points=2 * len(folders), violations=violations)
@@ -131,10 +140,11 @@ BROKEN = {
         "2:name: found '\\u202eyrekaB', expected text without U+202E, which turns around",
     ),
     "an isolate": (
-        "C-9,A\u2067B,,US,USD,false\n", "2:name: found 'A\\u2067B', expected text without U+2067",
+        "C-9,A\u2067B,,US,USD,false\n",
+        "2:name: found 'A\\u2067B', expected text without U+2067",
     ),
     "half a character": (b"C-9,Caf\xc3,,US,USD,false\n", "2:name: found the byte 0xC3 (byte "),
-}  # fmt: skip
+}
 
 
 def test_broken_bytes_and_ten_thousand_columns(
@@ -175,17 +185,26 @@ def test_formulas_and_right_to_left_names_stay_the_text_they_are(
     customers.writerow(CUSTOMERS.strip().split(","))
     orders = csv.writer(subscriptions)
     orders.writerow(
-        ("subscription_ref", "customer_ref", "plan_code", "started_on", "auto_renew", "price",
-         "addons")
-    )  # fmt: skip
+        (
+            "subscription_ref",
+            "customer_ref",
+            "plan_code",
+            "started_on",
+            "auto_renew",
+            "price",
+            "addons",
+        )
+    )
     for number, name in enumerate(names):
         reference = f"{name} {number}"
         customers.writerow((reference, name, "a@example.com", "US", "USD", "false"))
         orders.writerow((f"S-{number}", reference, "basic", "2026-11-02", "true", "", ""))
     files = {
-        "customers": out.getvalue(), "plans": BASE["plans"], "tax_rates": BASE["tax_rates"],
+        "customers": out.getvalue(),
+        "plans": BASE["plans"],
+        "tax_rates": BASE["tax_rates"],
         "subscriptions": subscriptions.getvalue(),
-    }  # fmt: skip
+    }
     reports = take(engine, tmp_path / "in", files)
     assert {report.status for report in reports.values()} == {"imported"}
     stored = {name for (name,) in rows(engine, "SELECT name FROM prepaid.customers")}

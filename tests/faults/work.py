@@ -153,8 +153,16 @@ def _command(_: Engine, __: Settings, job: Job) -> Job:
 
 
 _WORK: dict[str, Callable[[Engine, Settings, Job], Any]] = {
-    "open": _open, "claim": _claim, "step": _step, "match": _match, "decide": _decide,
-    "quality": _quality, "mail": _mail, "drain": _drain,
-    "daemon": _daemon, "worker": _worker, "sender": _sender,
+    "open": _open,
+    "claim": _claim,
+    "step": _step,
+    "match": _match,
+    "decide": _decide,
+    "quality": _quality,
+    "mail": _mail,
+    "drain": _drain,
+    "daemon": _daemon,
+    "worker": _worker,
+    "sender": _sender,
     "command": _command,
-}  # fmt: skip
+}

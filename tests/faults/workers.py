@@ -39,10 +39,14 @@ class Workers:
         self._common = common
         self._log = log.open("w+")
         self._server = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.workers"], cwd=Path(__file__).parents[2],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True,
+            [sys.executable, "-m", "tests.faults.workers"],
+            cwd=Path(__file__).parents[2],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
             env={**os.environ, **(environ or {})},
-        )  # fmt: skip
+        )
 
     def warm_up(self) -> None:
         """Let it do everything once; what it has loaded and compiled, its forks have."""

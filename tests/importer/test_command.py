@@ -40,10 +40,14 @@ def test_a_line_per_file(
     assert [line.split() for line in printed.out.splitlines()] == [
         [f"{name}.csv", "imported", str(n), "rows", str(n), "added", "0", "changed"]
         for name, n in (
-            ("customers", 3), ("plans", 5), ("addons", 3), ("tax_rates", 2), ("subscriptions", 5),
+            ("customers", 3),
+            ("plans", 5),
+            ("addons", 3),
+            ("tax_rates", 2),
+            ("subscriptions", 5),
             ("service_plans", 5),
         )
-    ]  # fmt: skip
+    ]
     assert printed.err == "prices.csv: not read, no import file has this name\n"
 
 
@@ -76,9 +80,14 @@ def test_json_and_again(
     assert _prepaid(monkeypatch, "import", str(folder), "--json", "--as-of", "2026-11-01") == 0
     first = json.loads(capsys.readouterr().out)
     assert first[0] == {
-        "file": "customers.csv", "status": "imported", "rows": 3, "added": 3, "changed": 0,
-        "differences": [], "errors": [],
-    }  # fmt: skip
+        "file": "customers.csv",
+        "status": "imported",
+        "rows": 3,
+        "added": 3,
+        "changed": 0,
+        "differences": [],
+        "errors": [],
+    }
     before = dump(engine)
     assert _prepaid(monkeypatch, "import", str(folder), "--json", "--as-of", "2026-11-01") == 0
     again = json.loads(capsys.readouterr().out)

@@ -50,15 +50,22 @@ def test_a_correction_is_in_the_audit_log(engine: Engine, folder: Path) -> None:
     report = take(engine, folder, HEADER + "2026-09,EUR,1.0832\n2026-10,EUR,1.09\n")
     assert (report.added, report.changed) == (1, 1)
     assert rows(engine, AUDIT) == [
-        (event, detail, "import", AS_OF) for event, detail in (
-            ("exchange_rate_added",
-             "currency: EUR, month: 2026-09-01, rate: 1.0823, reporting_currency: USD"),
-            ("exchange_rate_added",
-             "currency: EUR, month: 2026-10-01, rate: 1.09, reporting_currency: USD"),
-            ("exchange_rate_changed",
-             "month 2026-09-01, currency EUR, reporting_currency USD; rate: 1.0823 -> 1.0832"),
+        (event, detail, "import", AS_OF)
+        for event, detail in (
+            (
+                "exchange_rate_added",
+                "currency: EUR, month: 2026-09-01, rate: 1.0823, reporting_currency: USD",
+            ),
+            (
+                "exchange_rate_added",
+                "currency: EUR, month: 2026-10-01, rate: 1.09, reporting_currency: USD",
+            ),
+            (
+                "exchange_rate_changed",
+                "month 2026-09-01, currency EUR, reporting_currency USD; rate: 1.0823 -> 1.0832",
+            ),
         )
-    ]  # fmt: skip
+    ]
 
 
 @pytest.mark.parametrize(
@@ -66,21 +73,34 @@ def test_a_correction_is_in_the_audit_log(engine: Engine, folder: Path) -> None:
     [
         ("2026-13,EUR,1.08", "month: found '2026-13', expected a month such as 2026-01"),
         ("2026-09-30,EUR,1.08", "month: found '2026-09-30', expected a month such as 2026-01"),
-        ("2026-09,EUR,0", "rate: found '0', expected a rate above 0 with a decimal point such as"
-                          " 1.0823"),
-        ("2026-09,EUR,\"1,08\"", "rate: found '1,08', expected a rate above 0 with a decimal point"
-                                 " such as 1.0823"),
-        ("2026-09,EUR,NaN", "rate: found 'NaN', expected a rate above 0 with a decimal point such"
-                            " as 1.0823"),
+        (
+            "2026-09,EUR,0",
+            "rate: found '0', expected a rate above 0 with a decimal point such as 1.0823",
+        ),
+        (
+            '2026-09,EUR,"1,08"',
+            "rate: found '1,08', expected a rate above 0 with a decimal point such as 1.0823",
+        ),
+        (
+            "2026-09,EUR,NaN",
+            "rate: found 'NaN', expected a rate above 0 with a decimal point such as 1.0823",
+        ),
         ("2026-09,EUR,", "rate: found nothing, expected a value"),
-        ("2026-09,XXX,1.08", "currency: found 'XXX', expected an ISO 4217 currency code such as"
-                             " USD"),
-        ("2026-09,USD,1.08", "currency: found 'USD', expected another currency than the reporting"
-                             " currency"),
-        ("2026-08,EUR,1.07", "month: found '2026-08', expected each month of two currencies once;"
-                             " line 2 has it already"),
+        (
+            "2026-09,XXX,1.08",
+            "currency: found 'XXX', expected an ISO 4217 currency code such as USD",
+        ),
+        (
+            "2026-09,USD,1.08",
+            "currency: found 'USD', expected another currency than the reporting currency",
+        ),
+        (
+            "2026-08,EUR,1.07",
+            "month: found '2026-08', expected each month of two currencies once;"
+            " line 2 has it already",
+        ),
     ],
-)  # fmt: skip
+)
 def test_bad_lines(engine: Engine, folder: Path, line: str, message: str) -> None:
     report = take(engine, folder, f"{HEADER}2026-08,EUR,1.05\n{line}\n")
     assert (report.status, report.errors) == ("refused", [f"exchange_rates.csv:3:{message}"])

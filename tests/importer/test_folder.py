@@ -18,10 +18,13 @@ from tests.importer.folders import AS_OF, BASE, dump, rows, take, write
 def filled(engine: Engine, folder: Path) -> Engine:
     reports = take(engine, folder, dict(BASE))
     assert {name: (r.status, r.rows, r.added, r.changed) for name, r in reports.items()} == {
-        "customers": ("imported", 3, 3, 0), "plans": ("imported", 5, 5, 0),
-        "addons": ("imported", 3, 3, 0), "tax_rates": ("imported", 2, 2, 0),
-        "subscriptions": ("imported", 5, 5, 0), "service_plans": ("imported", 5, 5, 0),
-    }  # fmt: skip
+        "customers": ("imported", 3, 3, 0),
+        "plans": ("imported", 5, 5, 0),
+        "addons": ("imported", 3, 3, 0),
+        "tax_rates": ("imported", 2, 2, 0),
+        "subscriptions": ("imported", 5, 5, 0),
+        "service_plans": ("imported", 5, 5, 0),
+    }
     return engine
 
 
@@ -38,14 +41,29 @@ def test_terms_carry_what_was_sold(filled: Engine) -> None:
         WHERE subscription_ref = 'S-1' ORDER BY p.start_date
         """,
     ) == [
-        (start, kind, "imported", status, True, net, 12, 12, "Amber Bakery", "amber@example.com",
-         "US", "Basic", "standard", False, addons)
+        (
+            start,
+            kind,
+            "imported",
+            status,
+            True,
+            net,
+            12,
+            12,
+            "Amber Bakery",
+            "amber@example.com",
+            "US",
+            "Basic",
+            "standard",
+            False,
+            addons,
+        )
         for start, kind, status, net, addons in (
             ("2026-08-15", "new", "Expired", 17, "set-up;storage"),
             ("2026-09-15", "renewal", "Expired", 12, "storage"),
             ("2026-10-15", "renewal", "Active", 12, "storage"),
         )
-    ]  # fmt: skip
+    ]
 
 
 def test_terms_of_a_subscription_are_a_chain(filled: Engine) -> None:
@@ -81,51 +99,87 @@ def test_order_of_columns_byte_order_mark_and_line_ends_do_not_matter(
 
 CHANGES = {
     "customer": (
-        "customers", "C-1,Amber Bakery,amber@", "C-1,Amber Bakery Ltd,new@",
+        "customers",
+        "C-1,Amber Bakery,amber@",
+        "C-1,Amber Bakery Ltd,new@",
         "SELECT name, email FROM prepaid.customers WHERE customer_ref = 'C-1'",
-        ("Amber Bakery Ltd", "new@example.com"), ("customer_changed", "email, name")),
+        ("Amber Bakery Ltd", "new@example.com"),
+        ("customer_changed", "email, name"),
+    ),
     "price": (
-        "plans", "basic,Basic,P1M,USD,10.00", "basic,Basic,P1M,USD,11.50",
+        "plans",
+        "basic,Basic,P1M,USD,10.00",
+        "basic,Basic,P1M,USD,11.50",
         "SELECT price FROM prepaid.plan_prices JOIN prepaid.plans USING (plan_id)"
         " WHERE plan_code = 'basic' AND currency = 'USD'",
         (Decimal("11.5"),),
-        ("plan_price_changed", "currency USD, valid_from 1900-01-01; price: 10.00 -> 11.50")),
+        ("plan_price_changed", "currency USD, valid_from 1900-01-01; price: 10.00 -> 11.50"),
+    ),
     "price taken away": (
-        "plans", "flex,Flex,P30D,USD,12.00", "flex,Flex,P30D,USD,",
+        "plans",
+        "flex,Flex,P30D,USD,12.00",
+        "flex,Flex,P30D,USD,",
         "SELECT price FROM prepaid.plan_prices JOIN prepaid.plans USING (plan_id)"
         " WHERE plan_code = 'flex'",
         (None,),
-        ("plan_price_changed", "currency USD, valid_from 1900-01-01; price: 12.00 -> none")),
+        ("plan_price_changed", "currency USD, valid_from 1900-01-01; price: 12.00 -> none"),
+    ),
     "plan": (
-        "plans", "flex,Flex,P30D,USD,,", "flex,Flex,P30D,USD,,reduced",
+        "plans",
+        "flex,Flex,P30D,USD,,",
+        "flex,Flex,P30D,USD,,reduced",
         "SELECT tax_class FROM prepaid.plans WHERE plan_code = 'flex'",
-        ("reduced",), ("plan_changed", "tax_class: standard -> reduced")),
+        ("reduced",),
+        ("plan_changed", "tax_class: standard -> reduced"),
+    ),
     "add-on": (
-        "addons", "set-up,Set-up,", "set-up,Installation,",
+        "addons",
+        "set-up,Set-up,",
+        "set-up,Installation,",
         "SELECT name FROM prepaid.addons WHERE addon_code = 'set-up'",
-        ("Installation",), ("addon_changed", "name: Set-up -> Installation")),
+        ("Installation",),
+        ("addon_changed", "name: Set-up -> Installation"),
+    ),
     "add-on price": (
-        "addons", "storage,Storage,P1M,EUR,1.90", "storage,Storage,P1M,EUR,2.10",
+        "addons",
+        "storage,Storage,P1M,EUR,1.90",
+        "storage,Storage,P1M,EUR,2.10",
         "SELECT price FROM prepaid.addon_prices WHERE currency = 'EUR'",
         (Decimal("2.1"),),
-        ("addon_price_changed",
-         "term_months 1, term_days 0, currency EUR, valid_from 1900-01-01; price: 1.90 -> 2.10")),
+        (
+            "addon_price_changed",
+            "term_months 1, term_days 0, currency EUR, valid_from 1900-01-01; price: 1.90 -> 2.10",
+        ),
+    ),
     "tax rate": (
-        "tax_rates", "DE,standard,0.19", "DE,standard,0.20",
+        "tax_rates",
+        "DE,standard,0.19",
+        "DE,standard,0.20",
         "SELECT rate FROM prepaid.tax_rates WHERE country = 'DE'",
         (Decimal("0.2"),),
-        ("tax_rate_changed",
-         "country DE, tax_class standard, valid_from 2021-01-01; rate: 0.19 -> 0.20")),
+        (
+            "tax_rate_changed",
+            "country DE, tax_class standard, valid_from 2021-01-01; rate: 0.19 -> 0.20",
+        ),
+    ),
     "subscription": (
-        "subscriptions", "basic,2026-09-20,true,8.50", "basic,2026-09-20,false,8.00",
+        "subscriptions",
+        "basic,2026-09-20,true,8.50",
+        "basic,2026-09-20,false,8.00",
         "SELECT auto_renew, price FROM prepaid.subscriptions WHERE subscription_ref = 'S-2'",
-        (False, 8), ("subscription_changed", "auto_renew: true -> false, price: 8.50 -> 8.00")),
+        (False, 8),
+        ("subscription_changed", "auto_renew: true -> false, price: 8.50 -> 8.00"),
+    ),
     "add-ons of a subscription": (
-        "subscriptions", ",storage;set-up", ",storage",
+        "subscriptions",
+        ",storage;set-up",
+        ",storage",
         "SELECT string_agg(addon_code, ';') FROM prepaid.subscription_addons"
         " JOIN prepaid.addons USING (addon_id)",
-        ("storage",), ("subscription_changed", "addons: set-up;storage -> storage")),
-}  # fmt: skip
+        ("storage",),
+        ("subscription_changed", "addons: set-up;storage -> storage"),
+    ),
+}
 
 
 def test_what_changed_is_updated_and_audited(filled: Engine, folder: Path) -> None:

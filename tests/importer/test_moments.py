@@ -55,20 +55,33 @@ def test_what_is_neither_day_nor_moment(engine: Engine, folder: Path) -> None:
 def test_coming_back_after_leaving_at_once(engine: Engine, folder: Path, world: World) -> None:
     """The order follows the term that was cut: it is no new customer, and it may begin that day."""
     world.tax_rate("0.0725")
-    take(engine, folder, {name: BASE[name] for name in ("customers", "plans", "addons")} | {
-        "subscriptions": HEADER + "S-1,C-1,basic,2026-11-02,true,,storage;set-up,\n",
-        "service_plans": TERMS + "S-1,2026-11-02,2026-12-02,10.00,Active\n",
-    })  # fmt: skip
+    take(
+        engine,
+        folder,
+        {name: BASE[name] for name in ("customers", "plans", "addons")}
+        | {
+            "subscriptions": HEADER + "S-1,C-1,basic,2026-11-02,true,,storage;set-up,\n",
+            "service_plans": TERMS + "S-1,2026-11-02,2026-12-02,10.00,Active\n",
+        },
+    )
     ((subscription,),) = rows(engine, "SELECT subscription_id FROM prepaid.subscriptions")
     subscriptions.cancel(
-        engine, world.officer(), Named(subscription, None), "moves", at_once=True,
+        engine,
+        world.officer(),
+        Named(subscription, None),
+        "moves",
+        at_once=True,
         as_of=date(2026, 11, 5),
-    )  # fmt: skip
+    )
     # The old system still has the term to its full end: no difference but that it is over.
-    again = take(engine, folder, {
-        "service_plans": TERMS + "S-1,2026-11-02,2026-12-02,10.00,Active\n"
-        "S-1,2026-11-25,2026-12-25,12.50,Pending\n",
-    })["service_plans"]  # fmt: skip
+    again = take(
+        engine,
+        folder,
+        {
+            "service_plans": TERMS + "S-1,2026-11-02,2026-12-02,10.00,Active\n"
+            "S-1,2026-11-25,2026-12-25,12.50,Pending\n",
+        },
+    )["service_plans"]
     assert (again.added, again.errors) == (1, [])
     assert [line.partition(": found")[0] for line in again.differences] == [
         "service_plans.csv:2:status"
@@ -79,24 +92,34 @@ def test_coming_back_after_leaving_at_once(engine: Engine, folder: Path, world: 
     world.pay_and_approve(plan)
     world.settle(at)
     assert rows(
-        engine, "SELECT kind, status, start_date, end_date, net_amount FROM prepaid.service_plans"
+        engine,
+        "SELECT kind, status, start_date, end_date, net_amount FROM prepaid.service_plans"
         " ORDER BY service_plan_id DESC LIMIT 1",
-    ) == [("reactivation", "Active", date(2026, 11, 25), date(2026, 12, 25), 14.5)]  # fmt: skip
+    ) == [("reactivation", "Active", date(2026, 11, 25), date(2026, 12, 25), 14.5)]
 
 
 def test_a_plan_cancelled_at_once_blocks_its_days_only(
     engine: Engine, folder: Path, world: World
 ) -> None:
     world.tax_rate("0.0725")
-    take(engine, folder, {name: BASE[name] for name in ("customers", "plans", "addons")} | {
-        "subscriptions": HEADER + "S-1,C-1,basic,2026-11-02,true,,,\n",
-        "service_plans": TERMS + "S-1,2026-11-02,2026-12-02,10.00,Active\n",
-    })  # fmt: skip
+    take(
+        engine,
+        folder,
+        {name: BASE[name] for name in ("customers", "plans", "addons")}
+        | {
+            "subscriptions": HEADER + "S-1,C-1,basic,2026-11-02,true,,,\n",
+            "service_plans": TERMS + "S-1,2026-11-02,2026-12-02,10.00,Active\n",
+        },
+    )
     ((subscription,),) = rows(engine, "SELECT subscription_id FROM prepaid.subscriptions")
     subscriptions.cancel(
-        engine, world.officer(), Named(subscription, None), "moves", at_once=True,
+        engine,
+        world.officer(),
+        Named(subscription, None),
+        "moves",
+        at_once=True,
         as_of=date(2026, 11, 5),
-    )  # fmt: skip
+    )
     early = take(engine, folder, {"service_plans": TERMS + "S-1,2026-11-04,2026-12-04,1,Active\n"})
     assert early["service_plans"].errors == [
         "service_plans.csv:2:start_date: found '2026-11-04', expected 2026-11-05 or later: until"

@@ -51,14 +51,16 @@ def test_a_file_without_the_column_keeps_that_prices_include_tax(
     gross = PLANS + "basic,Basic,P1M,USD,10.00,true,\n"
     assert take(filled, folder, {"plans": gross})["plans"].changed == 1
     assert rows(filled, LOG)[-1] == (
-        "plan_price_changed", "currency USD, valid_from 1900-01-01; includes_tax: false -> true",
-    )  # fmt: skip
+        "plan_price_changed",
+        "currency USD, valid_from 1900-01-01; includes_tax: false -> true",
+    )
     later = "plan_code,name,term,currency,price,valid_from\nbasic,Basic,P1M,USD,12.00,2027-01-01\n"
     assert take(filled, folder, {"plans": later})["plans"].added == 1
     assert take(filled, folder, {"plans": BASE["plans"]})["plans"].status == "unchanged"
     assert rows(filled, PRICES, code="basic") == [
-        ("10.00", True, "1900-01-01"), ("12.00", True, "2027-01-01"),
-    ]  # fmt: skip
+        ("10.00", True, "1900-01-01"),
+        ("12.00", True, "2027-01-01"),
+    ]
     # An empty field is an answer: false.
     assert take(filled, folder, {"plans": gross.replace("true", "")})["plans"].changed == 1
     assert rows(filled, PRICES, code="basic")[0] == ("10.00", False, "1900-01-01")
@@ -75,8 +77,9 @@ def test_addon_prices_have_dates_and_tax_too(filled: Engine, folder: Path) -> No
                FROM prepaid.addon_price_periods JOIN prepaid.addons USING (addon_id)
                WHERE addon_code = 'storage' AND currency = 'USD' ORDER BY valid_from"""
     assert rows(filled, query) == [
-        (2, True, "1900-01-01", "2026-10-01"), (3, False, "2026-10-01", "infinity"),
-    ]  # fmt: skip
+        (2, True, "1900-01-01", "2026-10-01"),
+        (3, False, "2026-10-01", "infinity"),
+    ]
     assert [row[0] for row in rows(filled, LOG)] == ["addon_price_added", "addon_price_changed"]
 
 
@@ -92,14 +95,20 @@ def test_history_takes_the_addon_price_of_its_day_without_tax(engine: Engine, fo
     query = """SELECT start_date::text, net_amount::text, recurring_amount::text, addons -> -1
                FROM prepaid.service_plans JOIN prepaid.subscriptions USING (subscription_id)
                WHERE subscription_ref = 'S-1' ORDER BY 1"""
-    storage = {"addon_code": "storage", "name": "Storage", "recurring": True, "quantity": 2,
-               "tax_class": "standard"}  # fmt: skip
+    storage = {
+        "addon_code": "storage",
+        "name": "Storage",
+        "recurring": True,
+        "quantity": 2,
+        "tax_class": "standard",
+    }
     before = storage | {"price": 2, "includes_tax": True}
     after = storage | {"price": 2.5, "includes_tax": False}
     assert rows(engine, query) == [
-        ("2026-08-15", "18.73", "13.73", before), ("2026-09-15", "15.00", "15.00", after),
+        ("2026-08-15", "18.73", "13.73", before),
+        ("2026-09-15", "15.00", "15.00", after),
         ("2026-10-15", "15.00", "15.00", after),
-    ]  # fmt: skip
+    ]
 
 
 def test_tax_in_a_price_needs_its_rate(engine: Engine, folder: Path) -> None:
@@ -128,7 +137,7 @@ def test_quantities_of_plans_and_addons(filled: Engine, folder: Path) -> None:
     assert [row for row in rows(filled, LOG) if row[0] == "subscription_changed"] == [
         ("subscription_changed", "addons: set-up;storage -> set-up;storage*3"),
         ("subscription_changed", "quantity: 1 -> 5"),
-    ]  # fmt: skip
+    ]
     assert take(filled, folder, {"subscriptions": text})["subscriptions"].status == "unchanged"
     # Without the column the five stay; the add-ons are written anew.
     again = take(filled, folder, {"subscriptions": BASE["subscriptions"]})["subscriptions"]
@@ -160,12 +169,14 @@ def test_discounts_are_added_changed_and_audited(filled: Engine, folder: Path) -
                FROM prepaid.discounts JOIN prepaid.subscriptions USING (subscription_id)
                ORDER BY 1"""
     assert rows(filled, query) == [
-        ("S-1", "welcome", 20, None, 0, None), ("S-3", "loyal", None, "100", None, "2026-12-01"),
-    ]  # fmt: skip
+        ("S-1", "welcome", 20, None, 0, None),
+        ("S-3", "loyal", None, "100", None, "2026-12-01"),
+    ]
     added, changed = rows(filled, LOG)[-2:]
     assert added[0] == "discount_added"
-    assert added[1].endswith("amount: 100, discount_code: loyal, name: Loyal, starts_on: "
-                             "2026-12-01, subscription_id: 3")  # fmt: skip
+    assert added[1].endswith(
+        "amount: 100, discount_code: loyal, name: Loyal, starts_on: 2026-12-01, subscription_id: 3"
+    )
     assert changed == ("discount_changed", "discount_code welcome; terms: 3 -> 0")
 
 
@@ -199,68 +210,124 @@ def test_history_waits_for_refused_discounts(engine: Engine, folder: Path) -> No
 # file, its header, what is below it, the message.
 BAD: dict[str, tuple[str, str, str, str]] = {
     "no percentage": (
-        "discounts", DISCOUNTS, "S-1,a,A,0,,,\n",
-        "2:percent: found '0', expected a percentage above 0 and up to 100 (15 is 15 %)"),
+        "discounts",
+        DISCOUNTS,
+        "S-1,a,A,0,,,\n",
+        "2:percent: found '0', expected a percentage above 0 and up to 100 (15 is 15 %)",
+    ),
     "more than everything": (
-        "discounts", DISCOUNTS, "S-1,a,A,100.5,,,\n",
-        "2:percent: found '100.5', expected a percentage above 0 and up to 100 (15 is 15 %)"),
+        "discounts",
+        DISCOUNTS,
+        "S-1,a,A,100.5,,,\n",
+        "2:percent: found '100.5', expected a percentage above 0 and up to 100 (15 is 15 %)",
+    ),
     "negative amount": (
-        "discounts", DISCOUNTS, "S-1,a,A,,-5,,\n",
-        "2:amount: found '-5', expected an amount above 0 with a decimal point such as 12.50"),
+        "discounts",
+        DISCOUNTS,
+        "S-1,a,A,,-5,,\n",
+        "2:amount: found '-5', expected an amount above 0 with a decimal point such as 12.50",
+    ),
     "neither": (
-        "discounts", DISCOUNTS, "S-1,a,A,,,,\n",
-        "2:amount: found nothing, expected percent or amount: one of them says how much it is"),
+        "discounts",
+        DISCOUNTS,
+        "S-1,a,A,,,,\n",
+        "2:amount: found nothing, expected percent or amount: one of them says how much it is",
+    ),
     "both": (
-        "discounts", DISCOUNTS, "S-1,a,A,10,5,,\n",
-        "2:amount: found '5', expected nothing: percent says 10 already"),
+        "discounts",
+        DISCOUNTS,
+        "S-1,a,A,10,5,,\n",
+        "2:amount: found '5', expected nothing: percent says 10 already",
+    ),
     "discount twice": (
-        "discounts", DISCOUNTS, "S-1,a,A,10,,,\nS-1,a,A,20,,,\n",
+        "discounts",
+        DISCOUNTS,
+        "S-1,a,A,10,,,\nS-1,a,A,20,,,\n",
         "3:discount_code: found 'a', expected each discount_code of a subscription once; line 2 "
-        "has it already"),
+        "has it already",
+    ),
     "discount of nobody": (
-        "discounts", DISCOUNTS, "S-99,a,A,10,,,\n",
-        "2:subscription_ref: found 'S-99', expected a known subscription"),
+        "discounts",
+        DISCOUNTS,
+        "S-99,a,A,10,,,\n",
+        "2:subscription_ref: found 'S-99', expected a known subscription",
+    ),
     "decimals of a discount": (
-        "discounts", DISCOUNTS, "S-3,a,A,,10.5,,\n",
-        "2:amount: found '10.5', expected at most 0 decimals in JPY"),
+        "discounts",
+        DISCOUNTS,
+        "S-3,a,A,,10.5,,\n",
+        "2:amount: found '10.5', expected at most 0 decimals in JPY",
+    ),
     "half a term": (
-        "discounts", DISCOUNTS, "S-1,a,A,10,,1.5,\n",
-        "2:terms: found '1.5', expected a whole number from 0 to 999999"),
+        "discounts",
+        DISCOUNTS,
+        "S-1,a,A,10,,1.5,\n",
+        "2:terms: found '1.5', expected a whole number from 0 to 999999",
+    ),
     "quantity of none": (
-        "subscriptions", SUBSCRIPTIONS, "S-1,C-1,basic,2026-08-15,true,,,0\n",
-        "2:quantity: found '0', expected a whole number from 1 to 999999"),
+        "subscriptions",
+        SUBSCRIPTIONS,
+        "S-1,C-1,basic,2026-08-15,true,,,0\n",
+        "2:quantity: found '0', expected a whole number from 1 to 999999",
+    ),
     "no add-on": (
-        "subscriptions", SUBSCRIPTIONS, "S-1,C-1,basic,2026-08-15,true,,storage*0,1\n",
+        "subscriptions",
+        SUBSCRIPTIONS,
+        "S-1,C-1,basic,2026-08-15,true,,storage*0,1\n",
         "2:addons: found 'storage*0', expected add-ons such as storage or storage*3, separated "
-        "by ;"),
+        "by ;",
+    ),
     "how many add-ons": (
-        "subscriptions", SUBSCRIPTIONS, "S-1,C-1,basic,2026-08-15,true,,storage*,1\n",
-        "2:addons: found 'storage*', expected add-ons such as storage or storage*3, separated "
-        "by ;"),
+        "subscriptions",
+        SUBSCRIPTIONS,
+        "S-1,C-1,basic,2026-08-15,true,,storage*,1\n",
+        "2:addons: found 'storage*', expected add-ons such as storage or storage*3, separated by ;",
+    ),
     "add-on twice with numbers": (
-        "subscriptions", SUBSCRIPTIONS, "S-1,C-1,basic,2026-08-15,true,,storage*2;storage,1\n",
-        "2:addons: found 'storage*2;storage', expected each add-on once, separated by ;"),
+        "subscriptions",
+        SUBSCRIPTIONS,
+        "S-1,C-1,basic,2026-08-15,true,,storage*2;storage,1\n",
+        "2:addons: found 'storage*2;storage', expected each add-on once, separated by ;",
+    ),
     "unknown add-on with a number": (
-        "subscriptions", SUBSCRIPTIONS, "S-1,C-1,basic,2026-08-15,true,,gold*2,1\n",
-        "2:addons: found 'gold', expected known add-ons"),
+        "subscriptions",
+        SUBSCRIPTIONS,
+        "S-1,C-1,basic,2026-08-15,true,,gold*2,1\n",
+        "2:addons: found 'gold', expected known add-ons",
+    ),
     "code that cannot be named": (
-        "addons", ADDONS, "a*2,A,P1M,USD,1.00,true,,\n",
-        "2:addon_code: found 'a*2', expected an addon_code without ; and *"),
+        "addons",
+        ADDONS,
+        "a*2,A,P1M,USD,1.00,true,,\n",
+        "2:addon_code: found 'a*2', expected an addon_code without ; and *",
+    ),
     "price from no day": (
-        "plans", PLANS, "basic,Basic,P1M,USD,10.00,,1899-12-31\n",
-        "2:valid_from: found '1899-12-31', expected a date such as 2026-01-31"),
+        "plans",
+        PLANS,
+        "basic,Basic,P1M,USD,10.00,,1899-12-31\n",
+        "2:valid_from: found '1899-12-31', expected a date such as 2026-01-31",
+    ),
     "first price twice": (
-        "plans", PLANS, "p,P,P1M,USD,1.00,,\np,P,P1M,USD,2.00,true,1900-01-01\n",
+        "plans",
+        PLANS,
+        "p,P,P1M,USD,1.00,,\np,P,P1M,USD,2.00,true,1900-01-01\n",
         "3:currency: found 'USD', expected each currency and valid_from of a plan_code once; "
-        "line 2 has it already"),
+        "line 2 has it already",
+    ),
     "tax in it, or not": (
-        "plans", PLANS, "basic,Basic,P1M,USD,10.00,yes,\n",
-        "2:price_includes_tax: found 'yes', expected true or false"),
+        "plans",
+        PLANS,
+        "basic,Basic,P1M,USD,10.00,yes,\n",
+        "2:price_includes_tax: found 'yes', expected true or false",
+    ),
     "reason without exemption": (
-        "customers", CUSTOMERS, "C-9,Amber,,US,USD,false,Reverse charge\n",
+        "customers",
+        CUSTOMERS,
+        "C-9,Amber,,US,USD,false,Reverse charge\n",
         "2:tax_exempt_reason: found 'Reverse charge', expected nothing: the customer is not "
-        "tax-exempt"),
-}  # fmt: skip
+        "tax-exempt",
+    ),
+}
 
 
 @pytest.mark.parametrize("case", BAD)

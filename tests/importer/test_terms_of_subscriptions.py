@@ -34,21 +34,43 @@ def _subscriptions(cases: dict[str, str]) -> str:
 # Case: boundaries, anchors of the terms, anchor of the subscription, plan.
 ANCHORS = {
     "month end": (
-        ("2026-01-31", "2026-02-28", "2026-03-31"), ["2026-01-31"] * 2, "2026-01-31", "basic"),
+        ("2026-01-31", "2026-02-28", "2026-03-31"),
+        ["2026-01-31"] * 2,
+        "2026-01-31",
+        "basic",
+    ),
     "30 March": (
-        ("2026-02-28", "2026-03-30", "2026-04-30"), ["2026-03-30"] * 2, "2026-03-30", "basic"),
+        ("2026-02-28", "2026-03-30", "2026-04-30"),
+        ["2026-03-30"] * 2,
+        "2026-03-30",
+        "basic",
+    ),
     "the end counts": (("2026-02-28", "2026-03-31"), ["2026-03-31"], "2026-03-31", "basic"),
     "leap day": (
-        ("2023-02-28", "2024-02-29", "2025-02-28"), ["2024-02-29"] * 2, "2024-02-29", "basic"),
+        ("2023-02-28", "2024-02-29", "2025-02-28"),
+        ["2024-02-29"] * 2,
+        "2024-02-29",
+        "basic",
+    ),
     "no month end": (
-        ("2026-01-15", "2026-02-15", "2026-03-15"), ["2026-01-15"] * 2, "2026-01-15", "basic"),
+        ("2026-01-15", "2026-02-15", "2026-03-15"),
+        ["2026-01-15"] * 2,
+        "2026-01-15",
+        "basic",
+    ),
     "latest unbroken run": (
         ("2026-01-31", "2026-02-28/2026-04-10", "2026-05-10", "2026-06-10"),
-        ["2026-01-31", "2026-04-10", "2026-04-10"], "2026-04-10", "basic"),
+        ["2026-01-31", "2026-04-10", "2026-04-10"],
+        "2026-04-10",
+        "basic",
+    ),
     "term in days": (
         ("2026-06-30", "2026-07-30/2026-08-10", "2026-09-09", "2026-10-09"),
-        ["2026-06-30", "2026-08-10", "2026-08-10"], "2026-08-10", "flex"),
-}  # fmt: skip
+        ["2026-06-30", "2026-08-10", "2026-08-10"],
+        "2026-08-10",
+        "flex",
+    ),
+}
 
 
 def test_the_anchor_is_the_first_boundary_with_the_highest_day(
@@ -73,16 +95,18 @@ def test_later_history_goes_on_where_the_known_one_ends(subscribed: Engine, fold
     first = HEADER + _history("S-5", "2026-01-28", "2026-02-28")
     take(subscribed, folder, {"service_plans": first})
     report = take(
-        subscribed, folder,
+        subscribed,
+        folder,
         {"service_plans": first + _history("S-5", "2026-02-28", "2026-03-30", "2026-04-30")},
-    )["service_plans"]  # fmt: skip
+    )["service_plans"]
     assert (report.rows, report.added, report.differences) == (3, 2, [])
     query = """SELECT kind, anchor_date::text, previous_plan_id IS NULL
                FROM prepaid.service_plans ORDER BY start_date"""
     assert rows(subscribed, query) == [
-        ("new", "2026-01-28", True), ("renewal", "2026-03-30", False),
+        ("new", "2026-01-28", True),
         ("renewal", "2026-03-30", False),
-    ]  # fmt: skip
+        ("renewal", "2026-03-30", False),
+    ]
     query = "SELECT anchor_date::text FROM prepaid.subscriptions WHERE subscription_ref = 'S-5'"
     assert rows(subscribed, query) == [("2026-03-30",)]
 
@@ -146,8 +170,10 @@ def test_a_cancelled_term_is_no_link_of_the_chain(subscribed: Engine, folder: Pa
         LEFT JOIN prepaid.service_plans previous ON previous.service_plan_id = p.previous_plan_id
         ORDER BY p.start_date"""
     assert rows(subscribed, query) == [
-        ("Expired", None, False), ("Cancelled", "2026-01-15", True), ("Active", "2026-01-15", False)
-    ]  # fmt: skip
+        ("Expired", None, False),
+        ("Cancelled", "2026-01-15", True),
+        ("Active", "2026-01-15", False),
+    ]
 
 
 KNOWN = "S-5,2026-10-15,2026-11-15,10.00,Active\n"
@@ -155,19 +181,22 @@ DIFFERENCES = {
     "S-5,2026-10-15,2026-11-15,10.00,Active\n": [],
     "S-5,2026-10-15,2026-11-20,10.00,Active\n": [
         "service_plans.csv:2:end_date: found '2026-11-20', but the known term has '2026-11-15' and "
-        "is not changed"],
+        "is not changed"
+    ],
     "S-5,2026-10-15,2026-11-15,9.00,Active\n": [
-        "service_plans.csv:2:price: found '9.00', but the known term has '10.00' and is not "
-        "changed"],
+        "service_plans.csv:2:price: found '9.00', but the known term has '10.00' and is not changed"
+    ],
     "S-5,2026-10-15,2026-11-15,10.00,Cancelled\n": [
         "service_plans.csv:2:status: found 'Cancelled', but the known term has 'Active' and is not "
-        "changed"],
+        "changed"
+    ],
     "S-5,2026-10-15,2026-11-15,10.00,Expired\n": [
         "service_plans.csv:2:status: found 'Expired', but the known term has 'Active' and is not "
-        "changed"],
+        "changed"
+    ],
     # Where the pipeline was faster than the file, nothing differs.
     "S-5,2026-10-15,2026-11-15,10.00,Pending\n": [],
-}  # fmt: skip
+}
 
 
 def test_a_known_term_is_never_changed(subscribed: Engine, folder: Path) -> None:
@@ -211,11 +240,12 @@ def test_a_first_import_of_many_terms_leaves_all_constraints_in_place(
     lines = [f"{ref},C-1,basic,2016-01-15,true,," for ref in refs]
     months = [f"{2016 + n // 12}-{n % 12 + 1:02}-15" for n in range(102)]
     report = take(
-        subscribed, folder,
+        subscribed,
+        folder,
         {
             "subscriptions": "\n".join([head, *lines]),
             "service_plans": HEADER + "".join(_history(ref, *months) for ref in refs),
         },
-    )["service_plans"]  # fmt: skip
+    )["service_plans"]
     assert report.added == 10_100
     assert rows(subscribed, query) == before

@@ -41,8 +41,9 @@ def test_a_time_without_offset_is_local(engine: Engine, folder: Path) -> None:
     query = "SELECT occurred_at FROM prepaid.transactions ORDER BY transaction_id"
     moments = [moment.astimezone(UTC) for (moment,) in rows(engine, query)]
     assert moments == [
-        datetime(2026, 11, 2, 8, 30, tzinfo=UTC), datetime(2026, 11, 2, 1, 0, tzinfo=UTC)
-    ]  # fmt: skip
+        datetime(2026, 11, 2, 8, 30, tzinfo=UTC),
+        datetime(2026, 11, 2, 1, 0, tzinfo=UTC),
+    ]
 
 
 def _plain(value: object) -> object:

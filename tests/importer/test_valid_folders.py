@@ -19,8 +19,9 @@ EXPONENTS = {"USD": 2, "JPY": 0, "KWD": 3}
 # Everything that a file can hold and PostgreSQL can store, quotes, commas and line breaks included.
 words = st.text(
     st.one_of(st.characters(exclude_categories=("Cs", "Cc")), st.sampled_from('\n",;')),
-    min_size=1, max_size=30,
-).filter(lambda text: bool(text.strip()))  # fmt: skip
+    min_size=1,
+    max_size=30,
+).filter(lambda text: bool(text.strip()))
 lengths = st.one_of(
     st.builds(Term, months=st.integers(1, 24)), st.builds(Term, days=st.integers(1, 90))
 )

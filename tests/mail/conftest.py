@@ -60,12 +60,22 @@ SELECT service_plan_id, :template, 'activation', :recipient FROM service_plan RE
 """)
 
 _DEFAULTS: Mapping[str, Any] = {
-    "name": "Ada Buyer", "recipient": "ada@example.com", "plan_name": "Fiber 100",
-    "kind": "renewal", "currency": "USD", "net": "1200.00", "tax": "87.00", "tax_rate": "0.0725",
-    "tax_note": None, "addons": '[{"addon_code": "tv", "name": "TV box"}]',
-    "template": "activation_confirmation", "quantity": 1, "discount": "0", "discounts": None,
+    "name": "Ada Buyer",
+    "recipient": "ada@example.com",
+    "plan_name": "Fiber 100",
+    "kind": "renewal",
+    "currency": "USD",
+    "net": "1200.00",
+    "tax": "87.00",
+    "tax_rate": "0.0725",
+    "tax_note": None,
+    "addons": '[{"addon_code": "tv", "name": "TV box"}]',
+    "template": "activation_confirmation",
+    "quantity": 1,
+    "discount": "0",
+    "discounts": None,
     "includes_tax": False,
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -123,9 +133,13 @@ class Mailbox:
     connections: int = 0
 
     async def handle_EHLO(  # noqa: N802
-        self, server: SMTP, session: Session, envelope: Envelope, hostname: str,
+        self,
+        server: SMTP,
+        session: Session,
+        envelope: Envelope,
+        hostname: str,
         responses: list[str],
-    ) -> list[str]:  # fmt: skip
+    ) -> list[str]:
         self.connections += 1
         session.host_name = hostname
         return responses

@@ -53,10 +53,15 @@ def test_quantity_discount_and_tax_within_the_price(
     engine: Engine, settings: Settings, order: Callable[..., int]
 ) -> None:
     order(
-        quantity=3, net="27.00", tax="5.13", tax_rate="0.19", discount="3.57", includes_tax=True,
+        quantity=3,
+        net="27.00",
+        tax="5.13",
+        tax_rate="0.19",
+        discount="3.57",
+        includes_tax=True,
         discounts='[{"name": "Welcome & hello"}, {"name": "Loyal"}]',
         addons='[{"name": "TV box", "quantity": 2}, {"name": "Radio", "quantity": 1}]',
-    )  # fmt: skip
+    )
     (message,) = _sent(engine, settings)
     plain, html = _bodies(message)
     assert "Plan:      3 × Fiber 100\nIncludes:  2 × TV box\n           Radio\n" in plain
@@ -78,9 +83,12 @@ def test_quantity_discount_and_tax_within_the_price(
     ],
 )
 def test_how_a_line_came_about_is_said_where_it_is_not_plain(
-    engine: Engine, settings: Settings, order: Callable[..., int],
-    changes: dict[str, object], shown: str,
-) -> None:  # fmt: skip
+    engine: Engine,
+    settings: Settings,
+    order: Callable[..., int],
+    changes: dict[str, object],
+    shown: str,
+) -> None:
     order(**changes)
     plain, _ = _bodies(_sent(engine, settings)[0])
     between = plain.split(" 1,200.00\n", 1)[1].split("    tax")[0]
@@ -93,9 +101,14 @@ def test_how_a_line_came_about_is_said_where_it_is_not_plain(
     [("JPY", "1200", "120", "1,320"), ("KWD", "12.500", "0.625", "13.125")],
 )
 def test_amounts_have_the_currency_s_decimals(
-    engine: Engine, settings: Settings, order: Callable[..., int],
-    currency: str, net: str, tax: str, shown: str,
-) -> None:  # fmt: skip
+    engine: Engine,
+    settings: Settings,
+    order: Callable[..., int],
+    currency: str,
+    net: str,
+    tax: str,
+    shown: str,
+) -> None:
     order(currency=currency, net=net, tax=tax, tax_rate="0.1")
     (message,) = _sent(engine, settings)
     assert f">{shown} {currency}<" in _bodies(message)[1]
@@ -169,9 +182,15 @@ def test_a_line_break_makes_no_header(
 
 @pytest.mark.parametrize(
     "recipient",
-    ["ada@example.com\r\nBcc: spy@example.com", "nobody", "a@b@", "@example.com", "zoë@example.com",
-     "ada@example.com, spy@example.com"],
-)  # fmt: skip
+    [
+        "ada@example.com\r\nBcc: spy@example.com",
+        "nobody",
+        "a@b@",
+        "@example.com",
+        "zoë@example.com",
+        "ada@example.com, spy@example.com",
+    ],
+)
 def test_an_impossible_address_fails_that_mail_only(
     engine: Engine, settings: Settings, order: Callable[..., int], recipient: str
 ) -> None:

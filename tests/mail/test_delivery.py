@@ -56,9 +56,13 @@ def test_sent_over_one_connection(
 
 
 def test_deferred_waits_longer_each_time_and_sends_the_same_bytes(
-    engine: Engine, over_smtp: Settings, order: Callable[..., int], row: Row, box: Mailbox,
+    engine: Engine,
+    over_smtp: Settings,
+    order: Callable[..., int],
+    row: Row,
+    box: Mailbox,
     due_again: Callable[[], None],
-) -> None:  # fmt: skip
+) -> None:
     email_id = order()
     box.answers = ["451 try again"] * 8
     for minutes in (1, 2, 4, 8, 16, 32, 60, 60):
@@ -76,9 +80,13 @@ def test_deferred_waits_longer_each_time_and_sends_the_same_bytes(
 
 
 def test_refused_fails_for_good_and_the_rest_goes_out(
-    engine: Engine, over_smtp: Settings, order: Callable[..., int], row: Row, box: Mailbox,
+    engine: Engine,
+    over_smtp: Settings,
+    order: Callable[..., int],
+    row: Row,
+    box: Mailbox,
     due_again: Callable[[], None],
-) -> None:  # fmt: skip
+) -> None:
     bad = order(recipient="gone@example.com")
     order()
     box.refused["gone@example.com"] = "550 no such user"
@@ -113,9 +121,14 @@ def test_no_server_there(
 
 
 def test_a_crash_after_sending_sends_the_same_mail_again(
-    engine: Engine, over_smtp: Settings, order: Callable[..., int], row: Row, box: Mailbox,
-    due_again: Callable[[], None], monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+    engine: Engine,
+    over_smtp: Settings,
+    order: Callable[..., int],
+    row: Row,
+    box: Mailbox,
+    due_again: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     email_id = order()
 
     def crash(*args: object) -> None:
@@ -148,9 +161,12 @@ def test_two_senders_at_once(
 
 
 def test_a_lost_lease_changes_nothing(
-    engine: Engine, over_smtp: Settings, order: Callable[..., int], row: Row,
+    engine: Engine,
+    over_smtp: Settings,
+    order: Callable[..., int],
+    row: Row,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     email_id = order()
     original = SmtpTransport.send
 
@@ -200,9 +216,13 @@ def test_pacing(engine: Engine, settings: Settings, order: Callable[..., int]) -
 
 
 def test_given_up_after_a_last_attempt(
-    engine: Engine, over_smtp: Settings, order: Callable[..., int], row: Row, box: Mailbox,
+    engine: Engine,
+    over_smtp: Settings,
+    order: Callable[..., int],
+    row: Row,
+    box: Mailbox,
     due_again: Callable[[], None],
-) -> None:  # fmt: skip
+) -> None:
     email_id = order()
     patient = replace(over_smtp, mails=replace(over_smtp.mails, retry_hours=2))
     box.answers = ["451 later"] * 3
@@ -223,9 +243,12 @@ def test_given_up_after_a_last_attempt(
 
 
 def test_a_database_that_restarts_loses_no_outcome(
-    engine: Engine, over_smtp: Settings, order: Callable[..., int], box: Mailbox,
+    engine: Engine,
+    over_smtp: Settings,
+    order: Callable[..., int],
+    box: Mailbox,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     for n in range(3):
         order(recipient=f"p{n}@example.com")
     original, lost = Couriers.outcome, iter([True, False, False])
@@ -234,9 +257,12 @@ def test_a_database_that_restarts_loses_no_outcome(
         if next(lost):
             engine.dispose()
             with engine.begin() as connection:
-                connection.execute(text(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                    " WHERE datname = current_database() AND pid <> pg_backend_pid()"))  # fmt: skip
+                connection.execute(
+                    text(
+                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                    )
+                )
                 connection.execute(text("LOCK prepaid.emails"))
                 unlocked.append(engine)
         return original(self)
@@ -249,9 +275,12 @@ def test_a_database_that_restarts_loses_no_outcome(
 
 
 def test_no_time_left_gives_the_mail_back(
-    engine: Engine, over_smtp: Settings, order: Callable[..., int], row: Row,
+    engine: Engine,
+    over_smtp: Settings,
+    order: Callable[..., int],
+    row: Row,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     email_id = order()
     monkeypatch.setattr(outbox, "WORK_SECONDS", -1.0)
     assert send_emails(engine, over_smtp, as_of=AS_OF, limit=1) == SendResult()

@@ -70,13 +70,17 @@ def test_what_stands_in_it(order: Order, mailed: Callable[..., list[EmailMessage
     assert attached.get_filename() == "receipt-INV-2026-000001.pdf"
     said = words(message)
     for part in (
-        "Receipt Paid Example Ltd 1 High Street VAT GB 123", "For Ada Buyer Customer C1",
+        "Receipt Paid Example Ltd 1 High Street VAT GB 123",
+        "For Ada Buyer Customer C1",
         "Invoice INV-2026-000001 Issued on 25 October 2026 Service from 1 November 2026"
         " until 30 November 2026 Paid on 28 October 2026 Paid through cardpay Reference ch_",
         "Item Quantity Net Tax rate Tax Fiber 100",
-        "3 × 433.33 = 1,300.00, less 100.00", "3 1,200.00 7.25% 87.00",
-        "7.25% tax on 1,200.00: 87.00", "Net 1,200.00, tax 87.00", "Total 1,287.00 USD",
-    ):  # fmt: skip
+        "3 × 433.33 = 1,300.00, less 100.00",
+        "3 1,200.00 7.25% 87.00",
+        "7.25% tax on 1,200.00: 87.00",
+        "Net 1,200.00, tax 87.00",
+        "Total 1,287.00 USD",
+    ):
         assert part in said, (part, said)
 
 
@@ -98,15 +102,19 @@ def test_it_is_an_accessible_a4_page(
     ("changes", "expected"),
     [
         ({"currency": "JPY", "net": "1200", "tax": "120", "tax_rate": "0.1"}, "Total 1,320 JPY"),
-        ({"currency": "KWD", "net": "12.5", "tax": "0.625", "tax_rate": "0.05"},
-         "Total 13.125 KWD"),
-        ({"tax": "0", "tax_rate": None, "tax_note": "Exempt: article 132."},
-         "Exempt from tax: 1,200.00 Net 1,200.00, tax 0.00 Total 1,200.00 USD Exempt: article"),
+        (
+            {"currency": "KWD", "net": "12.5", "tax": "0.625", "tax_rate": "0.05"},
+            "Total 13.125 KWD",
+        ),
+        (
+            {"tax": "0", "tax_rate": None, "tax_note": "Exempt: article 132."},
+            "Exempt from tax: 1,200.00 Net 1,200.00, tax 0.00 Total 1,200.00 USD Exempt: article",
+        ),
         ({"tax": "0", "tax_rate": "0"}, "0% tax on 1,200.00: 0.00"),
         ({"discounts": '[{"name": "Loyal"}]'}, "Discounts: Loyal."),
         ({"net": "0", "tax": "0"}, "There was nothing to pay."),
     ],
-)  # fmt: skip
+)
 def test_amounts_rates_and_reasons(
     order: Order, mailed: Callable[..., list[EmailMessage]], changes: dict[str, Any], expected: str
 ) -> None:
@@ -115,10 +123,18 @@ def test_amounts_rates_and_reasons(
 
 
 HOSTILE = (
-    '#eval("1+1")', "$ sum x^2 $", "#set page(width: 1pt)", '#read("/etc/passwd")', "*bold* _it_",
-    "= Heading", "@ref <label>", "\\ backslash `raw`", '"quote" \\u{41} // comment /* x */', "#{",
+    '#eval("1+1")',
+    "$ sum x^2 $",
+    "#set page(width: 1pt)",
+    '#read("/etc/passwd")',
+    "*bold* _it_",
+    "= Heading",
+    "@ref <label>",
+    "\\ backslash `raw`",
+    '"quote" \\u{41} // comment /* x */',
+    "#{",
     '#import "@preview/x:0.1.0"',
-)  # fmt: skip
+)
 
 
 def test_markup_in_names_is_shown_and_not_obeyed(
@@ -146,11 +162,14 @@ def test_a_long_invoice_goes_on_the_next_page(
 ) -> None:
     order()
     with engine.begin() as connection:
-        connection.execute(text(
-            "INSERT INTO prepaid.invoice_lines (invoice_id, line_number, description, net,"
-            " tax_class, tax_rate, tax, quantity, unit_price, list_amount, discount, includes_tax)"
-            " SELECT i.invoice_id, n, 'Extra ' || n, 0, 'standard', 0.0725, 0, 1, 0, 0, 0, false"
-            " FROM prepaid.invoices i, generate_series(2, 80) n"))  # fmt: skip
+        connection.execute(
+            text(
+                "INSERT INTO prepaid.invoice_lines (invoice_id, line_number, description, net,"
+                " tax_class, tax_rate, tax, quantity, unit_price, list_amount, discount, includes_tax)"
+                " SELECT i.invoice_id, n, 'Extra ' || n, 0, 'standard', 0.0725, 0, 1, 0, 0, 0, false"
+                " FROM prepaid.invoices i, generate_series(2, 80) n"
+            )
+        )
     document = pdf(mailed()[0])
     assert len(document.pages) > 1
     assert "Extra 80" in document.pages[-1].extract_text()
@@ -163,9 +182,12 @@ def test_the_same_bytes_each_time(
     order()
     first = mailed()[0].as_bytes()
     with engine.begin() as connection:
-        connection.execute(text(
-            "UPDATE prepaid.emails SET status = 'pending', content = NULL, message_id = NULL,"
-            " sent_at = NULL, next_attempt_at = clock_timestamp()"))  # fmt: skip
+        connection.execute(
+            text(
+                "UPDATE prepaid.emails SET status = 'pending', content = NULL, message_id = NULL,"
+                " sent_at = NULL, next_attempt_at = clock_timestamp()"
+            )
+        )
     assert mailed(paid=False)[0].as_bytes() == first
 
 
@@ -213,9 +235,13 @@ def test_in_the_language_of_the_installation(
     send_emails(engine, replace(settings, locale="de_DE"), as_of=AS_OF)
     (file,) = settings.mail_directory.iterdir()
     said = words(parse(file.read_bytes()))
-    for part in ("Quittung Bezahlt", "25. Oktober 2026", "Summe 1.287,00 USD",
-                 "3 × 433,33 = 1.300,00, abzüglich 100,00",
-                 "7,25 % Steuer auf 1.200,00: 87,00"):  # fmt: skip
+    for part in (
+        "Quittung Bezahlt",
+        "25. Oktober 2026",
+        "Summe 1.287,00 USD",
+        "3 × 433,33 = 1.300,00, abzüglich 100,00",
+        "7,25 % Steuer auf 1.200,00: 87,00",
+    ):
         assert part in said.replace("\xa0", " "), (part, said)
 
 

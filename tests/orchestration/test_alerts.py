@@ -120,14 +120,16 @@ def test_what_waits_too_long_is_told_once(
         "WITH b AS (INSERT INTO prepaid.batches (queue, as_of, leased_until) VALUES"
         " ('settle_renewals', CURRENT_DATE, clock_timestamp() - interval '2 h')"
         " RETURNING batch_id) UPDATE prepaid.unsettled_plans u SET batch_id = b.batch_id FROM b"
-        " WHERE u.service_plan_id = :plan RETURNING 1", plan=plans[1],
-    )  # fmt: skip
+        " WHERE u.service_plan_id = :plan RETURNING 1",
+        plan=plans[1],
+    )
     told = evaluate("waiting_too_long", first.cursor)
     (post,) = hook.posts
     for said in (
-        "of settle_renewals has not gone on since", "2 tasks (payment verification) are overdue",
+        "of settle_renewals has not gone on since",
+        "2 tasks (payment verification) are overdue",
         "1 mails wait for more than 24 hours",
-    ):  # fmt: skip
+    ):
         assert said in post["text"]
     assert "example.com" not in post["text"]
     # One more of the same is the same matter.
@@ -158,9 +160,12 @@ def test_an_alert_that_reaches_nobody_is_tried_again(
 
 
 def test_a_job_that_fails_all_day_is_told_once_a_day(
-    hook: Hook, location: dg.RepositoryDefinition, evaluate: Evaluate,
-    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+    hook: Hook,
+    location: dg.RepositoryDefinition,
+    evaluate: Evaluate,
+    instance: dg.DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     job = location.get_job("open_renewals")
     broken = {"ops": {"open_service_plans": {"config": {"as_of": "nonsense"}}}}
     cursor = evaluate("run_failures").cursor

@@ -15,30 +15,62 @@ from prepaid_pipeline.settings.load import load
 
 ROOT = Path(__file__).parents[2]
 OPENING = (
-    "open_service_plans", "retrieve_subscription_details", "mark_plans_processing",
-    "calculate_invoice_totals", "create_invoices", "assign_payment_verification",
-)  # fmt: skip
+    "open_service_plans",
+    "retrieve_subscription_details",
+    "mark_plans_processing",
+    "calculate_invoice_totals",
+    "create_invoices",
+    "assign_payment_verification",
+)
 SETTLING = (
-    "check_payment_status", "mark_invoices_paid", "activate_service_plans",
-    "write_provisioning_log", "send_activation_confirmations", "assign_quality_checks",
-)  # fmt: skip
+    "check_payment_status",
+    "mark_invoices_paid",
+    "activate_service_plans",
+    "write_provisioning_log",
+    "send_activation_confirmations",
+    "assign_quality_checks",
+)
 # Job -> the queue that its runs wait in, one at a time.
 QUEUES = {
-    **{name: name for name in (
-        "open_renewals", "match_payments", "settle_renewals", "close_quality_checks",
-        "send_emails", "expire_service_plans", "chase_unpaid_invoices", "remind_overdue_tasks",
-        "seal_audit_log", "clean_up", "verify_audit_log",
-    )},
-    "materialise_mrr": "revenue", "close_month": "revenue", "notice_late_data": "revenue",
-}  # fmt: skip
+    **{
+        name: name
+        for name in (
+            "open_renewals",
+            "match_payments",
+            "settle_renewals",
+            "close_quality_checks",
+            "send_emails",
+            "expire_service_plans",
+            "chase_unpaid_invoices",
+            "remind_overdue_tasks",
+            "seal_audit_log",
+            "clean_up",
+            "verify_audit_log",
+        )
+    },
+    "materialise_mrr": "revenue",
+    "close_month": "revenue",
+    "notice_late_data": "revenue",
+}
 SENSORS = (
-    "purchases", "payment_records", "sign_offs", "outbox", "run_failures", "waiting_too_long",
-)  # fmt: skip
+    "purchases",
+    "payment_records",
+    "sign_offs",
+    "outbox",
+    "run_failures",
+    "waiting_too_long",
+)
 SCHEDULES = (
-    "open_renewals_daily", "expire_service_plans_daily", "chase_unpaid_invoices_daily",
-    "remind_overdue_tasks_daily", "clean_up_daily", "verify_audit_log_daily",
-    "materialise_mrr_hourly", "close_month_daily", "notice_late_data_daily",
-)  # fmt: skip
+    "open_renewals_daily",
+    "expire_service_plans_daily",
+    "chase_unpaid_invoices_daily",
+    "remind_overdue_tasks_daily",
+    "clean_up_daily",
+    "verify_audit_log_daily",
+    "materialise_mrr_hourly",
+    "close_month_daily",
+    "notice_late_data_daily",
+)
 
 
 @pytest.fixture(scope="module")
@@ -138,8 +170,11 @@ def test_dagster_accepts_the_workspace(tmp_path: Path) -> None:
     dagster = Path(sys.executable).with_name("dagster")
     checked = subprocess.run(
         [dagster, "definitions", "validate", "-w", "workspace.yaml"],
-        cwd=ROOT, env={**bare, "PREPAID_HOME": str(tmp_path)}, capture_output=True, text=True,
-    )  # fmt: skip
+        cwd=ROOT,
+        env={**bare, "PREPAID_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert "prepaid_pipeline" in checked.stdout + checked.stderr
 

@@ -75,9 +75,12 @@ def test_the_jobs_take_a_renewal_from_due_to_expired(
     assert opened.pop("open_service_plans") == {"opened": 1}
     assert opened == dict.fromkeys(steps.OPENING_STEPS, one)
 
-    (plan,) = [row[0] for row in world.rows(
-        "SELECT service_plan_id FROM prepaid.service_plans WHERE origin = 'pipeline'"
-    )]  # fmt: skip
+    (plan,) = [
+        row[0]
+        for row in world.rows(
+            "SELECT service_plan_id FROM prepaid.service_plans WHERE origin = 'pipeline'"
+        )
+    ]
     world.record(world.invoice(plan))
     assert reported(run("match_payments")) == {
         "match_payment_records": {"matched": 1, "parked": 0, "superseded": 0, "waiting": 0}
@@ -93,9 +96,12 @@ def test_the_jobs_take_a_renewal_from_due_to_expired(
     assert b"INV-2026-000001" in mail.read_bytes()
 
     decisions.decide(
-        world.engine, world.officer("test_care", "customer_success"),
-        [world.task(plan, "quality_check")], "approve", None,
-    )  # fmt: skip
+        world.engine,
+        world.officer("test_care", "customer_success"),
+        [world.task(plan, "quality_check")],
+        "approve",
+        None,
+    )
     assert reported(run("close_quality_checks")) == {
         "close_decided_quality_checks": {"passed": 1, "failed": 0}
     }

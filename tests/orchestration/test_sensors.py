@@ -232,8 +232,9 @@ def test_purchases_sees_orders_and_released_plans(world: World, tick: Tick) -> N
     world.term(subscription, TODAY, TODAY.replace(month=12), status="Pending")
     world.sql(
         "UPDATE prepaid.service_plans SET activated_on = NULL WHERE status = 'Pending'"
-        " AND subscription_id = :s", s=subscription,
-    )  # fmt: skip
+        " AND subscription_id = :s",
+        s=subscription,
+    )
     assert tick("purchases") == ["open_renewals"]
 
 

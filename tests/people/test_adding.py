@@ -20,10 +20,14 @@ def world(module_world: World) -> World:
 
 
 def teams(world: World, name: str) -> list[str]:
-    return [row[0] for row in world.rows(
-        "SELECT g.rolname FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid"
-        " JOIN pg_roles r ON r.oid = m.member WHERE r.rolname = :name ORDER BY 1", name=name,
-    )]  # fmt: skip
+    return [
+        row[0]
+        for row in world.rows(
+            "SELECT g.rolname FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid"
+            " JOIN pg_roles r ON r.oid = m.member WHERE r.rolname = :name ORDER BY 1",
+            name=name,
+        )
+    ]
 
 
 @pytest.mark.parametrize(

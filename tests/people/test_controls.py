@@ -16,9 +16,15 @@ from tests.people.controls import CONTROLS, Control
 from tests.world import World
 
 TABLES = (
-    "tasks", "sign_offs", "task_assignments", "task_reminders", "approval_limits",
-    "desk_accounts", "desk_sessions", "audit_log",
-)  # fmt: skip
+    "tasks",
+    "sign_offs",
+    "task_assignments",
+    "task_reminders",
+    "approval_limits",
+    "desk_accounts",
+    "desk_sessions",
+    "audit_log",
+)
 # Writes what is missing; without it nothing could be inserted.
 NO_CONTROL = {"set_due_date"}
 REWRITE = """
@@ -77,14 +83,24 @@ def rows(module_world: World, person: Callable[[World, str], str]) -> dict[str, 
     decisions.decide(world.engine, ann, [world.task(first)], "approve", None)
     decisions.reassign(world.engine, ann, [world.task(waiting)], bob, "on holiday")
     return {
-        "ann": ann, "bob": bob, "care": person(world, "customer_success"),
-        "engineer": person(world, "engineering"), "desk": "desk", "finance": "finance",
-        "waiting": world.task(waiting), "first": world.task(first),
-        "rejected": world.task(rejected), "cheap": world.task(cheap),
-        "touched": world.task(touched), "paid": world.task(paid), "withdrawn": old,
-        "quality": world.task(paid, "quality_check"), "plan": paid, "record": record,
+        "ann": ann,
+        "bob": bob,
+        "care": person(world, "customer_success"),
+        "engineer": person(world, "engineering"),
+        "desk": "desk",
+        "finance": "finance",
+        "waiting": world.task(waiting),
+        "first": world.task(first),
+        "rejected": world.task(rejected),
+        "cheap": world.task(cheap),
+        "touched": world.task(touched),
+        "paid": world.task(paid),
+        "withdrawn": old,
+        "quality": world.task(paid, "quality_check"),
+        "plan": paid,
+        "record": record,
         "email": world.sql("SELECT min(email_id) FROM prepaid.emails"),
-    }  # fmt: skip
+    }
 
 
 def attempt(connection: Connection, control: Control, rows: dict[str, object]) -> None:

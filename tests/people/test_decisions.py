@@ -107,10 +107,14 @@ def test_many_tasks_in_one_statement(world: World, officer: str) -> None:
     for plan, amount in zip(plans, (None, None, "1.00", None), strict=True):
         world.record(world.invoice(plan), amount)
     world.match()
-    assert sql_as(
-        world, officer,
-        "UPDATE prepaid.payment_verifications SET decision = 'approved' WHERE agrees",
-    ) == 3  # fmt: skip
+    assert (
+        sql_as(
+            world,
+            officer,
+            "UPDATE prepaid.payment_verifications SET decision = 'approved' WHERE agrees",
+        )
+        == 3
+    )
     assert world.rows(
         "SELECT decision, decided_by, count(*) FROM prepaid.sign_offs GROUP BY 1, 2"
     ) == [("approved", officer, 3)]

@@ -87,9 +87,13 @@ def test_who_changed_the_plan(world: World, ann: str, bob: str) -> None:
     subscription = world.subscription(world.customer(), world.plan("10.00"))
     world.term(subscription, date(2026, 10, 20), date(2026, 11, 20))
     waiting = subscriptions.change(
-        world.engine, ann, subscriptions.Named(subscription, None),
-        subscriptions.Change(code, on=TODAY), "grows", as_of=TODAY,
-    )  # fmt: skip
+        world.engine,
+        ann,
+        subscriptions.Named(subscription, None),
+        subscriptions.Change(code, on=TODAY),
+        "grows",
+        as_of=TODAY,
+    )
     assert waiting is not None
     plan = waiting.service_plan_id
     world.open()
@@ -100,9 +104,13 @@ def test_who_cancelled_does_not_pay_back(world: World, plan: int, ann: str, bob:
     world.pay_and_approve(plan)
     world.settle()
     subscriptions.cancel(
-        world.engine, ann, subscriptions.find(world.engine, str(plan)), "moves", at_once=True,
+        world.engine,
+        ann,
+        subscriptions.find(world.engine, str(plan)),
+        "moves",
+        at_once=True,
         as_of=TODAY,
-    )  # fmt: skip
+    )
     task = world.task(plan, "payment_refund")
     only_others_decide(
         world,

@@ -40,15 +40,17 @@ def close(world: World) -> dict[str, int]:
 def tasks(world: World, plan: int) -> list[tuple[str, str, str | None, bool]]:
     return world.rows(
         "SELECT kind, status, decision, closed_at IS NOT NULL FROM prepaid.tasks"
-        " WHERE service_plan_id = :p AND kind LIKE 'quality%' ORDER BY task_id", p=plan,
-    )  # fmt: skip
+        " WHERE service_plan_id = :p AND kind LIKE 'quality%' ORDER BY task_id",
+        p=plan,
+    )
 
 
 def test_the_table_shows_what_to_look_at(world: World, plan: int, care: str) -> None:
     assert sql_as(
-        world, care,
+        world,
+        care,
         "SELECT kind, status, service_plan_id, features, what_failed FROM prepaid.quality_checks",
-    ) == [("quality_check", "Open", plan, "Plan 3, Add-on 1", None)]  # fmt: skip
+    ) == [("quality_check", "Open", plan, "Plan 3, Add-on 1", None)]
 
 
 def test_passed_closes(world: World, plan: int, care: str) -> None:
@@ -73,9 +75,10 @@ def test_failed_is_held_and_followed_up_until_it_passes(world: World, plan: int,
     assert world.status(plan) == "Active"
     follow_up = world.task(plan, "quality_follow_up")
     assert sql_as(
-        world, care,
+        world,
+        care,
         "SELECT task_id, what_failed FROM prepaid.quality_checks WHERE status = 'Open'",
-    ) == [(follow_up, "login fails")]  # fmt: skip
+    ) == [(follow_up, "login fails")]
 
     # It fails once more: one hold still, and a follow-up of the follow-up.
     decisions.decide(world.engine, care, [follow_up], "reject", "still no login")
@@ -106,8 +109,9 @@ def test_until_the_job_acts_the_decision_can_be_corrected(
     decisions.decide(world.engine, care, [task], "approve", None)
     assert close(world) == {"passed": 1, "failed": 0}
     assert world.holds(plan) == []
-    assert world.rows("SELECT decision FROM prepaid.sign_offs WHERE task_id = :t"
-                      " ORDER BY sign_off_id", t=task) == [("failed",), ("passed",)]  # fmt: skip
+    assert world.rows(
+        "SELECT decision FROM prepaid.sign_offs WHERE task_id = :t ORDER BY sign_off_id", t=task
+    ) == [("failed",), ("passed",)]
 
 
 def test_closed_tasks_stay(world: World, plan: int, care: str) -> None:

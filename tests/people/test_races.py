@@ -65,8 +65,9 @@ def test_two_people_decide_the_same_task(world: World, officers: list[str]) -> N
         ) == [1, 1]
         signed = world.rows(
             "SELECT decision, decided_by FROM prepaid.sign_offs WHERE task_id = :t"
-            " ORDER BY sign_off_id", t=task,
-        )  # fmt: skip
+            " ORDER BY sign_off_id",
+            t=task,
+        )
         assert sorted(signed) == [("approved", officers[0]), ("rejected", officers[1])]
         assert world.rows(
             "SELECT decision, decided_by FROM prepaid.tasks WHERE task_id = :t", t=task
@@ -80,12 +81,14 @@ def test_two_people_decide_many_tasks_in_opposite_order(world: World, officers: 
     tasks = [world.task(plan) for plan in waiting(world, 20)]
     for turn in range(5):
         ways = tasks, tasks[::-1]
-        assert at_once(*(
-            lambda name=name, way=way, turn=turn: decisions.decide(
-                world.engine, name, way, "approve", f"turn {turn}"
+        assert at_once(
+            *(
+                lambda name=name, way=way, turn=turn: decisions.decide(
+                    world.engine, name, way, "approve", f"turn {turn}"
+                )
+                for name, way in zip(officers, ways, strict=True)
             )
-            for name, way in zip(officers, ways, strict=True)
-        )) == [20, 20]  # fmt: skip
+        ) == [20, 20]
 
 
 def test_settling_and_rejecting_at_once(world: World, officers: list[str]) -> None:
@@ -101,8 +104,9 @@ def test_settling_and_rejecting_at_once(world: World, officers: list[str]) -> No
         assert settled is None
         paid, status = world.rows(
             "SELECT i.status = 'Paid', p.status FROM prepaid.service_plans p"
-            " JOIN prepaid.invoices i USING (service_plan_id) WHERE p.service_plan_id = :p", p=plan,
-        )[0]  # fmt: skip
+            " JOIN prepaid.invoices i USING (service_plan_id) WHERE p.service_plan_id = :p",
+            p=plan,
+        )[0]
         if paid:
             assert isinstance(rejected, NotAllowed)
             assert "is already Paid" in str(rejected)

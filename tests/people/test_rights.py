@@ -35,8 +35,11 @@ def someone(world: World, person: Callable[[World, str], str]) -> dict[str, str]
         ("finance", "UPDATE prepaid.tasks SET decision = 'approved', status = 'Done'"),
         ("finance", "UPDATE prepaid.payment_verifications SET total = 0"),
         ("finance", "UPDATE prepaid.payment_verifications SET decided_by = 'somebody'"),
-        ("finance", "INSERT INTO prepaid.sign_offs (task_id, decision, decided_by) SELECT task_id,"
-                    " 'approved', 'somebody' FROM prepaid.tasks"),
+        (
+            "finance",
+            "INSERT INTO prepaid.sign_offs (task_id, decision, decided_by) SELECT task_id,"
+            " 'approved', 'somebody' FROM prepaid.tasks",
+        ),
         ("finance", "UPDATE prepaid.invoices SET status = 'Paid'"),
         ("finance", "INSERT INTO prepaid.transactions (status) VALUES ('Success')"),
         ("finance", "SELECT * FROM prepaid.audit_log"),
@@ -59,7 +62,7 @@ def someone(world: World, person: Callable[[World, str], str]) -> dict[str, str]
         ("finance", "SELECT prepaid.resend_emails(ARRAY[1])"),
         ("customer_success", "UPDATE prepaid.emails SET status = 'pending'"),
     ],
-)  # fmt: skip
+)
 def test_the_database_refuses(
     world: World, someone: dict[str, str], team: str, statement: str
 ) -> None:

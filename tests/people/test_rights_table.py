@@ -87,9 +87,12 @@ def test_what_acts_with_the_owners_rights_finds_only_our_tables(world: World) ->
 
 
 def test_the_owner_gave_its_rights_to_change_what_was_signed_away(world: World) -> None:
-    assert world.rows(
-        "SELECT c.relname, a.privilege_type FROM pg_class c"
-        " CROSS JOIN LATERAL aclexplode(c.relacl) a"
-        " WHERE c.oid IN ('prepaid.sign_offs'::regclass, 'prepaid.audit_log'::regclass)"
-        " AND a.grantee = c.relowner AND a.privilege_type IN ('UPDATE', 'DELETE', 'TRUNCATE')"
-    ) == []  # fmt: skip
+    assert (
+        world.rows(
+            "SELECT c.relname, a.privilege_type FROM pg_class c"
+            " CROSS JOIN LATERAL aclexplode(c.relacl) a"
+            " WHERE c.oid IN ('prepaid.sign_offs'::regclass, 'prepaid.audit_log'::regclass)"
+            " AND a.grantee = c.relowner AND a.privilege_type IN ('UPDATE', 'DELETE', 'TRUNCATE')"
+        )
+        == []
+    )

@@ -64,11 +64,12 @@ def test_the_second_approval_counts(limited: World, plan: int, ann: str, bob: st
     assert findings(limited) == []
     assert limited.rows(
         "SELECT event, before, after, actor FROM prepaid.audit_log WHERE entity = 'task'"
-        " AND entity_id = :t ORDER BY audit_id", t=task,
+        " AND entity_id = :t ORDER BY audit_id",
+        t=task,
     ) == [
         ("task_first_approved", "Open", "Open", ann),
         ("task_decided", "Open", "approved", bob),
-    ]  # fmt: skip
+    ]
 
 
 def test_one_person_is_not_two(limited: World, plan: int, ann: str) -> None:

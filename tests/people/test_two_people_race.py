@@ -20,8 +20,10 @@ def tasks(limited: World) -> list[int]:
         "INSERT INTO prepaid.subscriptions (subscription_ref, customer_id, plan_id, started_on,"
         " anchor_date, auto_renew) SELECT 'race' || n, :c, :p, DATE '2026-11-02',"
         " DATE '2026-11-02', true FROM generate_series(1, :n) n",
-        c=customer, p=plan, n=TASKS,
-    )  # fmt: skip
+        c=customer,
+        p=plan,
+        n=TASKS,
+    )
     limited.open()
     return [row[0] for row in limited.rows("SELECT task_id FROM prepaid.tasks ORDER BY 1")]
 
@@ -44,10 +46,12 @@ def test_four_people_race(
     people_ = [person(limited, "finance") for _ in range(DECIDERS)]
     assert len(tasks) == TASKS
     for turn in range(TIMES):
-        recorded = at_once(*(
-            lambda name=name, n=n, turn=turn: approve_all(limited, name, tasks, turn * 10 + n)
-            for n, name in enumerate(people_)
-        ))  # fmt: skip
+        recorded = at_once(
+            *(
+                lambda name=name, n=n, turn=turn: approve_all(limited, name, tasks, turn * 10 + n)
+                for n, name in enumerate(people_)
+            )
+        )
         assert sum(recorded) == 2 * TASKS
         assert limited.rows(
             "SELECT count(*), count(*) FILTER (WHERE status = 'Done' AND decision = 'approved'"

@@ -48,9 +48,10 @@ def test_the_overview_is_of_ones_own_team(busy: World, person: Person) -> None:
 
 def test_parked_payments_with_suggestions(busy: World, person: Person) -> None:
     ((reason, what_to_do, suggestions),) = sql_as(
-        busy, person(busy, "finance"),
+        busy,
+        person(busy, "finance"),
         "SELECT reason, what_to_do, suggestions FROM prepaid.parked_payments WHERE status = 'Open'",
-    )  # fmt: skip
+    )
     assert "there is no invoice" in reason
     assert what_to_do.startswith("assign it to the open invoice that it pays")
     known = {invoice for (invoice,) in busy.rows("SELECT invoice_number FROM prepaid.invoices")}
@@ -101,8 +102,9 @@ def test_the_story_of_one_plan(busy: World, person: Person) -> None:
         assert told[0] == "service_plan_opened"
         assert {"payment_record", "sign_off", "service_provisioned", "email_ordered"} <= set(told)
         ((status, paid),) = sql_as(
-            busy, person(busy, team),
+            busy,
+            person(busy, team),
             "SELECT status, invoice_status FROM prepaid.plan_summaries WHERE service_plan_id = :p",
             p=plan,
-        )  # fmt: skip
+        )
         assert (status, paid) == ("Active", "Paid")

@@ -40,9 +40,11 @@ class Business(RuleBasedStateMachine):
         self.day, self.payments = FIRST_DAY, 0
         self.world.tax_rate("0.0725")
         self.plans = [
-            self.world.plan("10.00"), self.world.plan("27.90", months=3),
-            self.world.plan("9.99", days=30), self.world.plan("0.00"),
-        ]  # fmt: skip
+            self.world.plan("10.00"),
+            self.world.plan("27.90", months=3),
+            self.world.plan("9.99", days=30),
+            self.world.plan("0.00"),
+        ]
         self.clerk = self.world.officer("test_clerk", "finance")
         self.care = self.world.officer("test_care", "customer_success")
 
@@ -54,9 +56,12 @@ class Business(RuleBasedStateMachine):
 
     def at(self) -> Context:
         return Context(
-            self.day, GRACE_DAYS, LEAD_DAYS,
-            reminder_days=REMINDER_DAYS, payment_days=PAYMENT_DAYS,
-        )  # fmt: skip
+            self.day,
+            GRACE_DAYS,
+            LEAD_DAYS,
+            reminder_days=REMINDER_DAYS,
+            payment_days=PAYMENT_DAYS,
+        )
 
     def one(self, pick: int, query: str) -> tuple[object, ...] | None:
         """One of the rows that a query finds."""
@@ -85,22 +90,26 @@ class Business(RuleBasedStateMachine):
             self.payments += 1
             payable = Decimal(str(asked[1]))
             amount = {
-                "all": payable, "a part": Decimal(4), "the rest": payable - 4,
+                "all": payable,
+                "a part": Decimal(4),
+                "the rest": payable - 4,
                 "too much": payable + 1,
-            }[part]  # fmt: skip
+            }[part]
             self.deliver(f"p{self.payments}", asked[0] if named else None, amount, status)
 
     @rule(
-        pick=_PICK, hours=st.integers(-1, 3),
+        pick=_PICK,
+        hours=st.integers(-1, 3),
         status=st.sampled_from(
             ["Success", "Failed", "Refunded", "Chargeback", "Chargeback", "ChargebackReversed"]
         ),
-    )  # fmt: skip
+    )
     def the_same_payment_again(self, pick: int, hours: int, status: str) -> None:
         said = self.one(
-            pick, "SELECT provider_ref, invoice_number, amount FROM prepaid.transactions"
+            pick,
+            "SELECT provider_ref, invoice_number, amount FROM prepaid.transactions"
             " ORDER BY transaction_id",
-        )  # fmt: skip
+        )
         if said:
             self.deliver(said[0], said[1], said[2], status, hours)
 
@@ -125,9 +134,16 @@ class Business(RuleBasedStateMachine):
         )
         if asked:
             named = subscriptions.find(self.world.engine, f"subscription:{asked[0]}")
-            self.ask(lambda: subscriptions.cancel(
-                self.world.engine, self.care, named, "asked for", at_once=at_once, as_of=self.day
-            ))  # fmt: skip
+            self.ask(
+                lambda: subscriptions.cancel(
+                    self.world.engine,
+                    self.care,
+                    named,
+                    "asked for",
+                    at_once=at_once,
+                    as_of=self.day,
+                )
+            )
 
     @rule(pick=_PICK, plan=st.integers(0, 3), days=st.sampled_from([None, 0, 1, 5]))
     def change(self, pick: int, plan: int, days: int | None) -> None:
@@ -141,23 +157,28 @@ class Business(RuleBasedStateMachine):
             named = subscriptions.find(self.world.engine, f"subscription:{asked[0]}")
             on = None if days is None else self.day + timedelta(days=days)
             wanted = subscriptions.Change(code, on=on)
-            self.ask(lambda: subscriptions.change(
-                self.world.engine, self.care, named, wanted, "asked for", as_of=self.day
-            ))  # fmt: skip
+            self.ask(
+                lambda: subscriptions.change(
+                    self.world.engine, self.care, named, wanted, "asked for", as_of=self.day
+                )
+            )
 
     # People
 
     @rule(pick=_PICK, word=st.sampled_from(["approve", "approve", "approve", "reject"]))
     def sign_off(self, pick: int, word: str) -> None:
         task = self.one(
-            pick, "SELECT task_id, assigned_role FROM prepaid.tasks WHERE status = 'Open'"
+            pick,
+            "SELECT task_id, assigned_role FROM prepaid.tasks WHERE status = 'Open'"
             " ORDER BY task_id",
-        )  # fmt: skip
+        )
         if task:
             person = self.clerk if task[1] == "finance" else self.care
-            self.ask(lambda: decisions.decide(
-                self.world.engine, person, [int(str(task[0]))], word, "looked at"
-            ))  # fmt: skip
+            self.ask(
+                lambda: decisions.decide(
+                    self.world.engine, person, [int(str(task[0]))], word, "looked at"
+                )
+            )
 
     @rule(pick=_PICK)
     def release(self, pick: int) -> None:
@@ -172,10 +193,16 @@ class Business(RuleBasedStateMachine):
     def void(self, pick: int, reissue: bool) -> None:
         number = self.one(pick, "SELECT invoice_number FROM prepaid.invoices ORDER BY invoice_id")
         if number:
-            self.ask(lambda: invoices.void(
-                self.world.engine, self.clerk, str(number[0]), "wrong", reissue=reissue,
-                as_of=self.day,
-            ))  # fmt: skip
+            self.ask(
+                lambda: invoices.void(
+                    self.world.engine,
+                    self.clerk,
+                    str(number[0]),
+                    "wrong",
+                    reissue=reissue,
+                    as_of=self.day,
+                )
+            )
 
     @rule(pick=_PICK, to=_PICK)
     def assign(self, pick: int, to: int) -> None:
@@ -184,9 +211,15 @@ class Business(RuleBasedStateMachine):
         )
         number = self.one(to, "SELECT invoice_number FROM prepaid.invoices ORDER BY invoice_id")
         if record and number:
-            self.ask(lambda: decisions.assign(
-                self.world.engine, self.clerk, int(str(record[0])), str(number[0]), "meant for it"
-            ))  # fmt: skip
+            self.ask(
+                lambda: decisions.assign(
+                    self.world.engine,
+                    self.clerk,
+                    int(str(record[0])),
+                    str(number[0]),
+                    "meant for it",
+                )
+            )
 
     def ask(self, action: object) -> None:
         """What a person asks for; refused or done."""

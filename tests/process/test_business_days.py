@@ -18,9 +18,17 @@ from tests.world import World, context
 # The farthest ahead and behind, clocks that change in both hemispheres (by half an hour on Lord
 # Howe), at midnight (Cairo, Santiago), and a place that left out a day.
 ZONES = (
-    "Pacific/Kiritimati", "America/Los_Angeles", "Europe/Berlin", "Pacific/Apia", "Asia/Kolkata",
-    "Australia/Lord_Howe", "Africa/Cairo", "America/Santiago", "Pacific/Pago_Pago", "UTC",
-)  # fmt: skip
+    "Pacific/Kiritimati",
+    "America/Los_Angeles",
+    "Europe/Berlin",
+    "Pacific/Apia",
+    "Asia/Kolkata",
+    "Australia/Lord_Howe",
+    "Africa/Cairo",
+    "America/Santiago",
+    "Pacific/Pago_Pago",
+    "UTC",
+)
 _MOMENTS = st.datetimes(datetime(2000, 1, 1), datetime(2037, 12, 30), timezones=st.just(UTC))  # noqa: DTZ001
 
 
@@ -81,9 +89,18 @@ def test_a_moment_in_a_file_is_its_local_day(written: str, day: str) -> None:
 
 @pytest.mark.parametrize(
     "written",
-    ["2026-02-30", "2026-02-30T10:00:00", "2026-11-02T24:30:00Z", "1761-01-01T00:00:00Z",
-     "20261102", "2026-W45-1", "yesterday", "2026-11-02T10:00:00 UTC", "9999-12-31T23:59:59-23:59"],
-)  # fmt: skip
+    [
+        "2026-02-30",
+        "2026-02-30T10:00:00",
+        "2026-11-02T24:30:00Z",
+        "1761-01-01T00:00:00Z",
+        "20261102",
+        "2026-W45-1",
+        "yesterday",
+        "2026-11-02T10:00:00 UTC",
+        "9999-12-31T23:59:59-23:59",
+    ],
+)
 def test_what_is_no_moment(written: str) -> None:
     with pytest.raises(values.BadValue, match="a date such as 2026-01-31, or a moment such as"):
         values.local_day(ZoneInfo("Europe/Berlin"))(written)

@@ -172,8 +172,9 @@ def _misfit(world: World, plan: int, customer_ref: str | None) -> None:
     world.sql(
         "UPDATE prepaid.transactions SET customer_ref = :ref WHERE invoice_id ="
         " (SELECT invoice_id FROM prepaid.invoices WHERE service_plan_id = :plan)",
-        ref=customer_ref, plan=plan,
-    )  # fmt: skip
+        ref=customer_ref,
+        plan=plan,
+    )
 
 
 def test_a_fault_that_is_nobodys_stops_the_step_and_holds_nothing(world: World) -> None:
@@ -193,8 +194,9 @@ def test_a_term_that_waits_takes_the_plan_that_the_subscription_has_then(world: 
     (plan,) = world.open()
     world.sql(
         "UPDATE prepaid.subscriptions SET plan_id = :year, price = 90 WHERE subscription_id = :s",
-        year=world.plan("100.00", months=12), s=subscription,
-    )  # fmt: skip
+        year=world.plan("100.00", months=12),
+        s=subscription,
+    )
     _mend_email(world)
     decisions.release(world.engine, world.officer(), plan, "address added")
     world.open()
@@ -211,8 +213,9 @@ def test_a_price_agreed_for_another_plan_is_not_charged_for_an_order(world: Worl
     world.order(old, date(2026, 11, 5), date(2026, 12, 5), price="7.77")
     world.sql(
         "UPDATE prepaid.subscriptions SET plan_id = :year, price = 90 WHERE subscription_id = :s",
-        year=world.plan("100.00", months=12), s=subscription,
-    )  # fmt: skip
+        year=world.plan("100.00", months=12),
+        s=subscription,
+    )
     world.open()
     assert world.rows(
         "SELECT p.term_months, i.net FROM prepaid.service_plans p JOIN prepaid.invoices i"

@@ -70,8 +70,9 @@ def test_an_explicit_order_does_not_need_automatic_renewal(world: World) -> None
     # Within grace, and it keeps the start that was ordered: no day is sold that has passed.
     assert world.rows(
         "SELECT status, kind, start_date, end_date FROM prepaid.service_plans"
-        " WHERE service_plan_id = :p", p=plan,
-    ) == [("Active", "renewal", date(2026, 11, 3), date(2026, 12, 3))]  # fmt: skip
+        " WHERE service_plan_id = :p",
+        p=plan,
+    ) == [("Active", "renewal", date(2026, 11, 3), date(2026, 12, 3))]
 
 
 @pytest.mark.parametrize("word", ["Chargeback", "Refunded", "Failed"])
@@ -84,9 +85,12 @@ def test_a_payment_taken_back_before_activation_pays_nothing(
     world.approve(plan)
     first_task = world.task(plan)
     world.record(
-        world.invoice(plan), "10.73", provider_ref="p1", status=word,
+        world.invoice(plan),
+        "10.73",
+        provider_ref="p1",
+        status=word,
         occurred_at="2026-11-02T11:00Z",
-    )  # fmt: skip
+    )
     # Landed and not judged: finance sees it, and nothing is paid with that money meanwhile.
     assert world.sql("SELECT difference FROM prepaid.payment_verifications") == (
         f"a later record of the same payment says {word}"

@@ -10,9 +10,17 @@ from tests.world import World
 
 TEXT = Path("docs/money.md").read_text(encoding="utf-8")
 HEADER = (
-    "what", "currency", "lines", "discounts", "net", "tax", "total", "recurring",
-    "net of the lines", "tax of the lines",
-)  # fmt: skip
+    "what",
+    "currency",
+    "lines",
+    "discounts",
+    "net",
+    "tax",
+    "total",
+    "recurring",
+    "net of the lines",
+    "tax of the lines",
+)
 LINE = re.compile(
     r"(?:(?P<quantity>\d+) × )?(?P<price>[\d.]+)(?P<once> once)?(?P<incl> incl)?"
     r" (?:exempt|(?:at )?(?P<rate>[\d.]+) %)"
@@ -55,20 +63,27 @@ def buy(world: World, example: dict[str, str], rates: set[str]) -> int:
     assert exempt is all(line["rate"] is None for line in lines)
     first, *others = lines
     plan = world.plan(
-        first["price"], currency=currency, tax_class=f"rate {first['rate']}",
+        first["price"],
+        currency=currency,
+        tax_class=f"rate {first['rate']}",
         includes_tax=bool(first["incl"]),
-    )  # fmt: skip
+    )
     addons: list[int] = []
     for line in others:
         addon = world.addon(
-            line["price"], currency=currency, tax_class=f"rate {line['rate']}",
-            recurring=not line["once"], includes_tax=bool(line["incl"]),
-        )  # fmt: skip
+            line["price"],
+            currency=currency,
+            tax_class=f"rate {line['rate']}",
+            recurring=not line["once"],
+            includes_tax=bool(line["incl"]),
+        )
         addons += [addon] * int(line["quantity"] or 1)
     subscription = world.subscription(
-        world.customer(currency=currency, tax_exempt=exempt), plan, addons=tuple(addons),
+        world.customer(currency=currency, tax_exempt=exempt),
+        plan,
+        addons=tuple(addons),
         quantity=int(first["quantity"] or 1),
-    )  # fmt: skip
+    )
     for part in parts(example["discounts"]):
         discount = matched(DISCOUNT, part)
         kind = "percent" if discount["percent"] else "amount"

@@ -15,8 +15,14 @@ from sqlalchemy import text
 from prepaid_pipeline.database import queries
 from tests.world import TODAY, World
 
-RATES = {"none": "0", "five": "0.05", "local": "0.0725", "nineteen": "0.19", "other": "0.19",
-         "third": "0.333333333333333"}  # fmt: skip
+RATES = {
+    "none": "0",
+    "five": "0.05",
+    "local": "0.0725",
+    "nineteen": "0.19",
+    "other": "0.19",
+    "third": "0.333333333333333",
+}
 EXPONENTS = {"USD": 2, "EUR": 2, "JPY": 0, "KWD": 3}
 
 
@@ -116,8 +122,9 @@ def expected(case: Case) -> list[Charge]:
     ]
     taxes = [floor(tax) for tax in exact]
     for group in {(line.tax_class, line.includes_tax) for line in case.lines}:
-        places = [n for n, line in enumerate(case.lines)
-                  if (line.tax_class, line.includes_tax) == group]  # fmt: skip
+        places = [
+            n for n, line in enumerate(case.lines) if (line.tax_class, line.includes_tax) == group
+        ]
         left = half_up(sum((exact[n] for n in places), Fraction(0))) - sum(taxes[n] for n in places)
         for n in sorted(places, key=lambda n: taxes[n] - exact[n])[:left]:
             taxes[n] += 1
@@ -143,9 +150,8 @@ _MORE_THAN_ALL = Case(
     "EUR",
     False,
     [Line(1000, 1, "nineteen", False, True), Line(999, 3, "nineteen", True, True)],
-    [Discount(Decimal(60), None, True), Discount(Decimal(60), None, True),
-     Discount(None, 5, True)],
-)  # fmt: skip
+    [Discount(Decimal(60), None, True), Discount(Decimal(60), None, True), Discount(None, 5, True)],
+)
 
 
 @hypothesis_settings(max_examples=100, deadline=None)
@@ -168,8 +174,11 @@ def require_what_always_holds(case: Case, found: list[Charge]) -> None:
         if not line.recurring:
             assert (charge.discount, charge.recurring) == (0, 0)
     for tax_class, includes_tax in {(line.tax_class, line.includes_tax) for line in case.lines}:
-        group = [(line, charge) for line, charge in zip(case.lines, found, strict=True)
-                 if (line.tax_class, line.includes_tax) == (tax_class, includes_tax)]  # fmt: skip
+        group = [
+            (line, charge)
+            for line, charge in zip(case.lines, found, strict=True)
+            if (line.tax_class, line.includes_tax) == (tax_class, includes_tax)
+        ]
         amount = sum(line.listed - charge.discount for line, charge in group)
         exact = amount * case.share(group[0][0])
         assert sum(charge.tax for _, charge in group) == half_up(exact)
@@ -180,26 +189,49 @@ def calculated(world: World, case: Case) -> list[Charge]:
     unit = Decimal(1).scaleb(-EXPONENTS[case.currency])
     plan, *addons = case.lines
     values = {
-        "currency": case.currency, "price": plan.unit * unit, "quantity": plan.quantity,
-        "includes_tax": plan.includes_tax, "tax_class": plan.tax_class, "exempt": case.exempt,
-        "addons": json.dumps([
-            {"addon_code": f"{n:03}", "name": f"a{n}", "price": str(line.unit * unit),
-             "quantity": line.quantity, "includes_tax": line.includes_tax,
-             "recurring": line.recurring, "tax_class": line.tax_class}
-            for n, line in enumerate(addons)]),
-        "discounts": json.dumps([
-            {"percent": d.percent and str(d.percent), "amount": d.amount and str(d.amount * unit),
-             "for_ever": d.for_ever} for d in case.discounts]) if case.discounts else None,
-    }  # fmt: skip
+        "currency": case.currency,
+        "price": plan.unit * unit,
+        "quantity": plan.quantity,
+        "includes_tax": plan.includes_tax,
+        "tax_class": plan.tax_class,
+        "exempt": case.exempt,
+        "addons": json.dumps(
+            [
+                {
+                    "addon_code": f"{n:03}",
+                    "name": f"a{n}",
+                    "price": str(line.unit * unit),
+                    "quantity": line.quantity,
+                    "includes_tax": line.includes_tax,
+                    "recurring": line.recurring,
+                    "tax_class": line.tax_class,
+                }
+                for n, line in enumerate(addons)
+            ]
+        ),
+        "discounts": json.dumps(
+            [
+                {
+                    "percent": d.percent and str(d.percent),
+                    "amount": d.amount and str(d.amount * unit),
+                    "for_ever": d.for_ever,
+                }
+                for d in case.discounts
+            ]
+        )
+        if case.discounts
+        else None,
+    }
     statement = queries.statement("steps/03_calculate_invoice_totals", "calculate")
     with world.engine.connect() as connection:
         service_plan = connection.execute(_PROCESSING, values).scalar_one()
         connection.execute(text("UPDATE prepaid.service_plans SET status = 'Processing'"))
         statement.execute(connection, {"plans": [service_plan], "as_of": TODAY})
         rows = connection.execute(
-            text("SELECT net, tax, discount, recurring_net FROM prepaid.charges"
-                 " ORDER BY line_number")
-        ).all()  # fmt: skip
+            text(
+                "SELECT net, tax, discount, recurring_net FROM prepaid.charges ORDER BY line_number"
+            )
+        ).all()
         connection.rollback()
     return [Charge(*(int(amount / unit) for amount in row)) for row in rows]
 

@@ -22,11 +22,18 @@ def next_number(world: World, series: str, day: date) -> str:
 
 
 def test_each_series_and_year_has_numbers_of_its_own(world: World) -> None:
-    asked = [("CN", date(2026, 12, 31)), ("CN", date(2027, 1, 1)), ("INV", date(2026, 5, 1)),
-             ("CN", date(2026, 1, 1))]  # fmt: skip
+    asked = [
+        ("CN", date(2026, 12, 31)),
+        ("CN", date(2027, 1, 1)),
+        ("INV", date(2026, 5, 1)),
+        ("CN", date(2026, 1, 1)),
+    ]
     assert [next_number(world, *each) for each in asked] == [
-        "CN-2026-000001", "CN-2027-000001", "INV-2026-000001", "CN-2026-000002",
-    ]  # fmt: skip
+        "CN-2026-000001",
+        "CN-2027-000001",
+        "INV-2026-000001",
+        "CN-2026-000002",
+    ]
 
 
 @pytest.mark.parametrize("ends", ["rollback", "close"])
@@ -60,8 +67,10 @@ def charged(world: World) -> list[list[int]]:
         "INSERT INTO prepaid.subscriptions (subscription_ref, customer_id, plan_id, started_on,"
         " anchor_date, auto_renew) SELECT 'N' || n, :customer, :plan, :day, :day, true"
         " FROM generate_series(1, 180) n",
-        customer=world.customer(), plan=world.plan(), day=YEARS[0],
-    )  # fmt: skip
+        customer=world.customer(),
+        plan=world.plan(),
+        day=YEARS[0],
+    )
     steps.open_service_plans(world.engine, context(YEARS[0]))
     plans = world.plans()
     halves = [plans[:90], plans[90:]]
@@ -122,9 +131,11 @@ def test_a_void_invoice_keeps_its_number(world: World, charged: list[list[int]])
         invoice(connection, plans, day)
     query = "SELECT invoice_number, service_plan_id, status FROM prepaid.invoices ORDER BY 1"
     assert world.rows(query) == [
-        ("INV-2026-000001", plans[0], "Open"), ("INV-2026-000002", plans[1], "Void"),
-        ("INV-2026-000003", plans[2], "Open"), ("INV-2026-000004", plans[1], "Open"),
-    ]  # fmt: skip
+        ("INV-2026-000001", plans[0], "Open"),
+        ("INV-2026-000002", plans[1], "Void"),
+        ("INV-2026-000003", plans[2], "Open"),
+        ("INV-2026-000004", plans[1], "Open"),
+    ]
     found = {result.name: result.findings for result in invariants.run(world.engine, context(day))}
     assert found["03_invoice_numbers_are_gapless"] == []
     assert found["02_invoice_lines_add_up"] == []

@@ -37,9 +37,13 @@ def renew(world: World, on: date) -> int:
 
 @pytest.mark.parametrize(
     ("starts_on", "net"),
-    [("2026-11-02", "10.00"), ("2026-11-04", "10.00"), ("2026-11-05", "12.00"),
-     ("2026-11-06", "12.00")],
-)  # fmt: skip
+    [
+        ("2026-11-02", "10.00"),
+        ("2026-11-04", "10.00"),
+        ("2026-11-05", "12.00"),
+        ("2026-11-06", "12.00"),
+    ],
+)
 def test_a_term_takes_the_price_of_its_start(world: World, starts_on: str, net: str) -> None:
     """Not of the day on which it is opened, which is the same for all of these."""
     world.tax_rate("0")

@@ -13,10 +13,14 @@ PARTS = 8
 
 def play(cluster: URL, runs: int, part: int) -> None:
     settings = hypothesis_settings(
-        max_examples=runs, stateful_step_count=30, deadline=None, database=None,
-        phases=[Phase.generate], suppress_health_check=list(HealthCheck),
+        max_examples=runs,
+        stateful_step_count=30,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
         print_blob=True,
-    )  # fmt: skip
+    )
     Business.cluster = cluster
     run_state_machine_as_test(seed(part)(Business), settings=settings)  # type: ignore[no-untyped-call]
 

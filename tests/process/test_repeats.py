@@ -120,7 +120,7 @@ def test_charges_are_made_anew_when_the_run_goes_on_the_next_day(due: World) -> 
         steps.run_step(due.engine, step, batch, at)
     due.sql("UPDATE prepaid.batches SET leased_until = clock_timestamp()")
     due.open(context(at.as_of + timedelta(days=1)))
-    assert due.rows("SELECT DISTINCT tax_rate, issued_on FROM prepaid.invoices"
-                    " JOIN prepaid.invoice_lines USING (invoice_id)") == [
-        (due.sql("SELECT 0.5"), at.as_of + timedelta(days=1))
-    ]  # fmt: skip
+    assert due.rows(
+        "SELECT DISTINCT tax_rate, issued_on FROM prepaid.invoices"
+        " JOIN prepaid.invoice_lines USING (invoice_id)"
+    ) == [(due.sql("SELECT 0.5"), at.as_of + timedelta(days=1))]

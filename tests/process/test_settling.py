@@ -196,8 +196,9 @@ def test_grace_decides_renewal_or_reactivation(
     world.settle(context(activated_on))
     assert world.rows(
         "SELECT kind, start_date, end_date, activated_on FROM prepaid.service_plans"
-        " WHERE service_plan_id = :p", p=plan,
-    ) == [(kind, start, date(2026, 12, start.day), activated_on)]  # fmt: skip
+        " WHERE service_plan_id = :p",
+        p=plan,
+    ) == [(kind, start, date(2026, 12, start.day), activated_on)]
 
 
 def test_an_overlapping_term_is_held(world: World, plan: int) -> None:

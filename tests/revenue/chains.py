@@ -107,9 +107,17 @@ class Link:
     def term(self, customer: int, currency: str) -> history.Term:
         """The same as the other tests' terms have it."""
         return history.Term(
-            self.start, self.price, self.months, self.days, customer, self.cut_to, currency,
-            self.kind, self.status, activated_on=self.activated,
-        )  # fmt: skip
+            self.start,
+            self.price,
+            self.months,
+            self.days,
+            customer,
+            self.cut_to,
+            currency,
+            self.kind,
+            self.status,
+            activated_on=self.activated,
+        )
 
 
 @dataclass(frozen=True)
@@ -129,14 +137,23 @@ def insert(engine: Engine, chains: Sequence[Chain]) -> None:
     for number, chain in enumerate(chains):
         previous = None
         for link in chain.links:
-            rows.append({
-                **asdict(link), "id": next(ids), "previous": previous, "chain": number,
-                "customer": chain.customer, "currency": chain.currency,
-                "country": chain.country, "cancelled_on": chain.cancelled_on,
-                "start_date": link.start, "end_date": link.end, "status": link.status,
-                "full_end_date": link.full_end if link.cut_to else None,
-                "activated_on": link.activated,
-            })  # fmt: skip
+            rows.append(
+                {
+                    **asdict(link),
+                    "id": next(ids),
+                    "previous": previous,
+                    "chain": number,
+                    "customer": chain.customer,
+                    "currency": chain.currency,
+                    "country": chain.country,
+                    "cancelled_on": chain.cancelled_on,
+                    "start_date": link.start,
+                    "end_date": link.end,
+                    "status": link.status,
+                    "full_end_date": link.full_end if link.cut_to else None,
+                    "activated_on": link.activated,
+                }
+            )
             previous = rows[-1]["id"]
     with engine.begin() as connection:
         connection.execute(text(_INSERT), {"links": json.dumps(rows, default=str)})
@@ -192,9 +209,12 @@ def cuts(draw: st.DrawFn, link: Link) -> Link:
     net = int(link.price.replace(".", ""))
     credit = (2 * net * (length - used) + length) // (2 * length)
     return replace(
-        link, cut_to=cut_to, followed=how == "changed", credit=f"{credit / 100:.2f}",
+        link,
+        cut_to=cut_to,
+        followed=how == "changed",
+        credit=f"{credit / 100:.2f}",
         credited_on=issued if credit else None,
-    )  # fmt: skip
+    )
 
 
 def chains() -> st.SearchStrategy[list[Chain]]:
@@ -202,11 +222,15 @@ def chains() -> st.SearchStrategy[list[Chain]]:
     places = {1: ("USD", "US"), 2: ("USD", "CA"), 3: ("EUR", "DE")}
     chain = st.builds(
         lambda customer, links, left: Chain(
-            links, customer, *places[customer],
+            links,
+            customer,
+            *places[customer],
             cancelled_on=links[-1].end if left or links[-1].status == "Cancelled" else None,
         ),
-        st.integers(1, 3), links(), st.booleans(),
-    )  # fmt: skip
+        st.integers(1, 3),
+        links(),
+        st.booleans(),
+    )
     return st.lists(chain, min_size=1, max_size=5)
 
 

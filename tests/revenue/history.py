@@ -17,13 +17,24 @@ from prepaid_pipeline.revenue.figures import Kept, Span, last_day
 
 RUN = "run-of-a-test"
 _CLEAR = (
-    "revenue.mrr", "revenue.mrr_by_country", "revenue.mrr_movements", "revenue.mrr_bridge",
-    "revenue.plan_activations", "revenue.activations_by_country",
-    "revenue.payment_reversals", "revenue.credit_notes_issued", "revenue.renewal_outcomes",
-    "revenue.retention", "revenue.cohorts", "revenue.deferred_revenue", "revenue.reconciliation",
+    "revenue.mrr",
+    "revenue.mrr_by_country",
+    "revenue.mrr_movements",
+    "revenue.mrr_bridge",
+    "revenue.plan_activations",
+    "revenue.activations_by_country",
+    "revenue.payment_reversals",
+    "revenue.credit_notes_issued",
+    "revenue.renewal_outcomes",
+    "revenue.retention",
+    "revenue.cohorts",
+    "revenue.deferred_revenue",
+    "revenue.reconciliation",
     "revenue.months",
-    "prepaid.service_plans", "prepaid.subscriptions", "prepaid.customers",
-)  # fmt: skip
+    "prepaid.service_plans",
+    "prepaid.subscriptions",
+    "prepaid.customers",
+)
 _INSERT = """
 WITH given AS (
     SELECT * FROM jsonb_to_recordset(CAST(:terms AS jsonb)) t (
@@ -106,12 +117,16 @@ def weekly(start: date, **other: Any) -> Term:
 def insert(engine: Engine, terms: Iterable[Term]) -> None:
     rows = [
         {
-            **asdict(term), "number": number, "start_date": term.start, "end_date": term.end_date,
-            "activated_on": term.activated, "origin": "imported",
+            **asdict(term),
+            "number": number,
+            "start_date": term.start,
+            "end_date": term.end_date,
+            "activated_on": term.activated,
+            "origin": "imported",
             "full_end_date": term.full_end if term.end_date < term.full_end else None,
         }
         for number, term in enumerate(terms)
-    ]  # fmt: skip
+    ]
     with engine.begin() as connection:
         connection.execute(text(_INSERT), {"terms": json.dumps(rows, default=str)})
 
@@ -144,8 +159,9 @@ def mrr(engine: Engine, month: str, currency: str = "USD") -> tuple[int, Decimal
         engine,
         "SELECT coalesce(sum(active_plans), 0)::integer, round(coalesce(sum(mrr), 0), 2)"
         " FROM revenue.mrr WHERE month = CAST(:month AS date) AND currency = :currency",
-        month=f"{month}-01", currency=currency,
-    )  # fmt: skip
+        month=f"{month}-01",
+        currency=currency,
+    )
     return plans, amount
 
 

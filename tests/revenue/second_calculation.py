@@ -159,9 +159,11 @@ def _movements(seen: Any, months: list[str]) -> dict[tuple[str, str, str], tuple
     """Each customer's course over all months, one beside the other."""
     keys = ["customer_ref", "currency"]
     course = (
-        seen.groupby([*keys, "month"])["monthly"].sum().unstack(fill_value=Fraction(0))
+        seen.groupby([*keys, "month"])["monthly"]
+        .sum()
+        .unstack(fill_value=Fraction(0))
         .reindex(columns=months, fill_value=Fraction(0))
-    )  # fmt: skip
+    )
     moved: dict[tuple[str, str, str], tuple[int, Fraction]] = {}
     for (_, currency), amounts in course.iterrows():
         had, before = False, Fraction(0)

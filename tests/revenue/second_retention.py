@@ -59,9 +59,11 @@ def _course(terms: Any, months: list[str], as_of: date) -> Any:
         day = min(pd.Period(month).end_time.date(), as_of)
         active = terms[(terms["start"] <= day) & (terms["end"] > day)]
         columns[month] = active.groupby(["customer_ref", "currency"])["monthly"].sum()
-    return pd.DataFrame(columns).reindex(columns=months).map(
-        lambda amount: amount if isinstance(amount, Fraction) else Fraction(0)
-    )  # fmt: skip
+    return (
+        pd.DataFrame(columns)
+        .reindex(columns=months)
+        .map(lambda amount: amount if isinstance(amount, Fraction) else Fraction(0))
+    )
 
 
 def _numbers(before: Any, now: Any) -> tuple[Any, ...]:
@@ -70,8 +72,12 @@ def _numbers(before: Any, now: Any) -> tuple[Any, ...]:
     before, now = before[had], now[had]
     kept = sum((min(pair) for pair in zip(before, now, strict=True)), Fraction(0))
     return (
-        len(before), int((now > 0).sum()), sum(before, Fraction(0)), kept, sum(now, Fraction(0))
-    )  # fmt: skip
+        len(before),
+        int((now > 0).sum()),
+        sum(before, Fraction(0)),
+        kept,
+        sum(now, Fraction(0)),
+    )
 
 
 def _retention(course: Any, months: list[str]) -> dict[tuple[str, str, int], tuple[Any, ...]]:
@@ -79,9 +85,7 @@ def _retention(course: Any, months: list[str]) -> dict[tuple[str, str, int], tup
     for currency, customers in course.groupby(level="currency"):
         for window in (1, 12):
             for place in range(window, len(months)):
-                numbers = _numbers(
-                    customers[months[place - window]], customers[months[place]]
-                )  # fmt: skip
+                numbers = _numbers(customers[months[place - window]], customers[months[place]])
                 if numbers[0]:
                     found[months[place], str(currency), window] = numbers
     return found

@@ -22,15 +22,18 @@ def activations(engine: Engine) -> list[tuple[object, ...]]:
 
 
 def test_by_kind_plan_and_currency(engine: Engine) -> None:
-    insert(engine, [
-        Term(D(2026, 3, 1), kind="new"),
-        Term(D(2026, 3, 9), "20.00", kind="renewal", customer=2),
-        Term(D(2026, 3, 31), "30.00", kind="renewal", customer=3, status="Expired"),
-        Term(D(2026, 3, 9), "90.00", 3, kind="reactivation", customer=4),
-        Term(D(2026, 3, 9), "7.00", kind="new", customer=5, currency="EUR"),
-        Term(D(2026, 3, 9), kind="renewal", customer=6, status="Pending"),
-        Term(D(2026, 3, 20), "40.00", kind="change", customer=7),
-    ])  # fmt: skip
+    insert(
+        engine,
+        [
+            Term(D(2026, 3, 1), kind="new"),
+            Term(D(2026, 3, 9), "20.00", kind="renewal", customer=2),
+            Term(D(2026, 3, 31), "30.00", kind="renewal", customer=3, status="Expired"),
+            Term(D(2026, 3, 9), "90.00", 3, kind="reactivation", customer=4),
+            Term(D(2026, 3, 9), "7.00", kind="new", customer=5, currency="EUR"),
+            Term(D(2026, 3, 9), kind="renewal", customer=6, status="Pending"),
+            Term(D(2026, 3, 20), "40.00", kind="change", customer=7),
+        ],
+    )
     publish(engine, "2026-03", "2026-03")
     assert activations(engine) == [
         ("2026-03", "EUR", "P1M0D", "new", 1, Decimal("7.00")),
@@ -42,10 +45,13 @@ def test_by_kind_plan_and_currency(engine: Engine) -> None:
 
 
 def test_the_later_of_start_and_activation_counts(engine: Engine) -> None:
-    insert(engine, [
-        Term(D(2026, 3, 30), activated_on=D(2026, 4, 2), kind="renewal"),
-        Term(D(2026, 4, 5), activated_on=D(2026, 3, 30), kind="renewal", customer=2),
-    ])  # fmt: skip
+    insert(
+        engine,
+        [
+            Term(D(2026, 3, 30), activated_on=D(2026, 4, 2), kind="renewal"),
+            Term(D(2026, 4, 5), activated_on=D(2026, 3, 30), kind="renewal", customer=2),
+        ],
+    )
     publish(engine, "2026-03", "2026-04")
     assert activations(engine) == [("2026-04", "USD", "P1M0D", "renewal", 2, Decimal("20.00"))]
 
@@ -67,12 +73,15 @@ def test_all_kinds_together_are_all_plans_that_began(engine: Engine) -> None:
 
 
 def test_a_term_that_was_cut_counts_with_its_whole_amount(engine: Engine) -> None:
-    insert(engine, [
-        Term(D(2026, 3, 1), "120.00", 12, end=D(2026, 3, 20)),
-        Term(D(2026, 3, 20), "240.00", 12, kind="change"),
-        Term(D(2026, 3, 5), "60.00", 12, end=D(2026, 4, 2), status="Cancelled", customer=2),
-        Term(D(2026, 3, 9), "7.00", end=D(2026, 3, 9), status="Cancelled", customer=3),
-    ])  # fmt: skip
+    insert(
+        engine,
+        [
+            Term(D(2026, 3, 1), "120.00", 12, end=D(2026, 3, 20)),
+            Term(D(2026, 3, 20), "240.00", 12, kind="change"),
+            Term(D(2026, 3, 5), "60.00", 12, end=D(2026, 4, 2), status="Cancelled", customer=2),
+            Term(D(2026, 3, 9), "7.00", end=D(2026, 3, 9), status="Cancelled", customer=3),
+        ],
+    )
     publish(engine, "2026-03", "2026-03")
     assert activations(engine) == [
         ("2026-03", "USD", "P12M0D", "change", 1, Decimal("240.00")),
@@ -83,23 +92,34 @@ def test_a_term_that_was_cut_counts_with_its_whole_amount(engine: Engine) -> Non
 
 def test_what_was_cancelled_before_it_began_never_began(engine: Engine) -> None:
     paid_early = {"activated_on": D(2026, 3, 1), "kind": "renewal", "status": "Cancelled"}
-    insert(engine, [
-        Term(D(2026, 3, 9), end=D(2026, 3, 9), **paid_early),
-        Term(D(2026, 3, 9), end=D(2026, 3, 10), customer=2, **paid_early),
-    ])  # fmt: skip
+    insert(
+        engine,
+        [
+            Term(D(2026, 3, 9), end=D(2026, 3, 9), **paid_early),
+            Term(D(2026, 3, 9), end=D(2026, 3, 10), customer=2, **paid_early),
+        ],
+    )
     publish(engine, "2026-03", "2026-03")
     assert activations(engine) == [("2026-03", "USD", "P1M0D", "renewal", 1, Decimal("10.00"))]
 
 
 def test_terms_that_were_cut_agree_with_the_control(engine: Engine) -> None:
-    insert(engine, [
-        Term(D(2026, 3, 1), "120.00", 12, end=D(2026, 3, 20)),
-        Term(D(2026, 3, 20), "240.00", 12, kind="change"),
-        Term(D(2026, 3, 9), end=D(2026, 3, 9), status="Cancelled", customer=2),
-        Term(D(2026, 3, 9), end=D(2026, 3, 9), status="Cancelled", customer=3,
-             activated_on=D(2026, 3, 1)),
-        Term(D(2026, 2, 20), end=D(2026, 3, 31), months=3, status="Cancelled", customer=4),
-    ])  # fmt: skip
+    insert(
+        engine,
+        [
+            Term(D(2026, 3, 1), "120.00", 12, end=D(2026, 3, 20)),
+            Term(D(2026, 3, 20), "240.00", 12, kind="change"),
+            Term(D(2026, 3, 9), end=D(2026, 3, 9), status="Cancelled", customer=2),
+            Term(
+                D(2026, 3, 9),
+                end=D(2026, 3, 9),
+                status="Cancelled",
+                customer=3,
+                activated_on=D(2026, 3, 1),
+            ),
+            Term(D(2026, 2, 20), end=D(2026, 3, 31), months=3, status="Cancelled", customer=4),
+        ],
+    )
     month = D(2026, 3, 1)
     figures.stage(engine, Span(month, month, D(2026, 3, 31)), RUN)
     control = "SELECT active_plans, mrr, activations FROM revenue.control_staging"

@@ -82,18 +82,26 @@ def test_an_empty_month_says_so(prepaid: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("backfill", "2024-12", "2025-02"),
-         "prepaid: 2024-12 is before the first month that can be reported,"
-         " PREPAID_FIRST_MONTH=2025-01: set that to an earlier month\n"),
-        (("backfill", "2026-03", "2026-02"),
-         "prepaid: 2026-03 to 2026-02 is no range: the first month is after the last one\n"),
-        (("backfill", "2026-03", "2026-04", "--as-of", "2026-03-31"),
-         "prepaid: 2026-04 has not begun on 2026-03-31: choose an earlier month or a later business"
-         " date\n"),
-        (("report", "2026-03"),
-         "prepaid: there is no report of 2026-03: 'prepaid backfill 2026-03 2026-03' makes it\n"),
+        (
+            ("backfill", "2024-12", "2025-02"),
+            "prepaid: 2024-12 is before the first month that can be reported,"
+            " PREPAID_FIRST_MONTH=2025-01: set that to an earlier month\n",
+        ),
+        (
+            ("backfill", "2026-03", "2026-02"),
+            "prepaid: 2026-03 to 2026-02 is no range: the first month is after the last one\n",
+        ),
+        (
+            ("backfill", "2026-03", "2026-04", "--as-of", "2026-03-31"),
+            "prepaid: 2026-04 has not begun on 2026-03-31: choose an earlier month or a later business"
+            " date\n",
+        ),
+        (
+            ("report", "2026-03"),
+            "prepaid: there is no report of 2026-03: 'prepaid backfill 2026-03 2026-03' makes it\n",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_is_said(prepaid: Run, arguments: tuple[str, ...], said: str) -> None:
     assert prepaid(*arguments) == (1, "", said)
 

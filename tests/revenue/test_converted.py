@@ -48,14 +48,17 @@ def shown(engine: Engine, month: date, into: str = "USD") -> Any:
 @pytest.fixture
 def two_currencies(engine: Engine) -> Engine:
     """100 EUR and 50 USD stay; in April 20 EUR leave, and 30 EUR and 7 USD are new."""
-    insert(engine, [
-        Term(D(2026, 3, 5), "1200.00", 12, currency="EUR"),
-        Term(D(2026, 3, 5), "600.00", 12, customer=2),
-        Term(D(2026, 3, 5), "20.00", customer=3, currency="EUR"),
-        Term(D(2026, 4, 9), "360.00", 12, customer=4, currency="EUR"),
-        Term(D(2026, 4, 9), "7.00", customer=5),
-        Term(D(2026, 4, 5), "0.50", customer=6, kind="renewal", currency="EUR"),
-    ])  # fmt: skip
+    insert(
+        engine,
+        [
+            Term(D(2026, 3, 5), "1200.00", 12, currency="EUR"),
+            Term(D(2026, 3, 5), "600.00", 12, customer=2),
+            Term(D(2026, 3, 5), "20.00", customer=3, currency="EUR"),
+            Term(D(2026, 4, 9), "360.00", 12, customer=4, currency="EUR"),
+            Term(D(2026, 4, 9), "7.00", customer=5),
+            Term(D(2026, 4, 5), "0.50", customer=6, kind="renewal", currency="EUR"),
+        ],
+    )
     publish(engine, "2026-03", "2026-04")
     return engine
 
@@ -87,8 +90,10 @@ def test_the_first_month_needs_no_rate_of_the_month_before(two_currencies: Engin
     found = shown(two_currencies, MARCH)
     assert found["rates"] == [{"currency": "EUR", "rate": "1.10", "opening_rate": None}]
     assert (found["opening_mrr"], found["exchange_rates"], found["mrr"]) == (
-        "0.00", "0.00", "182.00"
-    )  # fmt: skip
+        "0.00",
+        "0.00",
+        "182.00",
+    )
 
 
 def test_a_missing_rate_is_said_and_nothing_is_made_up(two_currencies: Engine) -> None:
@@ -98,8 +103,10 @@ def test_a_missing_rate_is_said_and_nothing_is_made_up(two_currencies: Engine) -
         found = converted.collect(connection, MARCH, APRIL, "USD")
         into_yen = converted.collect(connection, APRIL, APRIL, "JPY")
     assert found[APRIL] == {
-        "converted": None, "converted_missing": ["EUR 2026-03"], "reporting_currency": "USD"
-    }  # fmt: skip
+        "converted": None,
+        "converted_missing": ["EUR 2026-03"],
+        "reporting_currency": "USD",
+    }
     assert found[MARCH]["converted_missing"] == ["EUR 2026-03"]
     assert into_yen[APRIL]["converted_missing"] == ["EUR 2026-04", "USD 2026-03", "USD 2026-04"]
 
@@ -149,8 +156,10 @@ def test_rates_alone_move_nothing(
     start + movements + exchange rates = end, where each end is the next start.
     """
     # Beside terms that come and go in the first three months, some that outlast all six.
-    ends = [replace(term, start=D(2024, 1, 1 + n), months=12, days=0, end=None, status="Active")
-            for n, term in enumerate(terms)]  # fmt: skip
+    ends = [
+        replace(term, start=D(2024, 1, 1 + n), months=12, days=0, end=None, status="Active")
+        for n, term in enumerate(terms)
+    ]
     history.clear(shared_engine)
     insert(shared_engine, [*ends, *(t for t in terms if t.start < D(2024, 4, 1))])
     publish(shared_engine, "2024-01", "2024-06")
@@ -204,10 +213,12 @@ def test_a_rate_that_comes_or_is_corrected_makes_a_new_version(two_currencies: E
         "2026-04 changed since version 2: prepaid backfill 2026-04 2026-04"
     ]
     assert close(engine, closed, "USD")[-1] == (
-        APRIL, 3, "Changed since version 2: in USD: MRR 213.60 -> 200.55 (-13.05),"
+        APRIL,
+        3,
+        "Changed since version 2: in USD: MRR 213.60 -> 200.55 (-13.05),"
         " exchange rates 12.00 -> 0.00 (-12.00), net of new plans 439.00 -> 403.00 (-36.00),"
         " net of renewals 0.60 -> 0.55 (-0.05).",
-    )  # fmt: skip
+    )
     assert named(engine, closed) == []
 
 
@@ -231,8 +242,9 @@ def test_figures_and_rates_that_change_together_are_both_told(two_currencies: En
     insert(engine, [Term(D(2026, 4, 20), "10.00", customer=9)])
     (*_, note) = close(engine, closed, "USD")[-1]
     assert note.startswith("Changed since version 1: USD: MRR 57.00 -> 67.00 (+10.00)")
-    assert note.endswith("; in USD: MRR 187.50 -> 197.50 (+10.00), net of new plans"
-                         " 367.00 -> 377.00 (+10.00).")  # fmt: skip
+    assert note.endswith(
+        "; in USD: MRR 187.50 -> 197.50 (+10.00), net of new plans 367.00 -> 377.00 (+10.00)."
+    )
 
 
 def test_from_the_file_to_the_report(
@@ -259,6 +271,8 @@ def test_from_the_file_to_the_report(
 def test_a_setting_that_is_no_currency(prepaid: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREPAID_REPORTING_CURRENCY", "euro")
     assert prepaid("due") == (
-        1, "", "prepaid: PREPAID_REPORTING_CURRENCY='euro': expected an ISO 4217 currency code such"
+        1,
+        "",
+        "prepaid: PREPAID_REPORTING_CURRENCY='euro': expected an ISO 4217 currency code such"
         " as USD\n",
-    )  # fmt: skip
+    )

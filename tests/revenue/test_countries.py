@@ -30,30 +30,39 @@ BEGAN = (
 
 
 def test_countries_stay_apart(engine: Engine) -> None:
-    insert(engine, [
-        Term(D(2026, 3, 1), "10.00", country="DE"),
-        Term(D(2026, 3, 5), "240.00", 12, customer=2, country="DE"),
-        weekly(D(2026, 3, 27), customer=3, country="JP"),
-        Term(D(2026, 3, 7), "9.00", customer=4, country="US", kind="reactivation"),
-        Term(D(2026, 3, 7), "7.00", customer=5, country=None),
-    ])  # fmt: skip
+    insert(
+        engine,
+        [
+            Term(D(2026, 3, 1), "10.00", country="DE"),
+            Term(D(2026, 3, 5), "240.00", 12, customer=2, country="DE"),
+            weekly(D(2026, 3, 27), customer=3, country="JP"),
+            Term(D(2026, 3, 7), "9.00", customer=4, country="US", kind="reactivation"),
+            Term(D(2026, 3, 7), "7.00", customer=5, country=None),
+        ],
+    )
     publish(engine, "2026-03", "2026-03")
     month = D(2026, 3, 1)
     found = [(c, plans, n, str(mrr)) for _, c, plans, n, mrr in rows(engine, MRR, month=month)]
     assert found == [
-        ("", 1, 1, "7.00"), ("DE", 2, 2, "30.00"), ("JP", 1, 1, "43.48"), ("US", 1, 1, "9.00")
-    ]  # fmt: skip
+        ("", 1, 1, "7.00"),
+        ("DE", 2, 2, "30.00"),
+        ("JP", 1, 1, "43.48"),
+        ("US", 1, 1, "9.00"),
+    ]
     assert [(c, k, n, str(net)) for c, k, n, net in rows(engine, BEGAN, month=month)] == [
-        ("", "new", 1, "7.00"), ("DE", "new", 2, "250.00"), ("JP", "new", 1, "10.00"),
+        ("", "new", 1, "7.00"),
+        ("DE", "new", 2, "250.00"),
+        ("JP", "new", 1, "10.00"),
         ("US", "reactivation", 1, "9.00"),
-    ]  # fmt: skip
+    ]
 
 
 def test_a_customer_who_moves_moves_no_revenue(engine: Engine) -> None:
     """From one country to the other: no churn and nothing new, the customer pays the same."""
-    insert(engine, [
-        Term(D(2026, 3, 5), country="DE"), Term(D(2026, 4, 5), country="AT", kind="renewal")
-    ])  # fmt: skip
+    insert(
+        engine,
+        [Term(D(2026, 3, 5), country="DE"), Term(D(2026, 4, 5), country="AT", kind="renewal")],
+    )
     publish(engine, "2026-02", "2026-05")
     assert rows(engine, MRR, month=D(2026, 3, 1)) == [("USD", "DE", 1, 1, 10)]
     assert rows(engine, MRR, month=D(2026, 4, 1)) == [("USD", "AT", 1, 1, 10)]
@@ -63,15 +72,21 @@ def test_a_customer_who_moves_moves_no_revenue(engine: Engine) -> None:
 
 
 def test_a_customer_with_terms_of_two_countries_is_in_both(engine: Engine) -> None:
-    insert(engine, [
-        Term(D(2026, 3, 5), months=3, price="30.00", country="DE"),
-        Term(D(2026, 4, 5), "5.00", country="AT"),
-    ])  # fmt: skip
+    insert(
+        engine,
+        [
+            Term(D(2026, 3, 5), months=3, price="30.00", country="DE"),
+            Term(D(2026, 4, 5), "5.00", country="AT"),
+        ],
+    )
     publish(engine, "2026-03", "2026-04")
-    assert rows(engine, MRR, month=D(2026, 4, 1)) == [("USD", "AT", 1, 1, 5),
-                                                      ("USD", "DE", 1, 1, 10)]  # fmt: skip
-    ((customers,),) = rows(engine, "SELECT closing_customers FROM revenue.mrr_bridge"
-                                   " WHERE month = '2026-04-01'")  # fmt: skip
+    assert rows(engine, MRR, month=D(2026, 4, 1)) == [
+        ("USD", "AT", 1, 1, 5),
+        ("USD", "DE", 1, 1, 10),
+    ]
+    ((customers,),) = rows(
+        engine, "SELECT closing_customers FROM revenue.mrr_bridge WHERE month = '2026-04-01'"
+    )
     assert customers == 1
 
 
@@ -124,14 +139,21 @@ def test_against_plain_counting(
     assert len(months) == MONTHS - first
     for shown in months:
         day = min(as_of, last_day(shown))
-        found = rows(shared_engine, "SELECT currency, country, active_plans, customers, mrr"
-                     " FROM revenue.mrr_by_country WHERE month = :month", month=shown)  # fmt: skip
+        found = rows(
+            shared_engine,
+            "SELECT currency, country, active_plans, customers, mrr"
+            " FROM revenue.mrr_by_country WHERE month = :month",
+            month=shown,
+        )
         expected = counted(known, day)
         assert {(c, k): n for c, k, *n, _ in found} == {k: v[:2] for k, v in expected.items()}
         for currency, country, _, _, amount in found:
             assert abs(Fraction(amount) - expected[currency, country][2]) < Fraction(1, 10**9)
-    began = rows(shared_engine, "SELECT to_char(month, 'YYYY-MM'), currency, country, kind, plans"
-                                " FROM revenue.activations_by_country")  # fmt: skip
+    began = rows(
+        shared_engine,
+        "SELECT to_char(month, 'YYYY-MM'), currency, country, kind, plans"
+        " FROM revenue.activations_by_country",
+    )
     assert {tuple(key): n for *key, n in began} == counted_activations(known, begin)
     assert_identity(shared_engine)
 
@@ -166,17 +188,23 @@ def shown(engine: Engine, month: date) -> list[dict[str, Any]]:
 
 def test_as_shown_they_add_up(engine: Engine) -> None:
     """Three thirds of a cent each: the largest country first, ties by code."""
-    insert(engine, [
-        Term(D(2026, 3, 1), "100.00", 3, customer=n, country=country)
-        for n, country in enumerate(("SE", "DE", None))
-    ])  # fmt: skip
+    insert(
+        engine,
+        [
+            Term(D(2026, 3, 1), "100.00", 3, customer=n, country=country)
+            for n, country in enumerate(("SE", "DE", None))
+        ],
+    )
     insert(engine, [weekly(D(2026, 3, 3), customer=9, country="JP")])
     publish(engine, "2026-03", "2026-03")
     (figures,) = shown(engine, D(2026, 3, 1))
     assert figures["mrr"] == "100.00"
     assert [(c["country"], c["mrr"], c["customers"]) for c in figures["countries"]] == [
-        ("", "33.34", 1), ("DE", "33.33", 1), ("SE", "33.33", 1), ("JP", "0.00", 0)
-    ]  # fmt: skip
+        ("", "33.34", 1),
+        ("DE", "33.33", 1),
+        ("SE", "33.33", 1),
+        ("JP", "0.00", 0),
+    ]
     assert figures["countries"][3]["kinds"]["new"] == {"plans": 1, "net_amount": "10.00"}
     assert figures["countries"][3]["active_plans"] == 0
     assert (figures["arr"], figures["average_per_customer"]) == ("1200.00", "33.33")

@@ -24,10 +24,18 @@ from tests.revenue.history import Term, insert, mrr, rows
 
 D = date
 REVENUE_ASSETS = {
-    "mrr", "mrr_by_country", "mrr_movements", "plan_activations", "activations_by_country",
-    "payment_reversals", "credit_notes_issued", "renewal_outcomes", "retention",
-    "deferred_revenue", "monthly_revenue_report",
-}  # fmt: skip
+    "mrr",
+    "mrr_by_country",
+    "mrr_movements",
+    "plan_activations",
+    "activations_by_country",
+    "payment_reversals",
+    "credit_notes_issued",
+    "renewal_outcomes",
+    "retention",
+    "deferred_revenue",
+    "monthly_revenue_report",
+}
 TERMS = [Term(D(2026, 3, 5)), Term(D(2026, 4, 5), kind="renewal"), Term(D(2026, 4, 9), customer=2)]
 SPRING, AS_OF = (D(2026, 3, 1), D(2026, 5, 1)), D(2026, 5, 20)
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -152,9 +160,11 @@ def test_close_month_checks_the_inputs_and_closes(
     assert result.success
     failed = {e.check_name: e for e in result.get_asset_check_evaluations() if not e.passed}
     assert set(failed) == {
-        "customers_can_be_reached_by_email", "terms_are_as_long_as_their_plan_says",
-        "plans_that_renew_have_a_price", "countries_of_customers_have_a_tax_rate",
-    }  # fmt: skip
+        "customers_can_be_reached_by_email",
+        "terms_are_as_long_as_their_plan_says",
+        "plans_that_renew_have_a_price",
+        "countries_of_customers_have_a_tax_rate",
+    }
     assert all(e.severity == dg.AssetCheckSeverity.WARN for e in failed.values())
     assert rows(engine, "SELECT month, version FROM revenue.report_versions") == [
         (D(2026, 4, 1), 1)
@@ -166,10 +176,12 @@ def tick(definitions: dg.Definitions, name: str, at: datetime, settings: Setting
     with (
         dg.DagsterInstance.ephemeral() as instance,
         dg.build_schedule_context(
-            instance=instance, scheduled_execution_time=at, resources={"database": Database()},
+            instance=instance,
+            scheduled_execution_time=at,
+            resources={"database": Database()},
             repository_def=definitions.get_repository_def(),
         ) as context,
-    ):  # fmt: skip
+    ):
         return schedule.evaluate_tick(context)
 
 

@@ -46,27 +46,57 @@ def amounts(*texts: str) -> list[Decimal]:
     ("term", "months", "expected"),
     [
         # This product's own arithmetic; examples with other sources are in docs/revenue.md.
-        pytest.param(Term(D(2026, 1, 15), "31.00"), ("2026-01", "2026-02"), ["17", "14"],
-                     id="over a month end"),
-        pytest.param(Term(D(2026, 3, 1), "31.00"), ("2026-03", "2026-03"), ["31.00"],
-                     id="a calendar month is one slice"),
-        pytest.param(Term(D(2024, 2, 1), "29.00"), ("2024-02", "2024-02"), ["29.00"],
-                     id="a leap February"),
-        pytest.param(Term(D(2026, 3, 28), "7.00", months=0, days=7), ("2026-03", "2026-04"),
-                     ["4.00", "3.00"], id="a week over a month end"),
-        pytest.param(Term(D(2026, 1, 16), "0.01"), ("2026-01", "2026-02"), ["0.01"],
-                     id="a cent, half up"),
-        pytest.param(Term(D(2026, 1, 2), "0.07", 12), ("2026-01", "2027-01"), ["0.01"] * 7,
-                     id="rounded up each month, but never more than there is"),
+        pytest.param(
+            Term(D(2026, 1, 15), "31.00"),
+            ("2026-01", "2026-02"),
+            ["17", "14"],
+            id="over a month end",
+        ),
+        pytest.param(
+            Term(D(2026, 3, 1), "31.00"),
+            ("2026-03", "2026-03"),
+            ["31.00"],
+            id="a calendar month is one slice",
+        ),
+        pytest.param(
+            Term(D(2024, 2, 1), "29.00"), ("2024-02", "2024-02"), ["29.00"], id="a leap February"
+        ),
+        pytest.param(
+            Term(D(2026, 3, 28), "7.00", months=0, days=7),
+            ("2026-03", "2026-04"),
+            ["4.00", "3.00"],
+            id="a week over a month end",
+        ),
+        pytest.param(
+            Term(D(2026, 1, 16), "0.01"), ("2026-01", "2026-02"), ["0.01"], id="a cent, half up"
+        ),
+        pytest.param(
+            Term(D(2026, 1, 2), "0.07", 12),
+            ("2026-01", "2027-01"),
+            ["0.01"] * 7,
+            id="rounded up each month, but never more than there is",
+        ),
         pytest.param(Term(D(2026, 1, 1), "0.00"), ("2026-01", "2026-01"), [], id="free"),
-        pytest.param(Term(D(2026, 1, 10), "100", months=0, days=65, currency="JPY"),
-                     ("2026-01", "2026-03"), ["34", "43", "23"], id="no decimals"),
-        pytest.param(Term(D(2026, 1, 10), "100.000", months=0, days=65, currency="KWD"),
-                     ("2026-01", "2026-03"), ["33.846", "43.077", "23.077"], id="three decimals"),
-        pytest.param(Term(D(2026, 1, 15), "31.00", one_time="6.20"), ("2026-01", "2026-02"),
-                     ["20.40", "16.80"], id="one-time fees with the rest"),
+        pytest.param(
+            Term(D(2026, 1, 10), "100", months=0, days=65, currency="JPY"),
+            ("2026-01", "2026-03"),
+            ["34", "43", "23"],
+            id="no decimals",
+        ),
+        pytest.param(
+            Term(D(2026, 1, 10), "100.000", months=0, days=65, currency="KWD"),
+            ("2026-01", "2026-03"),
+            ["33.846", "43.077", "23.077"],
+            id="three decimals",
+        ),
+        pytest.param(
+            Term(D(2026, 1, 15), "31.00", one_time="6.20"),
+            ("2026-01", "2026-02"),
+            ["20.40", "16.80"],
+            id="one-time fees with the rest",
+        ),
     ],
-)  # fmt: skip
+)
 def test_worked_examples(
     engine: Engine, term: Term, months: tuple[str, str], expected: list[str]
 ) -> None:
@@ -93,24 +123,34 @@ def test_two_year_terms_one_month_at_a_time(engine: Engine) -> None:
 @pytest.mark.parametrize(
     ("term", "expected"),
     [
-        pytest.param(Term(D(2026, 4, 10), "30.00", activated_on=D(2026, 3, 20)),
-                     [("2026-03", "30", "0", "30"), ("2026-04", "0", "21", "9"),
-                      ("2026-05", "0", "9", "0")],
-                     id="paid in advance: owed from the payment on"),
-        pytest.param(Term(D(2026, 3, 30), "31.00", activated_on=D(2026, 4, 3)),
-                     [("2026-04", "31", "31", "0")],
-                     id="paid late: what was served before is revenue with the payment"),
-        pytest.param(Term(D(2026, 3, 27), "31.00", activated_on=D(2026, 4, 3), days=31, months=0),
-                     [("2026-04", "31", "31", "0")],
-                     id="all of it within the month of the payment"),
-        pytest.param(Term(D(2026, 3, 30), "62.00", activated_on=D(2026, 4, 3), days=62, months=0),
-                     [("2026-04", "62", "32", "30"), ("2026-05", "0", "30", "0")],
-                     id="paid late, served on"),
+        pytest.param(
+            Term(D(2026, 4, 10), "30.00", activated_on=D(2026, 3, 20)),
+            [("2026-03", "30", "0", "30"), ("2026-04", "0", "21", "9"), ("2026-05", "0", "9", "0")],
+            id="paid in advance: owed from the payment on",
+        ),
+        pytest.param(
+            Term(D(2026, 3, 30), "31.00", activated_on=D(2026, 4, 3)),
+            [("2026-04", "31", "31", "0")],
+            id="paid late: what was served before is revenue with the payment",
+        ),
+        pytest.param(
+            Term(D(2026, 3, 27), "31.00", activated_on=D(2026, 4, 3), days=31, months=0),
+            [("2026-04", "31", "31", "0")],
+            id="all of it within the month of the payment",
+        ),
+        pytest.param(
+            Term(D(2026, 3, 30), "62.00", activated_on=D(2026, 4, 3), days=62, months=0),
+            [("2026-04", "62", "32", "30"), ("2026-05", "0", "30", "0")],
+            id="paid late, served on",
+        ),
         pytest.param(Term(D(2026, 3, 1), "30.00", status="Pending"), [], id="not activated"),
-        pytest.param(Term(D(2026, 4, 1), "30.00", status="Expired"), [("2026-04", "30", "30", "0")],
-                     id="expired since"),
+        pytest.param(
+            Term(D(2026, 4, 1), "30.00", status="Expired"),
+            [("2026-04", "30", "30", "0")],
+            id="expired since",
+        ),
     ],
-)  # fmt: skip
+)
 def test_money_counts_from_the_payment_and_revenue_from_the_service(
     engine: Engine, term: Term, expected: Course
 ) -> None:
@@ -133,34 +173,60 @@ def test_the_running_month_is_served_up_to_the_business_date(
 
 def year(cut_to: date | None, credit: str = "0", credited_on: date | None = None) -> Link:
     """365.00 from 1 January 2026: a day is 1.00."""
-    return Link(D(2026, 1, 1), 12, price="365.00", cut_to=cut_to, credit=credit,
-                credited_on=credited_on)  # fmt: skip
+    return Link(
+        D(2026, 1, 1), 12, price="365.00", cut_to=cut_to, credit=credit, credited_on=credited_on
+    )
 
 
 @pytest.mark.parametrize(
     ("link", "expected"),
     [
-        pytest.param(year(D(2026, 3, 11), "296.00", D(2026, 3, 11)),
-                     [("2026-01", "31", "0", "334"), ("2026-02", "28", "0", "306"),
-                      ("2026-03", "10", "296", "0")], id="cancelled at once"),
-        pytest.param(year(D(2026, 3, 11), "296.00", D(2026, 4, 2)),
-                     [("2026-01", "31", "0", "334"), ("2026-02", "28", "0", "306"),
-                      ("2026-03", "10", "0", "296"), ("2026-04", "0", "296", "0")],
-                     id="owed until the credit note"),
-        pytest.param(year(D(2026, 3, 11), "296.00", D(2026, 2, 20)),
-                     [("2026-01", "31", "0", "334"), ("2026-02", "28", "296", "10"),
-                      ("2026-03", "10", "0", "0")], id="changed in advance"),
-        pytest.param(year(D(2026, 2, 1), "300.00", D(2026, 2, 1)),
-                     [("2026-01", "65", "0", "300"), ("2026-02", "0", "300", "0")],
-                     id="less is credited than was not served: the rest is revenue"),
-        pytest.param(year(D(2026, 1, 1), "365.00", D(2026, 1, 1)), [("2026-01", "0", "365", "0")],
-                     id="cancelled on its first day"),
-        pytest.param(year(D(2026, 2, 15)),
-                     [("2026-01", "31", "0", "334"), ("2026-02", "334", "0", "0")],
-                     id="cut without credit"),
+        pytest.param(
+            year(D(2026, 3, 11), "296.00", D(2026, 3, 11)),
+            [
+                ("2026-01", "31", "0", "334"),
+                ("2026-02", "28", "0", "306"),
+                ("2026-03", "10", "296", "0"),
+            ],
+            id="cancelled at once",
+        ),
+        pytest.param(
+            year(D(2026, 3, 11), "296.00", D(2026, 4, 2)),
+            [
+                ("2026-01", "31", "0", "334"),
+                ("2026-02", "28", "0", "306"),
+                ("2026-03", "10", "0", "296"),
+                ("2026-04", "0", "296", "0"),
+            ],
+            id="owed until the credit note",
+        ),
+        pytest.param(
+            year(D(2026, 3, 11), "296.00", D(2026, 2, 20)),
+            [
+                ("2026-01", "31", "0", "334"),
+                ("2026-02", "28", "296", "10"),
+                ("2026-03", "10", "0", "0"),
+            ],
+            id="changed in advance",
+        ),
+        pytest.param(
+            year(D(2026, 2, 1), "300.00", D(2026, 2, 1)),
+            [("2026-01", "65", "0", "300"), ("2026-02", "0", "300", "0")],
+            id="less is credited than was not served: the rest is revenue",
+        ),
+        pytest.param(
+            year(D(2026, 1, 1), "365.00", D(2026, 1, 1)),
+            [("2026-01", "0", "365", "0")],
+            id="cancelled on its first day",
+        ),
+        pytest.param(
+            year(D(2026, 2, 15)),
+            [("2026-01", "31", "0", "334"), ("2026-02", "334", "0", "0")],
+            id="cut without credit",
+        ),
         pytest.param(year(None, "5.00", D(2027, 1, 20)), None, id="credited after its end"),
     ],
-)  # fmt: skip
+)
 def test_a_term_that_is_cut_or_credited(
     engine: Engine, link: Link, expected: list[tuple[str, str, str, str]] | None
 ) -> None:
@@ -174,15 +240,24 @@ def test_a_term_that_is_cut_or_credited(
     else:
         assert found == [(month, *amounts(*rest)) for month, *rest in expected]
     assert rows(engine, "SELECT sum(owed) FROM revenue.terms_owed('2027-02-28', '2027-02-28')") in (
-        [(None,)], [(0,)]
-    )  # fmt: skip
+        [(None,)],
+        [(0,)],
+    )
 
 
 def test_what_is_owed_plan_by_plan(engine: Engine) -> None:
-    chains.insert(engine, [chains.Chain((year(D(2026, 3, 11), "296.00", D(2026, 4, 2)),)),
-                           chains.Chain((Link(D(2026, 3, 15), price="31.00"),), 2)])  # fmt: skip
-    found = rows(engine, "SELECT service_plan_id, amount, recognised, refunded, owed"
-                 " FROM revenue.terms_owed('2026-03-31', '2026-05-01') ORDER BY 1")  # fmt: skip
+    chains.insert(
+        engine,
+        [
+            chains.Chain((year(D(2026, 3, 11), "296.00", D(2026, 4, 2)),)),
+            chains.Chain((Link(D(2026, 3, 15), price="31.00"),), 2),
+        ],
+    )
+    found = rows(
+        engine,
+        "SELECT service_plan_id, amount, recognised, refunded, owed"
+        " FROM revenue.terms_owed('2026-03-31', '2026-05-01') ORDER BY 1",
+    )
     assert found == [(1, 365, 69, 0, 296), (2, 31, 17, 0, 14)]
 
 
@@ -245,21 +320,30 @@ def shared_engine(module_world: World) -> Engine:
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
-    given_chains=chains.chains(), begin=st.integers(0, MONTHS - 1), length=st.integers(0, 8),
-    later=st.integers(-30, 20), split=st.integers(1, 8),
-)  # fmt: skip
+    given_chains=chains.chains(),
+    begin=st.integers(0, MONTHS - 1),
+    length=st.integers(0, 8),
+    later=st.integers(-30, 20),
+    split=st.integers(1, 8),
+)
 def test_against_plain_counting(
-    shared_engine: Engine, given_chains: list[chains.Chain], begin: int, length: int, later: int,
+    shared_engine: Engine,
+    given_chains: list[chains.Chain],
+    begin: int,
+    length: int,
+    later: int,
     split: int,
-) -> None:  # fmt: skip
+) -> None:
     months = Span(FIRST, D(2025, 4, 1), D(2025, 5, 1)).months()
     first, last = begin, min(begin + length, MONTHS - 1)
     as_of = max(last_day(months[last]) + timedelta(days=later), months[last])
     chains.clear(shared_engine)
     chains.insert(shared_engine, given_chains)
     publish(shared_engine, f"{months[first]:%Y-%m}", f"{months[last]:%Y-%m}", as_of)
-    select = ("SELECT month, currency, opening, billed, recognised, refunded, closing"
-              " FROM revenue.deferred_revenue ORDER BY 1, 2")  # fmt: skip
+    select = (
+        "SELECT month, currency, opening, billed, recognised, refunded, closing"
+        " FROM revenue.deferred_revenue ORDER BY 1, 2"
+    )
     whole = rows(shared_engine, select)
     for month in months[first : last + 1]:
         found = {
@@ -290,14 +374,23 @@ def test_what_happens_later_changes_no_month_that_is_over(
     select = "SELECT * FROM revenue.deferred_revenue ORDER BY 1, 2"
     shown = []
     for knows in (False, True):
-        told = given_chains if knows else [
-            replace(chain, links=tuple(
-                link if not link.cut_to or min(link.cut_to, link.credited_on or date.max) <= over
-                else replace(link, cut_to=None, credit="0", credited_on=None)
-                for link in chain.links if link.activated <= over
-            ))
-            for chain in given_chains
-        ]  # fmt: skip
+        told = (
+            given_chains
+            if knows
+            else [
+                replace(
+                    chain,
+                    links=tuple(
+                        link
+                        if not link.cut_to or min(link.cut_to, link.credited_on or date.max) <= over
+                        else replace(link, cut_to=None, credit="0", credited_on=None)
+                        for link in chain.links
+                        if link.activated <= over
+                    ),
+                )
+                for chain in given_chains
+            ]
+        )
         chains.clear(shared_engine)
         chains.insert(shared_engine, [chain for chain in told if chain.links])
         publish(shared_engine, f"{month:%Y-%m}", f"{month:%Y-%m}", D(2026, 12, 31))

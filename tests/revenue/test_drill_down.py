@@ -103,13 +103,18 @@ def test_every_figure_of_every_month(
 @pytest.fixture
 def march(engine: Engine, installation: Settings) -> Engine:
     """One stays, one grows, one leaves, one comes."""
-    insert(engine, [
-        Term(D(2026, 2, 3)), Term(D(2026, 3, 3), kind="renewal"),
-        Term(D(2026, 2, 5), customer=2), Term(D(2026, 3, 5), "12.50", customer=2, kind="renewal"),
-        cut(D(2026, 2, 9), D(2026, 3, 20), customer=3),
-        Term(D(2026, 3, 9), "2000.00", 12, customer=4, country="DE"),
-        weekly(D(2026, 3, 2), customer=5, country=None),
-    ])  # fmt: skip
+    insert(
+        engine,
+        [
+            Term(D(2026, 2, 3)),
+            Term(D(2026, 3, 3), kind="renewal"),
+            Term(D(2026, 2, 5), customer=2),
+            Term(D(2026, 3, 5), "12.50", customer=2, kind="renewal"),
+            cut(D(2026, 2, 9), D(2026, 3, 20), customer=3),
+            Term(D(2026, 3, 9), "2000.00", 12, customer=4, country="DE"),
+            weekly(D(2026, 3, 2), customer=5, country=None),
+        ],
+    )
     publish(engine, "2026-02", "2026-03")
     return engine
 
@@ -119,9 +124,24 @@ def test_the_sum_and_its_plans(march: Engine, prepaid: Run) -> None:
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert lines[0].split() == [
-        "service", "plan", "id", "customer", "ref", "subscription", "ref", "plan", "code",
-        "country", "kind", "start", "date", "end", "date", "currency", "amount",
-    ]  # fmt: skip
+        "service",
+        "plan",
+        "id",
+        "customer",
+        "ref",
+        "subscription",
+        "ref",
+        "plan",
+        "code",
+        "country",
+        "kind",
+        "start",
+        "date",
+        "end",
+        "date",
+        "currency",
+        "amount",
+    ]
     assert [line.split()[-1] for line in lines[1:-1]] == ["10.00", "12.50", "166.6667"]
     assert lines[-1] == "189.17 USD over 3 plans, as published"
 
@@ -147,17 +167,23 @@ def test_movements_count_customers(march: Engine, prepaid: Run) -> None:
     [
         (("mrr", "--country", "DE"), "166.67 USD over 1 plan, as published"),
         (("mrr", "--plan", "P1M0D", "--currency", "USD"), "22.50 USD over 2 plans, as published"),
-        (("mrr", "--country", "US", "--plan", "P1M0D"),
-         "22.50 USD over 2 plans; the report has no figure of its own for it"),
+        (
+            ("mrr", "--country", "US", "--plan", "P1M0D"),
+            "22.50 USD over 2 plans; the report has no figure of its own for it",
+        ),
         (("mrr", "--currency", "EUR"), "There is nothing behind it."),
         (("activations", "--kind", "new"), "2,010.00 USD over 2 plans, as published"),
         (("activations", "--country", "unknown"), "10.00 USD over 1 plan, as published"),
-        (("activations", "--kind", "renewal", "--plan", "P1M0D"),
-         "22.50 USD over 2 plans, as published"),
-        (("movements", "--country", "DE"),
-         "166.67 USD over 1 customer; the report has no figure of its own for it"),
+        (
+            ("activations", "--kind", "renewal", "--plan", "P1M0D"),
+            "22.50 USD over 2 plans, as published",
+        ),
+        (
+            ("movements", "--country", "DE"),
+            "166.67 USD over 1 customer; the report has no figure of its own for it",
+        ),
     ],
-)  # fmt: skip
+)
 def test_filters(march: Engine, prepaid: Run, arguments: tuple[str, ...], said: str) -> None:
     figure, *options = arguments
     code, out, err = prepaid("drill", figure, "2026-03", *options)
@@ -199,8 +225,9 @@ def test_a_file_that_cannot_be_written(march: Engine, prepaid: Run, tmp_path: Pa
 
 def test_a_formula_stays_text(march: Engine, prepaid: Run) -> None:
     with march.begin() as connection:
-        connection.execute(text("UPDATE prepaid.customers SET customer_ref = '=cmd|x'"
-                                " WHERE customer_ref = 'C1'"))  # fmt: skip
+        connection.execute(
+            text("UPDATE prepaid.customers SET customer_ref = '=cmd|x' WHERE customer_ref = 'C1'")
+        )
     _, out, _ = prepaid("drill", "mrr", "2026-03", "--csv", "-")
     assert ",'=cmd|x," in out
 

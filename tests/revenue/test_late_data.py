@@ -77,14 +77,20 @@ def older_term(engine: Engine) -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (spoil_terms, ["2026-03 to 2026-04 changed since version 1: prepaid backfill"
-                       " 2026-03 2026-04"]),
-        (spoil_reversals, ["2026-02 to 2026-03 changed since version 1: prepaid backfill"
-                           " 2026-02 2026-03"]),
-        (older_term, ["2026-01 to 2026-04 changed since version 1: prepaid backfill"
-                      " 2026-01 2026-04"]),
+        (
+            spoil_terms,
+            ["2026-03 to 2026-04 changed since version 1: prepaid backfill 2026-03 2026-04"],
+        ),
+        (
+            spoil_reversals,
+            ["2026-02 to 2026-03 changed since version 1: prepaid backfill 2026-02 2026-03"],
+        ),
+        (
+            older_term,
+            ["2026-01 to 2026-04 changed since version 1: prepaid backfill 2026-01 2026-04"],
+        ),
     ],
-)  # fmt: skip
+)
 def test_late_data_is_named_until_a_backfill(
     engine: Engine, change: Callable[[Engine], None], expected: list[str]
 ) -> None:
@@ -145,10 +151,13 @@ def test_the_daily_job_warns_and_marks_the_months(
     sentence = "2026-03 to 2026-04 changed since version 1: prepaid backfill 2026-03 2026-04"
     assert evaluation.description == sentence
     marked = [
-        (e.event_specific_data.asset_observation.partition,
-         e.event_specific_data.asset_observation.description)
-        for e in found.all_events if e.event_type == dg.DagsterEventType.ASSET_OBSERVATION
-    ]  # fmt: skip
+        (
+            e.event_specific_data.asset_observation.partition,
+            e.event_specific_data.asset_observation.description,
+        )
+        for e in found.all_events
+        if e.event_type == dg.DagsterEventType.ASSET_OBSERVATION
+    ]
     assert marked == [("2026-03", sentence), ("2026-04", sentence)]
     assert rows(closed, "SELECT max(version) FROM revenue.report_versions") == [(1,)]
     close(closed, "2026-03", "2026-04", LATER)
@@ -167,14 +176,14 @@ def test_switched_on_the_sensor_has_them_made_anew(
     def asked() -> list[tuple[str | None, dict[str, str]]]:
         found = look(definitions, instance)
         with dg.build_run_status_sensor_context(
-            sensor_name="changed_months", dagster_instance=instance,
-            dagster_run=found.dagster_run, resources=location.get_top_level_resources(),
+            sensor_name="changed_months",
+            dagster_instance=instance,
+            dagster_run=found.dagster_run,
+            resources=location.get_top_level_resources(),
             dagster_event=found.get_run_success_event(),
-        ) as context:  # fmt: skip
+        ) as context:
             answers = list(sensor(context))
-        return [
-            (a.run_key, dict(a.tags)) for a in answers if isinstance(a, dg.RunRequest)
-        ]  # fmt: skip
+        return [(a.run_key, dict(a.tags)) for a in answers if isinstance(a, dg.RunRequest)]
 
     assert asked() == []
     land(closed, [record("Success", f"2026-0{n}-07T10:00:00Z", ref=f"r{n}") for n in (1, 2, 4)])

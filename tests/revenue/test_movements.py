@@ -30,53 +30,113 @@ def cut(start: date, end: date, **other: Any) -> Term:
     [
         pytest.param([Term(D(2026, 4, 3))], {"new": (1, "10.00")}, id="first revenue ever"),
         pytest.param([Term(D(2026, 3, 3)), Term(D(2026, 4, 3))], {}, id="same price again"),
-        pytest.param([Term(D(2026, 3, 3)), Term(D(2026, 4, 3), "12.50")],
-                     {"expansion": (1, "2.50")}, id="renewed at a higher price"),
-        pytest.param([Term(D(2026, 3, 3)), Term(D(2026, 4, 3), "9.00")],
-                     {"contraction": (1, "-1.00")}, id="renewed at a lower price"),
+        pytest.param(
+            [Term(D(2026, 3, 3)), Term(D(2026, 4, 3), "12.50")],
+            {"expansion": (1, "2.50")},
+            id="renewed at a higher price",
+        ),
+        pytest.param(
+            [Term(D(2026, 3, 3)), Term(D(2026, 4, 3), "9.00")],
+            {"contraction": (1, "-1.00")},
+            id="renewed at a lower price",
+        ),
         pytest.param([Term(D(2026, 3, 3))], {"churn": (1, "-10.00")}, id="not renewed"),
-        pytest.param([Term(D(2026, 1, 3)), Term(D(2026, 4, 20))],
-                     {"reactivation": (1, "10.00")}, id="came back"),
-        pytest.param([Term(D(2026, 3, 3)), Term(D(2026, 4, 20))], {},
-                     id="a gap within the month is none at the month ends"),
-        pytest.param([Term(D(2026, 3, 3), months=12, price="120.00"), Term(D(2026, 4, 3), "5.00")],
-                     {"expansion": (1, "5.00")}, id="a second subscription expands"),
-        pytest.param([Term(D(2026, 4, 3)), Term(D(2026, 4, 7), "5.00")], {"new": (1, "15.00")},
-                     id="two purchases in a month are one new customer"),
-        pytest.param([Term(D(2026, 4, 3)), Term(D(2026, 4, 3), "5.00", customer=2)],
-                     {"new": (2, "15.00")}, id="two customers"),
-        pytest.param([history.weekly(D(2026, 3, 3)), Term(D(2026, 4, 3))],
-                     {"new": (1, "10.00")}, id="an earlier week saw no month end"),
-        pytest.param([Term(D(2026, 1, 1), "0.00", 12), Term(D(2026, 4, 3))],
-                     {"new": (1, "10.00")}, id="free before: had no revenue"),
-        pytest.param([Term(D(2026, 3, 3), "120.00", 12, end=D(2026, 4, 15)),
-                      Term(D(2026, 4, 15), "240.00", 12, kind="change")],
-                     {"expansion": (1, "10.00")}, id="changed mid-term to a dearer plan"),
-        pytest.param([Term(D(2026, 3, 3), "240.00", 12, end=D(2026, 4, 15)),
-                      Term(D(2026, 4, 15), "15.00", kind="change")],
-                     {"contraction": (1, "-5.00")}, id="changed mid-term to a cheaper plan"),
-        pytest.param([Term(D(2026, 3, 3), "120.00", 12, end=D(2026, 4, 15)),
-                      Term(D(2026, 4, 15), "10.00", kind="change")],
-                     {}, id="changed mid-term to the same revenue"),
-        pytest.param([Term(D(2026, 3, 30), "10.00", end=D(2026, 4, 1)),
-                      Term(D(2026, 4, 1), "25.00", kind="change", activated_on=D(2026, 4, 3))],
-                     {"expansion": (1, "15.00")}, id="changed on the first day of the month"),
-        pytest.param([cut(D(2026, 3, 3), D(2026, 4, 15))], {"churn": (1, "-10.00")},
-                     id="cancelled at once"),
-        pytest.param([cut(D(2026, 3, 3), D(2026, 4, 1))], {"churn": (1, "-10.00")},
-                     id="cancelled on the first day of the month"),
-        pytest.param([cut(D(2026, 4, 3), D(2026, 4, 20))], {},
-                     id="bought and cancelled within the month"),
+        pytest.param(
+            [Term(D(2026, 1, 3)), Term(D(2026, 4, 20))],
+            {"reactivation": (1, "10.00")},
+            id="came back",
+        ),
+        pytest.param(
+            [Term(D(2026, 3, 3)), Term(D(2026, 4, 20))],
+            {},
+            id="a gap within the month is none at the month ends",
+        ),
+        pytest.param(
+            [Term(D(2026, 3, 3), months=12, price="120.00"), Term(D(2026, 4, 3), "5.00")],
+            {"expansion": (1, "5.00")},
+            id="a second subscription expands",
+        ),
+        pytest.param(
+            [Term(D(2026, 4, 3)), Term(D(2026, 4, 7), "5.00")],
+            {"new": (1, "15.00")},
+            id="two purchases in a month are one new customer",
+        ),
+        pytest.param(
+            [Term(D(2026, 4, 3)), Term(D(2026, 4, 3), "5.00", customer=2)],
+            {"new": (2, "15.00")},
+            id="two customers",
+        ),
+        pytest.param(
+            [history.weekly(D(2026, 3, 3)), Term(D(2026, 4, 3))],
+            {"new": (1, "10.00")},
+            id="an earlier week saw no month end",
+        ),
+        pytest.param(
+            [Term(D(2026, 1, 1), "0.00", 12), Term(D(2026, 4, 3))],
+            {"new": (1, "10.00")},
+            id="free before: had no revenue",
+        ),
+        pytest.param(
+            [
+                Term(D(2026, 3, 3), "120.00", 12, end=D(2026, 4, 15)),
+                Term(D(2026, 4, 15), "240.00", 12, kind="change"),
+            ],
+            {"expansion": (1, "10.00")},
+            id="changed mid-term to a dearer plan",
+        ),
+        pytest.param(
+            [
+                Term(D(2026, 3, 3), "240.00", 12, end=D(2026, 4, 15)),
+                Term(D(2026, 4, 15), "15.00", kind="change"),
+            ],
+            {"contraction": (1, "-5.00")},
+            id="changed mid-term to a cheaper plan",
+        ),
+        pytest.param(
+            [
+                Term(D(2026, 3, 3), "120.00", 12, end=D(2026, 4, 15)),
+                Term(D(2026, 4, 15), "10.00", kind="change"),
+            ],
+            {},
+            id="changed mid-term to the same revenue",
+        ),
+        pytest.param(
+            [
+                Term(D(2026, 3, 30), "10.00", end=D(2026, 4, 1)),
+                Term(D(2026, 4, 1), "25.00", kind="change", activated_on=D(2026, 4, 3)),
+            ],
+            {"expansion": (1, "15.00")},
+            id="changed on the first day of the month",
+        ),
+        pytest.param(
+            [cut(D(2026, 3, 3), D(2026, 4, 15))], {"churn": (1, "-10.00")}, id="cancelled at once"
+        ),
+        pytest.param(
+            [cut(D(2026, 3, 3), D(2026, 4, 1))],
+            {"churn": (1, "-10.00")},
+            id="cancelled on the first day of the month",
+        ),
+        pytest.param(
+            [cut(D(2026, 4, 3), D(2026, 4, 20))], {}, id="bought and cancelled within the month"
+        ),
         pytest.param([cut(D(2026, 4, 3), D(2026, 4, 3))], {}, id="cancelled on its first day"),
-        pytest.param([cut(D(2026, 4, 3), D(2026, 4, 3)), Term(D(2026, 4, 3), "25.00")],
-                     {"new": (1, "25.00")}, id="cancelled on its first day and bought anew"),
-        pytest.param([Term(D(2026, 3, 3)), cut(D(2026, 4, 3), D(2026, 4, 3)),
-                      Term(D(2026, 4, 3), "25.00")],
-                     {"expansion": (1, "15.00")}, id="an empty term between two others"),
-        pytest.param([cut(D(2026, 3, 3), D(2026, 4, 1)), Term(D(2026, 4, 20), "25.00")],
-                     {"expansion": (1, "15.00")}, id="cancelled and back within the month"),
+        pytest.param(
+            [cut(D(2026, 4, 3), D(2026, 4, 3)), Term(D(2026, 4, 3), "25.00")],
+            {"new": (1, "25.00")},
+            id="cancelled on its first day and bought anew",
+        ),
+        pytest.param(
+            [Term(D(2026, 3, 3)), cut(D(2026, 4, 3), D(2026, 4, 3)), Term(D(2026, 4, 3), "25.00")],
+            {"expansion": (1, "15.00")},
+            id="an empty term between two others",
+        ),
+        pytest.param(
+            [cut(D(2026, 3, 3), D(2026, 4, 1)), Term(D(2026, 4, 20), "25.00")],
+            {"expansion": (1, "15.00")},
+            id="cancelled and back within the month",
+        ),
     ],
-)  # fmt: skip
+)
 def test_worked_examples(engine: Engine, terms: list[Term], april: dict[str, list[str]]) -> None:
     insert(engine, terms)
     publish(engine, "2026-01", "2026-06")
@@ -114,8 +174,11 @@ def test_the_very_first_month_is_all_new(engine: Engine) -> None:
     insert(engine, [Term(D(2026, 4, 3)), Term(D(2026, 4, 4), "5.00", customer=2)])
     publish(engine, "2026-04", "2026-04")
     assert movements(engine, "2026-04") == {"new": (2, Decimal("15.00"))}
-    bridge = rows(engine, "SELECT opening_mrr, closing_mrr, opening_customers, closing_customers"
-                          " FROM revenue.mrr_bridge")  # fmt: skip
+    bridge = rows(
+        engine,
+        "SELECT opening_mrr, closing_mrr, opening_customers, closing_customers"
+        " FROM revenue.mrr_bridge",
+    )
     assert bridge == [(0, 15, 0, 2)]
 
 
@@ -189,13 +252,21 @@ def test_against_plain_counting(
 
     for i in range(first, last + 1):
         month = {"month": months[i]}
-        found = rows(shared_engine, "SELECT currency, movement, customers, amount"
-                     " FROM revenue.mrr_movements WHERE month = :month", **month)  # fmt: skip
+        found = rows(
+            shared_engine,
+            "SELECT currency, movement, customers, amount"
+            " FROM revenue.mrr_movements WHERE month = :month",
+            **month,
+        )
         assert {(c, m): n for c, m, n, _ in found} == {k: v[0] for k, v in expected[i].items()}
         for currency, movement, _, amount in found:
             assert abs(Fraction(amount) - expected[i][currency, movement][1]) < Fraction(1, 10**9)
-        active = rows(shared_engine, "SELECT currency, sum(active_plans), sum(mrr)"
-                      " FROM revenue.mrr WHERE month = :month GROUP BY 1", **month)  # fmt: skip
+        active = rows(
+            shared_engine,
+            "SELECT currency, sum(active_plans), sum(mrr)"
+            " FROM revenue.mrr WHERE month = :month GROUP BY 1",
+            **month,
+        )
         assert {c: n for c, n, _ in active} == counted_plans(known, days[i])
         for currency, _, amount in active:
             wanted = sum(v for (_, c), v in balances[i].items() if c == currency)
@@ -210,7 +281,9 @@ def counted_plans(terms: list[Term], day: date) -> dict[str, int]:
 
 def assert_identity(engine: Engine) -> None:
     """Start + movements = end, exactly and without any rounding."""
-    broken = rows(engine, """
+    broken = rows(
+        engine,
+        """
         SELECT b.month, b.currency FROM revenue.mrr_bridge b
         WHERE b.opening_mrr + coalesce((SELECT sum(amount) FROM revenue.mrr_movements m
                   WHERE (m.month, m.currency) = (b.month, b.currency)), 0) <> b.closing_mrr
@@ -219,5 +292,6 @@ def assert_identity(engine: Engine) -> None:
         UNION ALL
         SELECT m.month, m.currency FROM revenue.mrr_movements m
         WHERE NOT EXISTS (SELECT FROM revenue.mrr_bridge b
-                          WHERE (m.month, m.currency) = (b.month, b.currency))""")  # fmt: skip
+                          WHERE (m.month, m.currency) = (b.month, b.currency))""",
+    )
     assert broken == []

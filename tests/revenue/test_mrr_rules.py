@@ -57,9 +57,10 @@ def paid_in_advance(world: World) -> None:
 
 
 def paid_late(world: World) -> None:
-    insert(world.engine, [
-        Term(D(2026, 10, 26)), Term(D(2026, 11, 26), kind="renewal", activated_on=D(2026, 12, 2))
-    ])  # fmt: skip
+    insert(
+        world.engine,
+        [Term(D(2026, 10, 26)), Term(D(2026, 11, 26), kind="renewal", activated_on=D(2026, 12, 2))],
+    )
     assert counted(world) == {
         month: (1, "10.00") for month in ("2026-10", "2026-11")
     }  # the second one from its start, not from the payment
@@ -94,8 +95,9 @@ def take_back(world: World, plan: int, status: str) -> None:
         " ON i.transaction_id = t.transaction_id WHERE i.service_plan_id = :p",
         p=plan,
     )
-    world.record(world.invoice(plan), status=status, provider_ref=ref,
-                 occurred_at="2026-11-05T10:00:00Z")  # fmt: skip
+    world.record(
+        world.invoice(plan), status=status, provider_ref=ref, occurred_at="2026-11-05T10:00:00Z"
+    )
     world.match(context(D(2026, 11, 5)))
 
 
@@ -119,8 +121,14 @@ def cancelled_at_the_end(world: World) -> None:
 def cancelled_at_once(world: World) -> None:
     plan = bought(world, "30.00", 3)
     care = world.officer("rules_care", "customer_success")
-    subscriptions.cancel(world.engine, care, subscription_of(world, plan), "moves", at_once=True,
-                         as_of=D(2026, 12, 12))  # fmt: skip
+    subscriptions.cancel(
+        world.engine,
+        care,
+        subscription_of(world, plan),
+        "moves",
+        at_once=True,
+        as_of=D(2026, 12, 12),
+    )
     assert counted(world) == {"2026-11": (1, "10.00")}
 
 
@@ -129,22 +137,26 @@ def changed(world: World) -> None:
     dearer = world.plan("240.00", months=12)
     code = world.sql("SELECT plan_code FROM prepaid.plans WHERE plan_id = :p", p=dearer)
     care, on = world.officer("rules_care", "customer_success"), D(2026, 12, 12)
-    new = subscriptions.change(world.engine, care, subscription_of(world, plan),
-                               Change(code, on=on), "grows", as_of=on)  # fmt: skip
+    new = subscriptions.change(
+        world.engine, care, subscription_of(world, plan), Change(code, on=on), "grows", as_of=on
+    )
     assert new is not None
     world.open(context(on))
     world.pay_and_approve(new.service_plan_id)
     world.settle(context(on))
     assert counted(world) == {
-        "2026-11": (1, "10.00"), "2026-12": (1, "20.00"), "2027-01": (1, "20.00")
-    }  # fmt: skip
+        "2026-11": (1, "10.00"),
+        "2026-12": (1, "20.00"),
+        "2027-01": (1, "20.00"),
+    }
 
 
 def left_on_the_first_day(world: World) -> None:
     plan = bought(world, "30.00", 3)
     care = world.officer("rules_care", "customer_success")
-    subscriptions.cancel(world.engine, care, subscription_of(world, plan), "a mistake",
-                         at_once=True, as_of=TODAY)  # fmt: skip
+    subscriptions.cancel(
+        world.engine, care, subscription_of(world, plan), "a mistake", at_once=True, as_of=TODAY
+    )
     assert world.rows("SELECT end_date - start_date FROM prepaid.service_plans") == [(0,)]
     assert counted(world) == {}
 
@@ -168,8 +180,7 @@ RULES: dict[str, Callable[[World], None]] = {
     "paid in advance, starts next month": paid_in_advance,
     "paid late, within the days of grace": paid_late,
     "waits for payment or sign-off, or held before activation": not_active_yet,
-    "held after activation (a failed quality check, a refund to be looked at)":
-        held_after_activation,
+    "held after activation (a failed quality check, a refund to be looked at)": held_after_activation,
     "starts and ends within one month (a weekly plan)": within_a_month,
     "expired since": expired,
     "cancelled since, at the end of its term": cancelled_at_the_end,
@@ -178,7 +189,7 @@ RULES: dict[str, Callable[[World], None]] = {
     "cancelled or changed on its first day": left_on_the_first_day,
     "its payment was refunded or charged back": paid_back,
     "free of charge": free,
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", RULES, ids=lambda case: RULES[case].__name__)

@@ -13,10 +13,20 @@ from tests.revenue.history import Term, insert, mrr, publish, rows
 
 D = date
 TABLES = (
-    "mrr", "mrr_by_country", "mrr_movements", "mrr_bridge", "plan_activations",
-    "activations_by_country", "renewal_outcomes", "retention", "cohorts", "deferred_revenue",
-    "reconciliation", "payment_reversals", "credit_notes_issued",
-)  # fmt: skip
+    "mrr",
+    "mrr_by_country",
+    "mrr_movements",
+    "mrr_bridge",
+    "plan_activations",
+    "activations_by_country",
+    "renewal_outcomes",
+    "retention",
+    "cohorts",
+    "deferred_revenue",
+    "reconciliation",
+    "payment_reversals",
+    "credit_notes_issued",
+)
 FROM_TERMS = TABLES[:11]
 HISTORY = [
     Term(D(2025, 1 + n % 12, 1 + n % 28), f"{10 + n}.50", (1, 3, 12)[n % 3], customer=n % 7)
@@ -50,10 +60,12 @@ def test_again_is_the_same(engine: Engine) -> None:
     [
         pytest.param([("2025-01", "2025-07"), ("2025-08", "2026-06")], id="two halves"),
         pytest.param([("2025-06", "2026-06"), ("2025-01", "2025-05")], id="the later one first"),
-        pytest.param([(f"{y}-{m:02}",) * 2 for y in (2025, 2026) for m in range(1, 13)][:18],
-                     id="month by month"),
+        pytest.param(
+            [(f"{y}-{m:02}",) * 2 for y in (2025, 2026) for m in range(1, 13)][:18],
+            id="month by month",
+        ),
     ],
-)  # fmt: skip
+)
 def test_partial_ranges_give_the_figures_of_the_whole(
     engine: Engine, ranges: list[tuple[str, str]]
 ) -> None:
@@ -111,9 +123,12 @@ def test_one_computation_at_a_time(engine: Engine) -> None:
     with figures.one_at_a_time(engine):
         waiting = threading.Thread(target=second)
         waiting.start()
-        while not rows(engine, "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-                               " AND database = (SELECT oid FROM pg_database"
-                               " WHERE datname = current_database())"):  # fmt: skip
+        while not rows(
+            engine,
+            "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+            " AND database = (SELECT oid FROM pg_database"
+            " WHERE datname = current_database())",
+        ):
             pass
         order.append("first")
     waiting.join()
@@ -156,9 +171,9 @@ def test_the_first_open_month_is_the_first_that_does_not_close_yet(grace_days: i
 
 
 def test_figures_as_of_an_earlier_day_do_not_replace_later_ones(engine: Engine) -> None:
-    insert(engine, [
-        Term(D(2026, 3, 1)), Term(D(2026, 3, 9), activated_on=D(2026, 4, 6), customer=2)
-    ])  # fmt: skip
+    insert(
+        engine, [Term(D(2026, 3, 1)), Term(D(2026, 3, 9), activated_on=D(2026, 4, 6), customer=2)]
+    )
     publish(engine, "2026-03", "2026-03", as_of=D(2026, 4, 8))
     before = published(engine)
     kept = publish(engine, "2026-02", "2026-03", as_of=D(2026, 4, 1))
@@ -174,9 +189,9 @@ def test_figures_as_of_an_earlier_day_do_not_replace_later_ones(engine: Engine) 
 
 
 def test_a_replay_replaces_later_figures(engine: Engine) -> None:
-    insert(engine, [
-        Term(D(2026, 3, 1)), Term(D(2026, 3, 9), activated_on=D(2026, 4, 6), customer=2)
-    ])  # fmt: skip
+    insert(
+        engine, [Term(D(2026, 3, 1)), Term(D(2026, 3, 9), activated_on=D(2026, 4, 6), customer=2)]
+    )
     publish(engine, "2026-03", "2026-03", as_of=D(2026, 4, 8))
     assert mrr(engine, "2026-03")[0] == 2
     assert publish(engine, "2026-03", "2026-03", as_of=D(2026, 4, 1), replay=True) == []

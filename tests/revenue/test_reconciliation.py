@@ -16,8 +16,11 @@ from tests.world import World, context
 
 D = date
 OCTOBER, NOVEMBER, DECEMBER, JANUARY = (
-    D(2026, 10, 1), D(2026, 11, 1), D(2026, 12, 1), D(2027, 1, 1)
-)  # fmt: skip
+    D(2026, 10, 1),
+    D(2026, 11, 1),
+    D(2026, 12, 1),
+    D(2027, 1, 1),
+)
 BOUGHT, LATER = D(2026, 11, 2), D(2027, 3, 31)
 
 
@@ -35,8 +38,14 @@ def buy(world: World, on: date = BOUGHT, price: str = "30.00", months: int = 1) 
     return plan
 
 
-def pay(world: World, plan: int, on: date, amount: str | None = None, ref: str | None = None,
-        status: str = "Success") -> int:  # fmt: skip
+def pay(
+    world: World,
+    plan: int,
+    on: date,
+    amount: str | None = None,
+    ref: str | None = None,
+    status: str = "Success",
+) -> int:
     other = {"provider_ref": ref} if ref else {}
     record = world.record(
         world.invoice(plan), amount, status=status, occurred_at=f"{on}T10:00:00Z", **other
@@ -63,9 +72,13 @@ def test_paid_at_once(world: World) -> None:
     pay(world, plan, BOUGHT)
     activate(world, plan, BOUGHT)
     assert lines(world, NOVEMBER) == {
-        "billed": "30", "invoices_net": "30", "tax": "3", "invoices_total": "33", "cash": "33",
+        "billed": "30",
+        "invoices_net": "30",
+        "tax": "3",
+        "invoices_total": "33",
+        "cash": "33",
         "cash_received": "33",
-    }  # fmt: skip
+    }
     assert lines(world, DECEMBER) == {}
 
 
@@ -74,11 +87,19 @@ def test_invoiced_before_the_month_in_which_it_is_paid(world: World) -> None:
     pay(world, plan, BOUGHT)
     activate(world, plan, BOUGHT)
     assert lines(world, OCTOBER) == {
-        "waiting": "30", "invoices_net": "30", "tax": "3", "invoices_total": "33", "not_paid": "-33"
-    }  # fmt: skip
+        "waiting": "30",
+        "invoices_net": "30",
+        "tax": "3",
+        "invoices_total": "33",
+        "not_paid": "-33",
+    }
     assert lines(world, NOVEMBER) == {
-        "billed": "30", "waiting": "-30", "not_paid": "33", "cash": "33", "cash_received": "33"
-    }  # fmt: skip
+        "billed": "30",
+        "waiting": "-30",
+        "not_paid": "33",
+        "cash": "33",
+        "cash_received": "33",
+    }
 
 
 def test_paid_in_one_month_and_active_in_the_next(world: World) -> None:
@@ -100,8 +121,13 @@ def test_an_invoice_that_nobody_pays_and_is_void(world: World) -> None:
     plan = buy(world)
     clerk = world.officer()
     invoices.void(world.engine, clerk, world.invoice(plan), "wrong", reissue=False, as_of=DECEMBER)
-    shown = {"waiting": "30", "invoices_net": "30", "tax": "3", "invoices_total": "33",
-             "not_paid": "-33"}  # fmt: skip
+    shown = {
+        "waiting": "30",
+        "invoices_net": "30",
+        "tax": "3",
+        "invoices_total": "33",
+        "not_paid": "-33",
+    }
     assert lines(world, NOVEMBER) == shown
     assert lines(world, DECEMBER) == {}
 
@@ -125,8 +151,12 @@ def test_paid_in_parts(world: World) -> None:
     activate(world, plan, D(2026, 12, 1))
     assert lines(world, NOVEMBER)["not_paid"] == "-20"
     assert lines(world, DECEMBER) == {
-        "billed": "30", "waiting": "-30", "not_paid": "20", "cash": "20", "cash_received": "20"
-    }  # fmt: skip
+        "billed": "30",
+        "waiting": "-30",
+        "not_paid": "20",
+        "cash": "20",
+        "cash_received": "20",
+    }
 
 
 def test_paid_twice(world: World) -> None:
@@ -153,9 +183,15 @@ def test_money_that_belongs_to_no_invoice_until_it_is_assigned(world: World) -> 
     assert record is not None
     world.match(context(BOUGHT))
     november = {
-        "waiting": "30", "invoices_net": "30", "tax": "3", "invoices_total": "33",
-        "not_paid": "-33", "unassigned": "33", "cash": "33", "cash_received": "33",
-    }  # fmt: skip
+        "waiting": "30",
+        "invoices_net": "30",
+        "tax": "3",
+        "invoices_total": "33",
+        "not_paid": "-33",
+        "unassigned": "33",
+        "cash": "33",
+        "cash_received": "33",
+    }
     assert lines(world, NOVEMBER) == november
     with world.engine.begin() as connection:
         connection.exec_driver_sql("SET LOCAL prepaid.as_of = '2026-12-05'")
@@ -167,8 +203,11 @@ def test_money_that_belongs_to_no_invoice_until_it_is_assigned(world: World) -> 
     activate(world, plan, D(2026, 12, 5))
     assert lines(world, NOVEMBER) == november, "what is known later changes no month that is over"
     assert lines(world, DECEMBER) == {
-        "billed": "30", "waiting": "-30", "not_paid": "33", "unassigned": "-33"
-    }  # fmt: skip
+        "billed": "30",
+        "waiting": "-30",
+        "not_paid": "33",
+        "unassigned": "-33",
+    }
 
 
 def test_more_than_the_invoice_assigned(world: World) -> None:
@@ -213,17 +252,26 @@ def test_a_credit_note_and_its_refund(world: World) -> None:
     activate(world, plan, BOUGHT)
     care = world.officer("leaving_care", "customer_success")
     ((subscription,),) = world.rows("SELECT subscription_id FROM prepaid.subscriptions")
-    subscriptions.cancel(world.engine, care, Named(subscription, None), "moves away", at_once=True,
-                         as_of=D(2026, 12, 12))  # fmt: skip
+    subscriptions.cancel(
+        world.engine,
+        care,
+        Named(subscription, None),
+        "moves away",
+        at_once=True,
+        as_of=D(2026, 12, 12),
+    )
     assert lines(world, DECEMBER) == {}
     ((number, refund),) = world.rows("SELECT credit_note_number, refund FROM prepaid.credit_notes")
-    world.record(number, refund, status="Refunded", provider_ref="back",
-                 occurred_at="2027-01-04T10:00:00Z")  # fmt: skip
+    world.record(
+        number, refund, status="Refunded", provider_ref="back", occurred_at="2027-01-04T10:00:00Z"
+    )
     world.match(context(D(2027, 1, 4)))
     assert refund == Decimal("357.50")
     assert lines(world, JANUARY) == {
-        "credit_notes_paid": "-357.5", "cash": "-357.5", "cash_returned": "-357.5"
-    }  # fmt: skip
+        "credit_notes_paid": "-357.5",
+        "cash": "-357.5",
+        "cash_returned": "-357.5",
+    }
 
 
 def test_a_change_is_paid_with_credit(world: World) -> None:
@@ -244,9 +292,14 @@ def test_a_change_is_paid_with_credit(world: World) -> None:
     activate(world, changed.service_plan_id, D(2026, 11, 12))
     # 20 of 30 days come back: 20.00 and 2.00 tax pay a part of 66.00.
     assert lines(world, NOVEMBER) == {
-        "billed": "90", "invoices_net": "90", "tax": "9", "invoices_total": "99",
-        "paid_with_credit": "-22", "cash": "77", "cash_received": "77",
-    }  # fmt: skip
+        "billed": "90",
+        "invoices_net": "90",
+        "tax": "9",
+        "invoices_total": "99",
+        "paid_with_credit": "-22",
+        "cash": "77",
+        "cash_received": "77",
+    }
 
 
 def test_cut_while_the_payment_was_taken_back(world: World) -> None:
@@ -256,12 +309,20 @@ def test_cut_while_the_payment_was_taken_back(world: World) -> None:
     activate(world, plan, BOUGHT)
     pay(world, plan, DECEMBER, ref="p", status="Chargeback")
     ((subscription,),) = world.rows("SELECT subscription_id FROM prepaid.subscriptions")
-    subscriptions.cancel(world.engine, world.officer(), Named(subscription, None), "unpaid",
-                         at_once=True, as_of=D(2026, 12, 12))  # fmt: skip
+    subscriptions.cancel(
+        world.engine,
+        world.officer(),
+        Named(subscription, None),
+        "unpaid",
+        at_once=True,
+        as_of=D(2026, 12, 12),
+    )
     assert world.rows("SELECT count(*) FROM prepaid.credit_notes") == [(0,)]
     assert lines(world, DECEMBER) == {
-        "taken_back": "-401.5", "cash": "-401.5", "cash_returned": "-401.5"
-    }  # fmt: skip
+        "taken_back": "-401.5",
+        "cash": "-401.5",
+        "cash_returned": "-401.5",
+    }
     assert sums.deferred(world.engine, NOVEMBER, LATER) == [
         (NOVEMBER, *map(Decimal, ("0", "365", "29", "0", "336"))),
         (DECEMBER, *map(Decimal, ("336", "0", "11", "325", "0"))),
@@ -290,16 +351,18 @@ def test_what_is_made_up_is_named(world: World) -> None:
         connection.exec_driver_sql("UPDATE prepaid.service_plans SET net_amount = 29")
     found = sums.broken(world.engine, OCTOBER, LATER)["reconciled to the invoices and to cash"]
     assert {(line, amount) for _, _, line, amount in found} == {
-        ("invoices_remainder", 1), ("cash_remainder", -3)
-    }  # fmt: skip
+        ("invoices_remainder", 1),
+        ("cash_remainder", -3),
+    }
     span = Span(NOVEMBER, NOVEMBER, LATER)
     figures.stage(world.engine, span, sums.RUN)
     suites = [suite for suite in MONTHLY_FIGURES if suite.table == "staged_reconciliation"]
     findings = validation.validate(world.engine.url, suites, run_id=sums.RUN, as_of=LATER)
     named = {finding.rule.name: finding.sample for finding in findings if finding.stops}
     assert set(named) == {
-        "every_term_that_was_billed_has_its_invoice", "every_invoice_is_paid_with_money_that_came"
-    }  # fmt: skip
+        "every_term_that_was_billed_has_its_invoice",
+        "every_invoice_is_paid_with_money_that_came",
+    }
     (row,) = named["every_term_that_was_billed_has_its_invoice"]
     assert (row["service_plan_id"], row["net_amount"]) == (str(plan), "29")
     (row,) = named["every_invoice_is_paid_with_money_that_came"]

@@ -29,8 +29,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     only = {**document, "currencies": document["currencies"][:1], "converted": None}
     only |= {"course": document["course"][:1], "changes": None, "version": 1}
     for name, report, locale in (
-        ("full", document, "en_GB"), ("single", only, "en_GB"), ("german", document, "de_DE"),
-    ):  # fmt: skip
+        ("full", document, "en_GB"),
+        ("single", only, "en_GB"),
+        ("german", document, "de_DE"),
+    ):
         made = Rendering(report, catalogue.of(locale, root))
         (root / f"{name}.html").write_bytes(made.as_("html"))
     return root

@@ -76,8 +76,14 @@ def test_the_bridge_goes_from_start_to_end() -> None:
     assert gains[1][0] == pytest.approx(gains[0][0] + gains[0][2])
     assert losses[0][0] + losses[0][2] == pytest.approx(gains[2][0] + gains[2][2])
     assert texts(chart)[-7:] == [
-        "11,589.00", "+702.50", "+171.00", "+148.20", "\u221293.70", "\u2212615.00", "11,902.00"
-    ]  # fmt: skip
+        "11,589.00",
+        "+702.50",
+        "+171.00",
+        "+148.20",
+        "\u221293.70",
+        "\u2212615.00",
+        "11,902.00",
+    ]
 
 
 def test_what_is_drawn_in_grey_can_be_told_apart() -> None:
@@ -155,8 +161,15 @@ def test_the_scale_is_round_and_reaches_the_top(top: Decimal) -> None:
 
 @pytest.mark.parametrize(
     ("amount", "shown"),
-    [("0", "0"), ("9120", "9,120"), ("11902.00", "11.9 k"), ("600000", "600 k"),
-     ("1244000", "1.24 M"), ("75400", "75.4 k"), ("0.333", "0.333")],
-)  # fmt: skip
+    [
+        ("0", "0"),
+        ("9120", "9,120"),
+        ("11902.00", "11.9 k"),
+        ("600000", "600 k"),
+        ("1244000", "1.24 M"),
+        ("75400", "75.4 k"),
+        ("0.333", "0.333"),
+    ],
+)
 def test_short_amounts(amount: str, shown: str) -> None:
     assert charts.short(Decimal(amount), SAY) == shown

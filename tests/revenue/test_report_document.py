@@ -34,38 +34,60 @@ def fingerprints(engine: Engine, first: str, last: str, as_of: date) -> list[str
         engine,
         "SELECT fingerprint FROM revenue.months"
         " WHERE month BETWEEN CAST(:a AS date) AND CAST(:b AS date) ORDER BY month",
-        a=f"{first}-01", b=f"{last}-01",
-    )  # fmt: skip
+        a=f"{first}-01",
+        b=f"{last}-01",
+    )
     return [row[0] for row in found]
 
 
 def test_the_course_is_thirteen_months_and_ends_with_the_headline(engine: Engine) -> None:
-    insert(engine, [
-        Term(D(2025, 1, 9), "120.00", 24, customer=1), Term(D(2026, 2, 5), "8.00", customer=2),
-        Term(D(2026, 3, 5), "1.00", 3, customer=2, kind="renewal"),
-        Term(D(2026, 3, 6), "30", 1, customer=3, currency="JPY"),
-    ])  # fmt: skip
+    insert(
+        engine,
+        [
+            Term(D(2025, 1, 9), "120.00", 24, customer=1),
+            Term(D(2026, 2, 5), "8.00", customer=2),
+            Term(D(2026, 3, 5), "1.00", 3, customer=2, kind="renewal"),
+            Term(D(2026, 3, 6), "30", 1, customer=3, currency="JPY"),
+        ],
+    )
     publish(engine, "2025-01", "2026-03", CLOSED)
     report(engine, CLOSED)
     jpy, usd = document(engine)["course"]
     assert [point["month"] for point in usd["months"]] == [
-        *(f"2025-{n:02}" for n in range(3, 13)), "2026-01", "2026-02", "2026-03"
-    ]  # fmt: skip
+        *(f"2025-{n:02}" for n in range(3, 13)),
+        "2026-01",
+        "2026-02",
+        "2026-03",
+    ]
     assert usd["months"][-2] == {
-        "month": "2026-02", "new": 1, "renewals": 0, "new_net": "8.00", "renewal_net": "0.00",
+        "month": "2026-02",
+        "new": 1,
+        "renewals": 0,
+        "new_net": "8.00",
+        "renewal_net": "0.00",
         "mrr": "13.00",
-    }  # fmt: skip
+    }
     assert usd["months"][-1] == {
-        "month": "2026-03", "new": 0, "renewals": 1, "new_net": "0.00", "renewal_net": "1.00",
+        "month": "2026-03",
+        "new": 0,
+        "renewals": 1,
+        "new_net": "0.00",
+        "renewal_net": "1.00",
         "mrr": "5.33",
-    }  # fmt: skip
+    }
     assert usd["months"][-1]["mrr"] == stored(engine)[-1].figures[0]["mrr"]
     assert (jpy["currency"], jpy["months"][-1]["mrr"], len(jpy["months"])) == ("JPY", "30", 13)
 
 
 def test_a_currency_that_is_gone_is_no_course(engine: Engine) -> None:
-    insert(engine, [Term(D(2025, 1, 9)), Term(D(2025, 1, 9), customer=2, currency="EUR"),
-                    Term(D(2026, 3, 9), customer=3)])  # fmt: skip
+    insert(
+        engine,
+        [
+            Term(D(2025, 1, 9)),
+            Term(D(2025, 1, 9), customer=2, currency="EUR"),
+            Term(D(2026, 3, 9), customer=3),
+        ],
+    )
     publish(engine, "2025-01", "2026-03", CLOSED)
     report(engine, CLOSED)
     assert [series["currency"] for series in document(engine)["course"]] == ["USD"]
@@ -94,10 +116,19 @@ def test_how_the_process_ran(busy: World) -> None:
     """Opened on 2 November and due on the 5th; decided one and seven days later; one is open."""
     report(busy.engine, D(2026, 11, 20), NOVEMBER)
     found = document(busy.engine, NOVEMBER)["process"]
-    assert found["tasks"] == [{
-        "kind": "payment_verification", "opened": 3, "decided": 2, "rejected": 1, "withdrawn": 0,
-        "open": 1, "late": 2, "median_hours": "96.0", "longest_hours": "168.0",
-    }]  # fmt: skip
+    assert found["tasks"] == [
+        {
+            "kind": "payment_verification",
+            "opened": 3,
+            "decided": 2,
+            "rejected": 1,
+            "withdrawn": 0,
+            "open": 1,
+            "late": 2,
+            "median_hours": "96.0",
+            "longest_hours": "168.0",
+        }
+    ]
     holds = [(h["reason_code"], h["placed"], h["released"], h["held"]) for h in found["holds"]]
     assert sorted(holds) == [("no_tax_rate", 1, 0, 1), ("payment_rejected", 1, 1, 0)]
 
@@ -163,8 +194,9 @@ def test_old_results_go_and_those_of_a_month_stay(engine: Engine) -> None:
 
 
 TERMS = [Term(D(2026, 1, 5), "7.00", 3, customer=n, kind="renewal") for n in range(3)] + [
-    Term(D(2026, 3, 9), customer=8), Term(D(2026, 4, 9), customer=9)
-]  # fmt: skip
+    Term(D(2026, 3, 9), customer=8),
+    Term(D(2026, 4, 9), customer=9),
+]
 
 
 def test_the_same_inputs_have_the_same_fingerprint_whatever_the_range(engine: Engine) -> None:
@@ -183,20 +215,34 @@ def test_the_same_inputs_have_the_same_fingerprint_whatever_the_range(engine: En
 @pytest.mark.parametrize(
     ("change", "first"),
     [
-        ("UPDATE prepaid.service_plans SET recurring_amount = 8"
-         " WHERE start_date = '2026-03-09'", 3),
+        (
+            "UPDATE prepaid.service_plans SET recurring_amount = 8 WHERE start_date = '2026-03-09'",
+            3,
+        ),
         ("UPDATE prepaid.service_plans SET net_amount = 8 WHERE start_date = '2026-03-09'", 3),
         ("UPDATE prepaid.service_plans SET kind = 'renewal' WHERE start_date = '2026-03-09'", 3),
-        ("UPDATE prepaid.service_plans SET activated_on = '2026-04-30'"
-         " WHERE start_date = '2026-03-09'", 3),
-        ("UPDATE prepaid.service_plans SET status = 'Cancelled', end_date = '2026-05-02',"
-         " full_end_date = '2026-05-09' WHERE start_date = '2026-04-09'", 5),
-        ("UPDATE prepaid.service_plans SET activated_on = NULL, status = 'Pending'"
-         " WHERE start_date = '2026-04-09'", 4),
-        ("UPDATE prepaid.service_plans s SET customer_id = (SELECT max(customer_id) FROM"
-         " prepaid.customers) WHERE start_date = '2026-03-09'", 3),
+        (
+            "UPDATE prepaid.service_plans SET activated_on = '2026-04-30'"
+            " WHERE start_date = '2026-03-09'",
+            3,
+        ),
+        (
+            "UPDATE prepaid.service_plans SET status = 'Cancelled', end_date = '2026-05-02',"
+            " full_end_date = '2026-05-09' WHERE start_date = '2026-04-09'",
+            5,
+        ),
+        (
+            "UPDATE prepaid.service_plans SET activated_on = NULL, status = 'Pending'"
+            " WHERE start_date = '2026-04-09'",
+            4,
+        ),
+        (
+            "UPDATE prepaid.service_plans s SET customer_id = (SELECT max(customer_id) FROM"
+            " prepaid.customers) WHERE start_date = '2026-03-09'",
+            3,
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_change_shows_from_its_month_on(engine: Engine, change: str, first: int) -> None:
     insert(engine, TERMS)
     before = fingerprints(engine, "2025-12", "2026-06", SUMMER)
@@ -223,10 +269,21 @@ def test_records_and_credit_notes_show_in_their_own_month(engine: Engine) -> Non
 @settings(
     max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(st.lists(st.builds(
-    Term, start=st.dates(D(2026, 1, 1), D(2026, 5, 28)), months=st.sampled_from([1, 3]),
-    price=st.sampled_from(["10.00", "7.77"]), customer=st.integers(1, 30)),
-    min_size=1, max_size=6, unique_by=lambda term: term.customer), st.randoms())  # fmt: skip
+@given(
+    st.lists(
+        st.builds(
+            Term,
+            start=st.dates(D(2026, 1, 1), D(2026, 5, 28)),
+            months=st.sampled_from([1, 3]),
+            price=st.sampled_from(["10.00", "7.77"]),
+            customer=st.integers(1, 30),
+        ),
+        min_size=1,
+        max_size=6,
+        unique_by=lambda term: term.customer,
+    ),
+    st.randoms(),
+)
 def test_the_order_of_terms_does_not_matter(
     module_world: World, terms: list[Term], random: Any
 ) -> None:
@@ -239,8 +296,13 @@ def test_the_order_of_terms_does_not_matter(
     with engine.begin() as connection:
         # Rewritten row by row: another physical order, and another order of a scan.
         for plan in order:
-            connection.execute(text("UPDATE prepaid.service_plans SET anchor_date = anchor_date"
-                                    " WHERE service_plan_id = :plan"), {"plan": plan})  # fmt: skip
+            connection.execute(
+                text(
+                    "UPDATE prepaid.service_plans SET anchor_date = anchor_date"
+                    " WHERE service_plan_id = :plan"
+                ),
+                {"plan": plan},
+            )
     assert fingerprints(engine, "2026-01", "2026-06", SUMMER) == before
 
 
@@ -266,10 +328,20 @@ def test_a_new_version_says_what_changed_by_how_much_and_why(engine: Engine) -> 
     changes = document(engine)["changes"]
     today = rows(engine, "SELECT prepaid.today()")[0][0].isoformat()
     assert changes["since"] == 1
-    assert {"currency": "USD", "figure": "new_plans", "before": "1", "after": "3",
-            "difference": "2"} in changes["figures"]  # fmt: skip
-    assert {"currency": "USD", "figure": "reversals", "before": "0.00", "after": "100.00",
-            "difference": "100.00"} in changes["figures"]  # fmt: skip
+    assert {
+        "currency": "USD",
+        "figure": "new_plans",
+        "before": "1",
+        "after": "3",
+        "difference": "2",
+    } in changes["figures"]
+    assert {
+        "currency": "USD",
+        "figure": "reversals",
+        "before": "0.00",
+        "after": "100.00",
+        "difference": "100.00",
+    } in changes["figures"]
     # The invoice's term of February is one of three: an earlier one can change who is new.
     assert changes["causes"] == [
         {"cause": "payment_records", "times": 1, "first_on": today, "last_on": today},
@@ -300,14 +372,20 @@ def test_a_plan_that_is_paid_late_or_cut_is_a_cause(world: World) -> None:
     report(world.engine, D(2026, 12, 9), NOVEMBER)
     # The audit log is append-only: the day on which the term is cut is the clock's.
     with world.engine.begin() as connection:
-        connection.execute(text("UPDATE prepaid.service_plans SET status = 'Cancelled',"
-                                " full_end_date = end_date, end_date = '2026-11-20'"
-                                " WHERE service_plan_id = :plan"), {"plan": plan})  # fmt: skip
+        connection.execute(
+            text(
+                "UPDATE prepaid.service_plans SET status = 'Cancelled',"
+                " full_end_date = end_date, end_date = '2026-11-20'"
+                " WHERE service_plan_id = :plan"
+            ),
+            {"plan": plan},
+        )
     report(world.engine, D(2026, 12, 10), NOVEMBER)
     told = [
         v.document["changes"]["causes"] for v in stored(world.engine, NOVEMBER)[1:] if v.document
     ]
     assert [[(c["cause"], c["times"]) for c in causes] for causes in told] == [
-        [("terms_activated", 1)], [("terms_cut", 1)]
-    ]  # fmt: skip
+        [("terms_activated", 1)],
+        [("terms_cut", 1)],
+    ]
     assert next_month(NOVEMBER) == D(2026, 12, 1)

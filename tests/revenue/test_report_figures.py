@@ -24,9 +24,14 @@ def figures(engine: Engine, month: date) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.parametrize(
     ("amount", "exponent", "expected"),
-    [("0.125", 2, "0.13"), ("-0.125", 2, "-0.13"), ("2.5", 0, "3"), ("1.0005", 3, "1.001"),
-     ("666.6666666666666668", 2, "666.67")],
-)  # fmt: skip
+    [
+        ("0.125", 2, "0.13"),
+        ("-0.125", 2, "-0.13"),
+        ("2.5", 0, "3"),
+        ("1.0005", 3, "1.001"),
+        ("666.6666666666666668", 2, "666.67"),
+    ],
+)
 def test_half_up(amount: str, exponent: int, expected: str) -> None:
     assert rounded(Decimal(amount), exponent) == Decimal(expected)
 
@@ -45,8 +50,10 @@ def test_parts_add_up_and_are_within_a_unit(
 def test_thirds_add_up_and_the_first_takes_the_rest() -> None:
     third = Decimal(100) / 3
     assert parts([third] * 3, 2, Decimal("100.00")) == [
-        Decimal("33.34"), Decimal("33.33"), Decimal("33.33")
-    ]  # fmt: skip
+        Decimal("33.34"),
+        Decimal("33.33"),
+        Decimal("33.33"),
+    ]
     with pytest.raises(ValueError, match="is not the sum"):
         parts([third] * 3, 2, Decimal("101.00"))
 
@@ -78,10 +85,13 @@ def test_the_bridge_adds_up_as_shown(engine: Engine) -> None:
 
 
 def test_decimals_are_the_currencys(engine: Engine) -> None:
-    insert(engine, [
-        Term(D(2026, 3, 1), "1000", 12, currency="JPY"),
-        Term(D(2026, 3, 1), "1.000", 3, customer=2, currency="KWD"),
-    ])  # fmt: skip
+    insert(
+        engine,
+        [
+            Term(D(2026, 3, 1), "1000", 12, currency="JPY"),
+            Term(D(2026, 3, 1), "1.000", 3, customer=2, currency="KWD"),
+        ],
+    )
     publish(engine, "2026-03", "2026-03")
     shown = figures(engine, D(2026, 3, 1))
     assert shown["JPY"]["mrr"] == "83"

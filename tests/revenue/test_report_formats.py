@@ -82,11 +82,14 @@ def test_json_is_what_the_schema_says(engine: Engine, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"status": "final"}, "$.status"), ({"fingerprint": "3f9"}, "$.fingerprint"),
-        ({"month": "2026-13"}, "$.month"), ({"cut_off": "20 November"}, "$.cut_off"),
-        ({"extra": 1}, "$: Additional"), ({"currencies": [{"mrr": 1.5}]}, "$.currencies[0].mrr"),
+        ({"status": "final"}, "$.status"),
+        ({"fingerprint": "3f9"}, "$.fingerprint"),
+        ({"month": "2026-13"}, "$.month"),
+        ({"cut_off": "20 November"}, "$.cut_off"),
+        ({"extra": 1}, "$: Additional"),
+        ({"currencies": [{"mrr": 1.5}]}, "$.currencies[0].mrr"),
     ],
-)  # fmt: skip
+)
 def test_the_schema_refuses(change: dict[str, Any], complaint: str) -> None:
     found = complaints({**json.loads(made("json")), **change})
     assert any(said.startswith(complaint) for said in found), found
@@ -100,11 +103,19 @@ def test_pdf_says_the_same_and_can_be_read_aloud() -> None:
     reader = pypdf.PdfReader(io.BytesIO(made("pdf")))
     text = re.sub(r"\s+", " ", " ".join(page.extract_text() for page in reader.pages))
     for wanted in (
-        "October 2026", "Closed · version 2", "34 new plans began, against 212 renewals.",
-        "11,902.00", "Fibre 1,000 yearly", "Opening balance", "24,247.56", "Payment verification",
-        "Customers can be reached by email", "3 terms imported on 20 November 2026",
-        "What the figures mean", "3f9a0c5d71be42e8a6d1c0b98f7e65d4c3b2a1908f7e6d5c4b3a29180f7e6d5c",
-    ):  # fmt: skip
+        "October 2026",
+        "Closed · version 2",
+        "34 new plans began, against 212 renewals.",
+        "11,902.00",
+        "Fibre 1,000 yearly",
+        "Opening balance",
+        "24,247.56",
+        "Payment verification",
+        "Customers can be reached by email",
+        "3 terms imported on 20 November 2026",
+        "What the figures mean",
+        "3f9a0c5d71be42e8a6d1c0b98f7e65d4c3b2a1908f7e6d5c4b3a29180f7e6d5c",
+    ):
         assert wanted in text, wanted
     root = reader.trailer["/Root"]
     assert root["/Lang"] == "en-GB"
@@ -197,13 +208,18 @@ def test_a_name_never_becomes_a_formula(name: str) -> None:
 
 def test_csv_is_a_file_per_table_for_programs() -> None:
     archive = zipfile.ZipFile(io.BytesIO(made("csv", locale="de_DE")))
-    tables = {name: list(csv.DictReader(io.StringIO(archive.read(name).decode())))
-              for name in archive.namelist()}  # fmt: skip
+    tables = {
+        name: list(csv.DictReader(io.StringIO(archive.read(name).decode())))
+        for name in archive.namelist()
+    }
     assert len(tables) == 22
     # Names and numbers are the data's, whatever the language of the report.
     assert tables["bridge.csv"][5] == {
-        "currency": "USD", "movement": "churn", "customers": "15", "amount": "-615.00"
-    }  # fmt: skip
+        "currency": "USD",
+        "movement": "churn",
+        "customers": "15",
+        "amount": "-615.00",
+    }
     assert [row["country"] for row in tables["countries.csv"]] == ["US", "CA", "all_countries"]
     assert len(tables["cohorts.csv"]) == 22
     moved = sum(Decimal(row["amount"]) for row in tables["bridge.csv"][1:6])

@@ -27,11 +27,16 @@ def rendered(document: dict[str, Any], locale: str = "en_GB") -> Read:
 
 @pytest.fixture
 def history(engine: Engine) -> Engine:
-    insert(engine, [
-        Term(D(2026, 2, 5), "8.00"), Term(D(2026, 3, 5), "1234.56", kind="renewal"),
-        Term(D(2026, 3, 9), customer=2), Term(D(2026, 2, 9), customer=3),
-        Term(D(2026, 3, 1), "1000", customer=4, currency="JPY"),
-    ])  # fmt: skip
+    insert(
+        engine,
+        [
+            Term(D(2026, 2, 5), "8.00"),
+            Term(D(2026, 3, 5), "1234.56", kind="renewal"),
+            Term(D(2026, 3, 9), customer=2),
+            Term(D(2026, 2, 9), customer=3),
+            Term(D(2026, 3, 1), "1000", customer=4, currency="JPY"),
+        ],
+    )
     return engine
 
 
@@ -39,15 +44,24 @@ def test_it_says_how_the_month_went(history: Engine, tmp_path: Path) -> None:
     html = write(history, tmp_path, D(2026, 4, 8)).read_text()
     page = Read(html)
     for wanted in (
-        "March 2026", "Closed · version 1", "Figures of 31 March 2026, cut-off 8 April 2026.",
-        "USD: how the month went", "JPY: how the month went",
+        "March 2026",
+        "Closed · version 1",
+        "Figures of 31 March 2026, cut-off 8 April 2026.",
+        "USD: how the month went",
+        "JPY: how the month went",
         "MRR is 1,244.56 USD, 1,226.56 (+6,814.2%) more than a month ago. 1 new plan began, against"
         " 1 renewal.",
         "MRR is 1,000 JPY; a month ago there was none.",
-        "New plans 1 10.00 USD net", "Renewals 1 1,234.56 USD net", "1,244.56 USD",
-        "Start 2 18.00", "Expansion 1 +1,226.56", "Churn 1 \u221210.00", "End 2 1,244.56",
-        "First closed version.", "Currencies are never added",
-    ):  # fmt: skip
+        "New plans 1 10.00 USD net",
+        "Renewals 1 1,234.56 USD net",
+        "1,244.56 USD",
+        "Start 2 18.00",
+        "Expansion 1 +1,226.56",
+        "Churn 1 \u221210.00",
+        "End 2 1,244.56",
+        "First closed version.",
+        "Currencies are never added",
+    ):
         assert wanted in page.words, wanted
     assert len(html) < 100_000
 
@@ -62,12 +76,16 @@ def test_it_says_what_was_taken_back(history: Engine, tmp_path: Path) -> None:
     credit_note(history, 1, "2026-03-09", "20.00", "3.80")
     page = Read(write(history, tmp_path, D(2026, 4, 9)).read_text())
     for wanted in (
-        "Refunds 0 0.00", "Chargebacks 1 1,234.50", "Chargebacks reversed 1 \u221234.50",
-        "Taken back 2 1,200.00", "Issued Net, USD Tax, USD Total, USD 1 20.00 3.80 23.80",
+        "Refunds 0 0.00",
+        "Chargebacks 1 1,234.50",
+        "Chargebacks reversed 1 \u221234.50",
+        "Taken back 2 1,200.00",
+        "Issued Net, USD Tax, USD Total, USD 1 20.00 3.80 23.80",
         "payments taken back 0.00 \u2192 1,200.00 (+1,200.00),",
         "credit notes 0.00 \u2192 23.80 (+23.80)",
-        "Why: 1 credit note issued on", "2 records of payments taken back on",
-    ):  # fmt: skip
+        "Why: 1 credit note issued on",
+        "2 records of payments taken back on",
+    ):
         assert wanted in page.words, wanted
 
 
@@ -114,34 +132,48 @@ def test_everything_that_a_version_knows_is_shown() -> None:
         "Closed · version 2",
         "Changed since version 1: USD: MRR 11,860.00 \u2192 11,902.00 (+42.00), active plans 300"
         " \u2192 301 (+1). Why: 3 terms imported on 20 November 2026.",
-        "All currencies, in EUR", "Exchange rates \u221212.30",
+        "All currencies, in EUR",
+        "Exchange rates \u221212.30",
         "USD 0.9262 0.9251 JPY 0.0061 0.0061",
-        "Annual run rate 142,824.00 USD", "MRR per customer 42.06 USD", "Renewal rate 89.8%",
-        "Net retention, 12 months 85.6%", "Fibre 1,000 yearly 71 26.2% 3,124.00",
-        "United States 226 240 25 170 79.8% 9,502.00", "All countries 283 301 34 212 11,902.00",
-        "Renewed in the days of grace 14 5.9%", "Weekly pass 36 32 88.9%",
+        "Annual run rate 142,824.00 USD",
+        "MRR per customer 42.06 USD",
+        "Renewal rate 89.8%",
+        "Net retention, 12 months 85.6%",
+        "Fibre 1,000 yearly 71 26.2% 3,124.00",
+        "United States 226 240 25 170 79.8% 9,502.00",
+        "All countries 283 301 34 212 11,902.00",
+        "Renewed in the days of grace 14 5.9%",
+        "Weekly pass 36 32 88.9%",
         "12 months 231 181 78.4% 9,120.00 7,004.10 7,811.40 76.8% 85.6%",
         "October 2026 0 21 21 100.0% 1,051.00",
         "9 older months are in the tables for spreadsheets.",
         "Opening balance 23,871.44 Billed +9,929.50 Recognised as earned \u22129,512.18",
-        "Invoices, net 9,619.50 Issued in the month Tax +769.56", "Cash 10,136.56",
-        "Payment verification 246 240 5 4 7 5.2 h 4.9 days", "Payment rejected 5 4 1",
-        "1 of 3 checks ask for a look.", "Customers can be reached by email warning 9",
-        "What changed since version 1", "Terms imported 3 20 November 2026",
+        "Invoices, net 9,619.50 Issued in the month Tax +769.56",
+        "Cash 10,136.56",
+        "Payment verification 246 240 5 4 7 5.2 h 4.9 days",
+        "Payment rejected 5 4 1",
+        "1 of 3 checks ask for a look.",
+        "Customers can be reached by email warning 9",
+        "What changed since version 1",
+        "Terms imported 3 20 November 2026",
         "Fingerprint of the inputs: 3f9a0c5d71be42e8a6d1c0b98f7e65d4",
         "Published 20 November 2026, 14:02:11 UTC.",
-    ):  # fmt: skip
+    ):
         assert wanted in page.words, wanted
 
 
 @pytest.mark.parametrize(
     ("key", "gone"),
     [
-        ("countries", "By country"), ("renewals", "Renewal rate"), ("retention", "Gross retention"),
-        ("cohorts", "By month of first revenue"), ("deferred", "Deferred revenue"),
-        ("reconciliation", "From billed to paid"), ("arr", "Annual run rate 142"),
+        ("countries", "By country"),
+        ("renewals", "Renewal rate"),
+        ("retention", "Gross retention"),
+        ("cohorts", "By month of first revenue"),
+        ("deferred", "Deferred revenue"),
+        ("reconciliation", "From billed to paid"),
+        ("arr", "Annual run rate 142"),
     ],
-)  # fmt: skip
+)
 def test_what_a_version_does_not_know_is_left_out(key: str, gone: str) -> None:
     document = full()
     assert gone in rendered(document).words
@@ -155,11 +187,14 @@ def test_what_a_version_does_not_know_is_left_out(key: str, gone: str) -> None:
 @pytest.mark.parametrize(
     ("key", "gone"),
     [
-        ("course", "New plans against renewals"), ("process", "How the process ran"),
-        ("quality", "Data quality"), ("changes", "What changed since"),
-        ("converted", "All currencies, in"), ("fingerprint", "Fingerprint of the inputs"),
+        ("course", "New plans against renewals"),
+        ("process", "How the process ran"),
+        ("quality", "Data quality"),
+        ("changes", "What changed since"),
+        ("converted", "All currencies, in"),
+        ("fingerprint", "Fingerprint of the inputs"),
     ],
-)  # fmt: skip
+)
 def test_parts_of_the_month_that_are_not_there_are_left_out(key: str, gone: str) -> None:
     document = full()
     assert gone in rendered(document).words

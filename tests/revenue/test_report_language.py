@@ -46,13 +46,25 @@ def texts(name: str) -> dict[str, str]:
     [
         ("en_GB", "1,234,567.50", "\u22121,234.50", "12.3%", "8 November 2026", "October 2026"),
         ("en_US", "1,234,567.50", "\u22121,234.50", "12.3%", "November 8, 2026", "October 2026"),
-        ("de_DE", "1.234.567,50", "\u22121.234,50", "12,3\xa0%", "8. November 2026",
-         "Oktober 2026"),
-        ("de_CH", "1\u2019234\u2019567.50", "\u22121\u2019234.50", "12.3%", "8. November 2026",
-         "Oktober 2026"),
+        (
+            "de_DE",
+            "1.234.567,50",
+            "\u22121.234,50",
+            "12,3\xa0%",
+            "8. November 2026",
+            "Oktober 2026",
+        ),
+        (
+            "de_CH",
+            "1\u2019234\u2019567.50",
+            "\u22121\u2019234.50",
+            "12.3%",
+            "8. November 2026",
+            "Oktober 2026",
+        ),
         ("en_IN", "12,34,567.50", "\u22121,234.50", "12.3%", "8 November 2026", "October 2026"),
     ],
-)  # fmt: skip
+)
 def test_formats(locale: str, money: str, signed: str, rate: str, day: str, month: str) -> None:
     say = catalogue.of(locale, NOWHERE)
     assert say.money("1234567.50") == money
@@ -88,11 +100,18 @@ def test_every_word_of_the_data_has_a_text() -> None:
     english = texts("en")
     assets = {suite.asset for suite in (*MONTHLY_FIGURES, *MONTHLY_REPORT, *INPUTS)}
     words = {
-        "reason": hold_reasons(), "asset": assets, "movement": set(MOVEMENTS),
-        "reversal": set(REVERSALS), "figure": set(LABELS),
-    }  # fmt: skip
-    missing = [f"{group}.{word}" for group, found in words.items() for word in sorted(found)
-               if f"{group}.{word}" not in english]  # fmt: skip
+        "reason": hold_reasons(),
+        "asset": assets,
+        "movement": set(MOVEMENTS),
+        "reversal": set(REVERSALS),
+        "figure": set(LABELS),
+    }
+    missing = [
+        f"{group}.{word}"
+        for group, found in words.items()
+        for word in sorted(found)
+        if f"{group}.{word}" not in english
+    ]
     assert missing == []
 
 
@@ -119,13 +138,17 @@ def test_no_text_is_left_over() -> None:
 def test_a_german_report() -> None:
     words = Read(Rendering(full(), catalogue.of("de_DE", NOWHERE)).as_("html").decode()).words
     for wanted in (
-        "Oktober 2026", "Abgeschlossen · Fassung 2", "Zahlen vom 31. Oktober 2026",
+        "Oktober 2026",
+        "Abgeschlossen · Fassung 2",
+        "Zahlen vom 31. Oktober 2026",
         "Der MRR beträgt 11.902,00 USD, 313,00 (+2,7 %) mehr als vor einem Monat.",
-        "Begonnen haben 34 neue Pläne, dazu 212 Verlängerungen.", "Vereinigte Staaten",
+        "Begonnen haben 34 neue Pläne, dazu 212 Verlängerungen.",
+        "Vereinigte Staaten",
         "Warum: 3 Laufzeiten importiert am 20. November 2026.",
-        "Kunden sind per E-Mail zu erreichen", "9 ältere Monate stehen in den Tabellen.",
+        "Kunden sind per E-Mail zu erreichen",
+        "9 ältere Monate stehen in den Tabellen.",
         "4,9 Tage",
-    ):  # fmt: skip
+    ):
         assert wanted in words, wanted
     for data in (
         "Fibre 1,000 monthly",
@@ -146,8 +169,10 @@ def test_a_language_is_added_without_touching_code(tmp_path: Path) -> None:
     )
     say = catalogue.of("pl_PL", tmp_path)
     assert [say.counted("count.new", n) for n in (1, 3, 34)] == [
-        "1 nowy plan", "3 nowe plany", "34 nowe plany"
-    ]  # fmt: skip
+        "1 nowy plan",
+        "3 nowe plany",
+        "34 nowe plany",
+    ]
     made = Rendering(full(), say)
     words = Read(made.as_("html").decode()).words
     for wanted in ("Miesięczny raport", "październik 2026", "34 nowe plany", "Closed · version 2"):

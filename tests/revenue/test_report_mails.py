@@ -50,8 +50,10 @@ def test_once_per_version_and_address(engine: Engine, close: Close) -> None:
     assert close(D(2026, 4, 9), to=both) == first
     insert(engine, [Term(D(2026, 3, 9), customer=2)])
     assert close(D(2026, 6, 20), to=both) == [
-        *first, "2026-03 version 2 to board@example.com", "2026-03 version 2 to cfo@example.com"
-    ]  # fmt: skip
+        *first,
+        "2026-03 version 2 to board@example.com",
+        "2026-03 version 2 to cfo@example.com",
+    ]
 
 
 def test_history_in_hindsight_is_no_news(engine: Engine, close: Close) -> None:
@@ -70,8 +72,9 @@ def test_who_is_added_later_gets_what_comes(engine: Engine, close: Close) -> Non
     insert(engine, [Term(D(2026, 3, 9), customer=2)])
     assert close(D(2026, 5, 9), MARCH, APRIL, (BOARD, CFO))[1:] == [
         "2026-03 version 2 to board@example.com",
-        "2026-04 version 1 to board@example.com", "2026-04 version 1 to cfo@example.com",
-    ]  # fmt: skip
+        "2026-04 version 1 to board@example.com",
+        "2026-04 version 1 to cfo@example.com",
+    ]
 
 
 def test_nobody_to_tell(engine: Engine, close: Close) -> None:
@@ -102,8 +105,10 @@ def test_the_mail_says_how_the_month_went_and_has_the_report(
     assert first["Subject"] == "Revenue of March 2026: the report is closed"
     assert body(first, "plain").split("\n") == [
         "MRR is 110.00 USD; a month ago there was none. 2 new plans began, against 0 renewals.",
-        "", "The whole report is attached as PDF.", "",
-    ]  # fmt: skip
+        "",
+        "The whole report is attached as PDF.",
+        "",
+    ]
     assert "<strong>110.00</strong> USD" in body(first, "html")
     (attached,) = first.iter_attachments()
     assert attached.get_filename() == "2026-03-report-v1.pdf"
@@ -116,10 +121,13 @@ def test_a_correction_says_what_changed(engine: Engine, settings: Settings, clos
     close(D(2026, 4, 8))
     insert(engine, [Term(D(2026, 3, 9), "2.50", customer=2)])
     close(D(2026, 5, 20))
-    german = load({
-        "PREPAID_HOME": str(settings.home), "PREPAID_LOCALE": "de_DE",
-        "PREPAID_DESK_URL": "https://desk.example.com/",
-    })  # fmt: skip
+    german = load(
+        {
+            "PREPAID_HOME": str(settings.home),
+            "PREPAID_LOCALE": "de_DE",
+            "PREPAID_DESK_URL": "https://desk.example.com/",
+        }
+    )
     send_emails(engine, german, as_of=D(2026, 5, 20))
     mail = next(m for m in sent(settings) if "Fassung" in m["Subject"])
     assert mail["Subject"] == "Umsatz im März 2026: Fassung 2 des Berichts"
@@ -134,10 +142,12 @@ def test_a_mail_about_no_version_fails_alone(
 ) -> None:
     insert(engine, [Term(D(2026, 3, 5))])
     with engine.begin() as connection:
-        connection.execute(text(
-            "INSERT INTO prepaid.emails (template, occasion, recipient)"
-            " VALUES ('monthly_report', '2026-02 version 1', 'board@example.com')"
-        ))  # fmt: skip
+        connection.execute(
+            text(
+                "INSERT INTO prepaid.emails (template, occasion, recipient)"
+                " VALUES ('monthly_report', '2026-02 version 1', 'board@example.com')"
+            )
+        )
     close(D(2026, 4, 8))
     result = send_emails(engine, settings, as_of=D(2026, 4, 8))
     assert (result.sent, result.failed) == (1, 1)
@@ -149,10 +159,11 @@ def test_a_mail_about_no_version_fails_alone(
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ("", ()), ("board@example.com", (BOARD,)),
+        ("", ()),
+        ("board@example.com", (BOARD,)),
         (" board@example.com, cfo@example.com ,board@example.com", (BOARD, CFO)),
     ],
-)  # fmt: skip
+)
 def test_recipients(given: str, expected: tuple[str, ...]) -> None:
     assert load({"PREPAID_REPORT_RECIPIENTS": given}).report_recipients == expected
 

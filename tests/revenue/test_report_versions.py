@@ -43,8 +43,10 @@ def test_preliminary_until_the_days_of_grace_are_over(engine: Engine) -> None:
     assert report(engine, CLOSED) == [MARCH]
     (version,) = stored(engine)
     assert (version.version, version.name, version.note) == (
-        1, "version 1", "First closed version."
-    )  # fmt: skip
+        1,
+        "version 1",
+        "First closed version.",
+    )
 
 
 def test_a_preliminary_version_is_replaced(engine: Engine) -> None:
@@ -137,15 +139,23 @@ def test_a_month_without_figures_is_named(engine: Engine) -> None:
 
 
 def test_the_headline_is_in_the_table(engine: Engine) -> None:
-    insert(engine, [
-        Term(D(2026, 2, 5), "8.00"), Term(D(2026, 3, 5), kind="renewal"),
-        Term(D(2026, 3, 9), customer=2), Term(D(2026, 3, 9), customer=3, kind="reactivation"),
-        Term(D(2026, 3, 9), "5.00", customer=4, kind="change"),
-    ])  # fmt: skip
+    insert(
+        engine,
+        [
+            Term(D(2026, 2, 5), "8.00"),
+            Term(D(2026, 3, 5), kind="renewal"),
+            Term(D(2026, 3, 9), customer=2),
+            Term(D(2026, 3, 9), customer=3, kind="reactivation"),
+            Term(D(2026, 3, 9), "5.00", customer=4, kind="change"),
+        ],
+    )
     report(engine, CLOSED)
-    found = rows(engine, "SELECT month, currency, version, new_plans, renewals, reactivations,"
-                         " changes, opening_mrr, mrr, active_plans, customers"
-                         " FROM revenue.monthly_report")  # fmt: skip
+    found = rows(
+        engine,
+        "SELECT month, currency, version, new_plans, renewals, reactivations,"
+        " changes, opening_mrr, mrr, active_plans, customers"
+        " FROM revenue.monthly_report",
+    )
     assert found == [(MARCH, "USD", 1, 1, 1, 1, 1, 8, 35, 4, 4)]
 
 
@@ -173,14 +183,18 @@ def test_a_version_of_an_older_release_is_compared_by_what_it_knew(
     report(engine, CLOSED)
     with engine.begin() as connection:
         connection.exec_driver_sql("SET LOCAL session_replication_role = replica")
-        connection.execute(text(
-            "UPDATE revenue.monthly_report SET figures ="
-            " (figures #- '{kinds,change}') - ARRAY['reversals', 'credit_notes']"
-        ))  # fmt: skip
-        connection.execute(text(
-            "UPDATE revenue.report_versions SET document = NULL, fingerprint = NULL,"
-            " computed_at = NULL"
-        ))  # fmt: skip
+        connection.execute(
+            text(
+                "UPDATE revenue.monthly_report SET figures ="
+                " (figures #- '{kinds,change}') - ARRAY['reversals', 'credit_notes']"
+            )
+        )
+        connection.execute(
+            text(
+                "UPDATE revenue.report_versions SET document = NULL, fingerprint = NULL,"
+                " computed_at = NULL"
+            )
+        )
     assert report(engine, LATER) == []
     (old,) = stored(engine)
     rendering = Rendering(document([old], GRACE), catalogue.of("en_GB", tmp_path))

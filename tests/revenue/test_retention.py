@@ -46,14 +46,19 @@ def four_customers(engine: Engine) -> Engine:
     away for a while; a fifth came in between.
     """
     monthly = [Term(D(2025, n, 5), customer=4) for n in (3, 4, 5)]
-    insert(engine, [
-        Term(D(2025, 3, 5), "120.00", 12, customer=1),
-        Term(D(2026, 3, 5), "144.00", 12, customer=1),
-        Term(D(2025, 3, 5), "120.00", 12, customer=2), Term(D(2026, 3, 5), "84.00", 12, customer=2),
-        Term(D(2025, 3, 5), "120.00", 12, customer=3),
-        *monthly, Term(D(2026, 2, 5), "180.00", 12, customer=4),
-        Term(D(2025, 9, 5), "600.00", 12, customer=5),
-    ])  # fmt: skip
+    insert(
+        engine,
+        [
+            Term(D(2025, 3, 5), "120.00", 12, customer=1),
+            Term(D(2026, 3, 5), "144.00", 12, customer=1),
+            Term(D(2025, 3, 5), "120.00", 12, customer=2),
+            Term(D(2026, 3, 5), "84.00", 12, customer=2),
+            Term(D(2025, 3, 5), "120.00", 12, customer=3),
+            *monthly,
+            Term(D(2026, 2, 5), "180.00", 12, customer=4),
+            Term(D(2025, 9, 5), "600.00", 12, customer=5),
+        ],
+    )
     publish(engine, "2025-03", "2026-04")
     return engine
 
@@ -129,25 +134,31 @@ def counted_cohorts(balances: Sequence[Balance], place: int) -> dict[tuple[str, 
 
 def assert_close(found: Sequence[Any], expected: Sequence[Any]) -> None:
     assert len(found) == len(expected)
-    assert all(abs(Fraction(a) - Fraction(b)) < Fraction(1, 10**9)
-               for a, b in zip(found, expected, strict=True)), (found, expected)  # fmt: skip
+    assert all(
+        abs(Fraction(a) - Fraction(b)) < Fraction(1, 10**9)
+        for a, b in zip(found, expected, strict=True)
+    ), (found, expected)
 
 
 @settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
-    given_chains=chains.chains(), begin=st.integers(0, MONTHS - 1), length=st.integers(0, 5),
+    given_chains=chains.chains(),
+    begin=st.integers(0, MONTHS - 1),
+    length=st.integers(0, 5),
     cut=st.integers(0, 30),
-)  # fmt: skip
+)
 def test_against_plain_counting(
     shared_engine: Engine, given_chains: list[Chain], begin: int, length: int, cut: int
 ) -> None:
     months = Span(FIRST, D(2025, 4, 1), D(2025, 5, 1)).months()
     first, last = begin, min(begin + length, MONTHS - 1)
     as_of = min(months[last] + timedelta(days=cut), last_day(months[last]))
-    terms = [link.term(chain.customer, chain.currency)
-             for chain, link in chains.known(given_chains, as_of)]  # fmt: skip
+    terms = [
+        link.term(chain.customer, chain.currency)
+        for chain, link in chains.known(given_chains, as_of)
+    ]
     days = [last_day(month) for month in months[:last]] + [as_of]
     balances = list(history.counted_balances(terms, days))
 
@@ -166,9 +177,10 @@ def test_against_plain_counting(
                     "SELECT currency, customers_before, customers_kept, mrr_before, mrr_kept,"
                     " mrr_now FROM revenue.retention"
                     " WHERE month = :month AND window_months = :window",
-                    month=months[i], window=window,
+                    month=months[i],
+                    window=window,
                 )
-            }  # fmt: skip
+            }
             assert found.keys() == expected.keys(), (months[i], window)
             for currency, numbers in expected.items():
                 assert_close(found[currency], numbers)

@@ -38,12 +38,19 @@ def invoice(engine: Engine, number: str = "INV-2026-000001", total: str = "100.0
     return number
 
 
-def record(status: str, at: str | None, amount: str | None = "100.00", ref: str | None = "r1",
-           **other: Any) -> dict[str, Any]:  # fmt: skip
+def record(
+    status: str, at: str | None, amount: str | None = "100.00", ref: str | None = "r1", **other: Any
+) -> dict[str, Any]:
     return {
-        "provider": "bank", "provider_ref": ref, "invoice_number": "INV-2026-000001",
-        "amount": amount, "currency": "USD", "status": status, "occurred_at": at, **other,
-    }  # fmt: skip
+        "provider": "bank",
+        "provider_ref": ref,
+        "invoice_number": "INV-2026-000001",
+        "amount": amount,
+        "currency": "USD",
+        "status": status,
+        "occurred_at": at,
+        **other,
+    }
 
 
 def land(engine: Engine, records: Sequence[dict[str, Any]]) -> None:
@@ -77,56 +84,103 @@ def credit_note(engine: Engine, number: int, day: str, net: str, tax: str) -> No
 
 
 def reversals(engine: Engine) -> list[tuple[str, str, str, int, str]]:
-    found = rows(engine, "SELECT to_char(month, 'YYYY-MM'), currency, kind, records, amount"
-                         " FROM revenue.payment_reversals ORDER BY 1, 2, 3")  # fmt: skip
+    found = rows(
+        engine,
+        "SELECT to_char(month, 'YYYY-MM'), currency, kind, records, amount"
+        " FROM revenue.payment_reversals ORDER BY 1, 2, 3",
+    )
     return [(*row[:4], f"{row[4]:.2f}") for row in found]
 
 
 @pytest.mark.parametrize(
     ("records", "expected"),
     [
-        pytest.param([record("Refunded", BACK)], [("2026-03", "Refunded", 1, "100.00")],
-                     id="refunded"),
-        pytest.param([record("Refunded", BACK, "30.00"), record("Refunded", AGAIN, "20.00")],
-                     [("2026-03", "Refunded", 1, "30.00"), ("2026-04", "Refunded", 1, "20.00")],
-                     id="refunded in two parts"),
-        pytest.param([record("Chargeback", BACK), record("ChargebackReversed", AGAIN)],
-                     [("2026-03", "Chargeback", 1, "100.00"),
-                      ("2026-04", "ChargebackReversed", 1, "-100.00")],
-                     id="a chargeback and its reversal"),
-        pytest.param([record("Chargeback", BACK), record("ChargebackReversed", AGAIN),
-                      record("Chargeback", BACK, currency="EUR", amount="90.00")],
-                     [("2026-03", "Chargeback", 1, "100.00"),
-                      ("2026-04", "ChargebackReversed", 1, "-100.00")],
-                     id="the same event with other content counts once"),
-        pytest.param([record("Failed", BACK)], [("2026-03", "Failed", 1, "100.00")],
-                     id="a Success that turned Failed"),
-        pytest.param([record("Failed", PAID)], [("2026-02", "Failed", 1, "100.00")],
-                     id="at the same moment Failed is the later word"),
-        pytest.param([record("Failed", "2026-02-01T10:00:00Z")], [],
-                     id="Failed before it succeeded"),
-        pytest.param([record("Failed", BACK), record("Failed", AGAIN)],
-                     [("2026-03", "Failed", 1, "100.00")], id="Failed is told twice"),
-        pytest.param([record("Failed", BACK), record("Success", "2026-03-06T10:00:00Z"),
-                      record("Failed", AGAIN)],
-                     [("2026-03", "Failed", 1, "100.00"), ("2026-04", "Failed", 1, "100.00")],
-                     id="failed, succeeded and failed again"),
-        pytest.param([record("Pending", BACK), record("gone wrong", AGAIN)], [],
-                     id="what is not known is not guessed"),
-        pytest.param([record("Refunded", BACK, None)], [("2026-03", "Refunded", 1, "100.00")],
-                     id="without an amount: what was paid"),
-        pytest.param([record("Refunded", BACK, "-100.00")], [("2026-03", "Refunded", 1, "100.00")],
-                     id="a negative amount is the same refund"),
-        pytest.param([record("Refunded", BACK, "NaN")], [("2026-03", "Refunded", 1, "100.00")],
-                     id="no number: what was paid"),
-        pytest.param([record("Refunded", BACK, currency=None)],
-                     [("2026-03", "Refunded", 1, "100.00")], id="without a currency: as paid"),
+        pytest.param(
+            [record("Refunded", BACK)], [("2026-03", "Refunded", 1, "100.00")], id="refunded"
+        ),
+        pytest.param(
+            [record("Refunded", BACK, "30.00"), record("Refunded", AGAIN, "20.00")],
+            [("2026-03", "Refunded", 1, "30.00"), ("2026-04", "Refunded", 1, "20.00")],
+            id="refunded in two parts",
+        ),
+        pytest.param(
+            [record("Chargeback", BACK), record("ChargebackReversed", AGAIN)],
+            [
+                ("2026-03", "Chargeback", 1, "100.00"),
+                ("2026-04", "ChargebackReversed", 1, "-100.00"),
+            ],
+            id="a chargeback and its reversal",
+        ),
+        pytest.param(
+            [
+                record("Chargeback", BACK),
+                record("ChargebackReversed", AGAIN),
+                record("Chargeback", BACK, currency="EUR", amount="90.00"),
+            ],
+            [
+                ("2026-03", "Chargeback", 1, "100.00"),
+                ("2026-04", "ChargebackReversed", 1, "-100.00"),
+            ],
+            id="the same event with other content counts once",
+        ),
+        pytest.param(
+            [record("Failed", BACK)],
+            [("2026-03", "Failed", 1, "100.00")],
+            id="a Success that turned Failed",
+        ),
+        pytest.param(
+            [record("Failed", PAID)],
+            [("2026-02", "Failed", 1, "100.00")],
+            id="at the same moment Failed is the later word",
+        ),
+        pytest.param(
+            [record("Failed", "2026-02-01T10:00:00Z")], [], id="Failed before it succeeded"
+        ),
+        pytest.param(
+            [record("Failed", BACK), record("Failed", AGAIN)],
+            [("2026-03", "Failed", 1, "100.00")],
+            id="Failed is told twice",
+        ),
+        pytest.param(
+            [
+                record("Failed", BACK),
+                record("Success", "2026-03-06T10:00:00Z"),
+                record("Failed", AGAIN),
+            ],
+            [("2026-03", "Failed", 1, "100.00"), ("2026-04", "Failed", 1, "100.00")],
+            id="failed, succeeded and failed again",
+        ),
+        pytest.param(
+            [record("Pending", BACK), record("gone wrong", AGAIN)],
+            [],
+            id="what is not known is not guessed",
+        ),
+        pytest.param(
+            [record("Refunded", BACK, None)],
+            [("2026-03", "Refunded", 1, "100.00")],
+            id="without an amount: what was paid",
+        ),
+        pytest.param(
+            [record("Refunded", BACK, "-100.00")],
+            [("2026-03", "Refunded", 1, "100.00")],
+            id="a negative amount is the same refund",
+        ),
+        pytest.param(
+            [record("Refunded", BACK, "NaN")],
+            [("2026-03", "Refunded", 1, "100.00")],
+            id="no number: what was paid",
+        ),
+        pytest.param(
+            [record("Refunded", BACK, currency=None)],
+            [("2026-03", "Refunded", 1, "100.00")],
+            id="without a currency: as paid",
+        ),
         pytest.param([record("Refunded", BACK, currency="???")], [], id="no currency we know"),
         pytest.param([record("Refunded", BACK, ref="other")], [], id="of a payment nobody knows"),
         pytest.param([record("Refunded", BACK, ref=None)], [], id="without a reference"),
         pytest.param([record("Refunded", None)], [], id="without a time: of no month"),
     ],
-)  # fmt: skip
+)
 def test_each_event_once_in_its_month(
     engine: Engine, records: list[dict[str, Any]], expected: list[tuple[Any, ...]]
 ) -> None:
@@ -145,10 +199,12 @@ def test_the_payment_must_belong_to_an_invoice(engine: Engine) -> None:
     publish(engine, "2026-03", "2026-03")
     assert len(reversals(engine)) == 1
     with engine.begin() as connection:  # a person assigned what named no invoice of ours
-        connection.execute(text(
-            "UPDATE prepaid.transactions SET invoice_number = 'unknown',"
-            " invoice_id = (SELECT invoice_id FROM prepaid.invoices)"
-        ))  # fmt: skip
+        connection.execute(
+            text(
+                "UPDATE prepaid.transactions SET invoice_number = 'unknown',"
+                " invoice_id = (SELECT invoice_id FROM prepaid.invoices)"
+            )
+        )
     publish(engine, "2026-03", "2026-03")
     assert len(reversals(engine)) == 1
 
@@ -183,8 +239,9 @@ def test_the_order_of_delivery_does_not_matter(
     engine = module_world.engine
     if not rows(engine, "SELECT FROM prepaid.invoices"):
         invoice(engine)
-    records = [record(s, f"2026-03-{day:02}T10:00:00Z", amount, ref)
-               for s, ref, day, amount in events]  # fmt: skip
+    records = [
+        record(s, f"2026-03-{day:02}T10:00:00Z", amount, ref) for s, ref, day, amount in events
+    ]
     shuffled = random.Random(seed).sample(records * 2, len(records) * 2)
     found = []
     for delivery in (records, shuffled):
@@ -214,8 +271,12 @@ def test_few_reversals_are_found_without_reading_all_records(engine: Engine) -> 
 
 def test_credit_notes_of_the_month(engine: Engine) -> None:
     insert(engine, [Term(D(2026, 2, 1), customer=n) for n in range(4)])
-    given = [("2026-02-28", "10.00", "1.90"), ("2026-03-01", "20.00", "3.80"),
-             ("2026-03-31", "5.05", "0"), ("2026-04-01", "1.00", "0.19")]  # fmt: skip
+    given = [
+        ("2026-02-28", "10.00", "1.90"),
+        ("2026-03-01", "20.00", "3.80"),
+        ("2026-03-31", "5.05", "0"),
+        ("2026-04-01", "1.00", "0.19"),
+    ]
     for number, amounts in enumerate(given):
         credit_note(engine, number, *amounts)
     publish(engine, "2026-03", "2026-03", as_of=D(2026, 3, 30))
@@ -225,9 +286,7 @@ def test_credit_notes_of_the_month(engine: Engine) -> None:
     assert rows(engine, issued) == [(2, Decimal("25.05"), Decimal("3.80"), Decimal("28.85"))]
     with engine.connect() as connection:
         (figures,) = collect(connection, D(2026, 3, 1), D(2026, 3, 1))[D(2026, 3, 1)]
-    assert figures["credit_notes"] == {
-        "count": 2, "net": "25.05", "tax": "3.80", "total": "28.85"
-    }  # fmt: skip
+    assert figures["credit_notes"] == {"count": 2, "net": "25.05", "tax": "3.80", "total": "28.85"}
 
 
 def test_a_refund_for_a_credit_note_needs_no_payment_record(engine: Engine) -> None:
@@ -240,8 +299,14 @@ def test_a_refund_for_a_credit_note_needs_no_payment_record(engine: Engine) -> N
 
 def test_a_month_with_nothing_but_reversals_is_reported(engine: Engine) -> None:
     invoice(engine)
-    land(engine, [record("Success", PAID), record("Chargeback", "2026-06-05T10:00:00Z", "12.30"),
-                  record("ChargebackReversed", "2026-06-09T10:00:00Z", "2.30")])  # fmt: skip
+    land(
+        engine,
+        [
+            record("Success", PAID),
+            record("Chargeback", "2026-06-05T10:00:00Z", "12.30"),
+            record("ChargebackReversed", "2026-06-09T10:00:00Z", "2.30"),
+        ],
+    )
     publish(engine, "2026-06", "2026-06")
     june = D(2026, 6, 1)
     with engine.connect() as connection:
@@ -249,5 +314,8 @@ def test_a_month_with_nothing_but_reversals_is_reported(engine: Engine) -> None:
     assert (figures["currency"], figures["mrr"]) == ("USD", "0.00")
     assert (figures["reversals"]["records"], figures["reversals"]["amount"]) == (2, "10.00")
     assert [k["amount"] for k in figures["reversals"]["kinds"]] == [
-        "0.00", "12.30", "-2.30", "0.00"
-    ]  # fmt: skip
+        "0.00",
+        "12.30",
+        "-2.30",
+        "0.00",
+    ]

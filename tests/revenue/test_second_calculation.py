@@ -39,15 +39,21 @@ def engine(module_world: World) -> Engine:
     [
         ("mrr", "currency, plan_code, active_plans, mrr FROM revenue.mrr"),
         ("movements", "currency, movement, customers, amount FROM revenue.mrr_movements"),
-        ("activations", "currency, plan_code, kind, plans, net_amount"
-                        " FROM revenue.plan_activations"),
+        (
+            "activations",
+            "currency, plan_code, kind, plans, net_amount FROM revenue.plan_activations",
+        ),
         ("countries", "currency, country, active_plans, mrr FROM revenue.mrr_by_country"),
-        ("customers", "currency, country, customers, mrr FROM revenue.mrr_by_country"
-                      " WHERE customers > 0"),
-        ("activations_by_country", "currency, country, kind, plans, net_amount"
-                                   " FROM revenue.activations_by_country"),
+        (
+            "customers",
+            "currency, country, customers, mrr FROM revenue.mrr_by_country WHERE customers > 0",
+        ),
+        (
+            "activations_by_country",
+            "currency, country, kind, plans, net_amount FROM revenue.activations_by_country",
+        ),
     ],
-)  # fmt: skip
+)
 def test_both_calculations_agree(engine: Engine, second: Figures, figure: str, select: str) -> None:
     found: dict[Any, tuple[int, Fraction]] = {
         tuple(key): (number, Fraction(amount))
@@ -87,9 +93,9 @@ def test_both_convert_to_the_cent(engine: Engine, second: Figures) -> None:
     for before, month in pairwise(months):
         part = found[date.fromisoformat(f"{month}-01")]["converted"]
         shown = {m["movement"]: m["amount"] for m in part["movements"]} | {
-            key: part[key] for key in ("opening_mrr", "mrr", "exchange_rates", "new_net",
-                                       "renewal_net")
-        }  # fmt: skip
+            key: part[key]
+            for key in ("opening_mrr", "mrr", "exchange_rates", "new_net", "renewal_net")
+        }
         expected = convert(second, rates, month, before)
         for key, amount in shown.items():
             # A line that is shown is at most a cent from its exact value: it adds up with others.
@@ -99,6 +105,10 @@ def test_both_convert_to_the_cent(engine: Engine, second: Figures) -> None:
 
 def test_the_sample_moves_in_every_way(second: Figures) -> None:
     assert {movement for _, _, movement in second.movements} == {
-        "new", "reactivation", "expansion", "contraction", "churn"
-    }  # fmt: skip
+        "new",
+        "reactivation",
+        "expansion",
+        "contraction",
+        "churn",
+    }
     assert {kind for *_, kind in second.activations} == {"new", "renewal", "reactivation"}

@@ -18,16 +18,27 @@ SAMPLE = Path(prepaid_pipeline.__file__).parent / "operations" / "sample"
 AS_OF, GRACE = date(2026, 11, 1), 7
 _MONTH = "to_char(month, 'YYYY-MM'), currency"
 SELECTS = {
-    "renewals": (3, f"{_MONTH}, plan_code, sum(due), sum(on_time), sum(in_grace), sum(reactivated),"
-                    " sum(cancelled), sum(waiting), sum(lapsed)"
-                    " FROM revenue.renewal_outcomes GROUP BY 1, 2, 3"),
-    "retention": (3, f"{_MONTH}, window_months, customers_before, customers_kept, mrr_before,"
-                     " mrr_kept, mrr_now FROM revenue.retention"),
-    "cohorts": (3, f"{_MONTH}, to_char(cohort, 'YYYY-MM'), customers, customers_kept, mrr,"
-                   " mrr_kept, mrr_now FROM revenue.cohorts"),
-    "deferred": (2, f"{_MONTH}, opening, billed, recognised, closing"
-                    " FROM revenue.deferred_revenue"),
-}  # fmt: skip
+    "renewals": (
+        3,
+        f"{_MONTH}, plan_code, sum(due), sum(on_time), sum(in_grace), sum(reactivated),"
+        " sum(cancelled), sum(waiting), sum(lapsed)"
+        " FROM revenue.renewal_outcomes GROUP BY 1, 2, 3",
+    ),
+    "retention": (
+        3,
+        f"{_MONTH}, window_months, customers_before, customers_kept, mrr_before,"
+        " mrr_kept, mrr_now FROM revenue.retention",
+    ),
+    "cohorts": (
+        3,
+        f"{_MONTH}, to_char(cohort, 'YYYY-MM'), customers, customers_kept, mrr,"
+        " mrr_kept, mrr_now FROM revenue.cohorts",
+    ),
+    "deferred": (
+        2,
+        f"{_MONTH}, opening, billed, recognised, closing FROM revenue.deferred_revenue",
+    ),
+}
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +66,11 @@ def test_both_calculations_agree(engine: Engine, second: Figures, figure: str) -
         key: (numbers, tuple(map(float, expected[key])))
         for key, numbers in found.items()
         # Deferred revenue is exact; MRR is not rounded, and thirds have no end.
-        if any(abs(Fraction(a) - b) > (Fraction(0) if figure == "deferred" else Fraction(1, 10**9))
-               for a, b in zip(numbers, expected[key], strict=True))
-    }  # fmt: skip
+        if any(
+            abs(Fraction(a) - b) > (Fraction(0) if figure == "deferred" else Fraction(1, 10**9))
+            for a, b in zip(numbers, expected[key], strict=True)
+        )
+    }
     assert apart == {}
 
 

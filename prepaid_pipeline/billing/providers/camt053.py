@@ -38,9 +38,11 @@ def read(source: Source) -> Iterator[Payment]:
     try:
         with source.path.open("rb") as stream:
             _require_statement(root_of(stream))
-            yield from _Statements(source).read(elements(
-                stream, ("BkToCstmrStmt", "Stmt", "Acct", "TxDtls", "Ntry"), source.on_read
-            ))  # fmt: skip
+            yield from _Statements(source).read(
+                elements(
+                    stream, ("BkToCstmrStmt", "Stmt", "Acct", "TxDtls", "Ntry"), source.on_read
+                )
+            )
     except Fault as fault:
         source.problems.add(1, *fault.args)
     except etree.XMLSyntaxError as error:

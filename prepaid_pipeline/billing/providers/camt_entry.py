@@ -120,9 +120,13 @@ def entry(element: etree._Element, details: list[Detail], zone: tzinfo) -> Entry
 def fingerprint(account: str, entry: Entry, detail: Detail, amount: Decimal) -> str:
     """A reference for a payment that has none: the same in every delivery."""
     parts = (
-        account, entry.words, f"{amount.normalize():f}", entry.currency, str(entry.credit),
+        account,
+        entry.words,
+        f"{amount.normalize():f}",
+        entry.currency,
+        str(entry.credit),
         detail.words,
-    )  # fmt: skip
+    )
     return "fp-" + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 

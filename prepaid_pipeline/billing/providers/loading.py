@@ -16,9 +16,19 @@ from prepaid_pipeline.importer.loading import MANY_ROWS
 from prepaid_pipeline.importer.reports import Problems
 
 _COLUMN_TYPES = (
-    "int4", "text", "text", "text", "text", "numeric", "text", "text", "timestamptz", "text",
-    "text[]", "bool",
-)  # fmt: skip
+    "int4",
+    "text",
+    "text",
+    "text",
+    "text",
+    "numeric",
+    "text",
+    "text",
+    "timestamptz",
+    "text",
+    "text[]",
+    "bool",
+)
 
 
 def import_payments(

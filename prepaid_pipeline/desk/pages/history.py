@@ -11,9 +11,7 @@ _DECISIONS = ("approved", "rejected", "passed", "failed")
 def history(visit: Visit) -> Response:
     """Every decision of the person's teams, latest first."""
     asked = Filter.of(visit, _DECISIONS)
-    params = {
-        **asked.params(visit), "decision": asked.show or None, "before": asked.after or None
-    }  # fmt: skip
+    params = {**asked.params(visit), "decision": asked.show or None, "before": asked.after or None}
     with visit.acting() as connection:
         found = rows(connection, "decisions", "list", params)
     shown, after = cut(found, "sign_off_id")

@@ -32,10 +32,14 @@ class Filter:
     def params(self, visit: Visit) -> dict[str, Any]:
         """As parameters for a list's statement; one row more than is shown tells of more."""
         return {
-            "show": self.show, "search": self.search, "currency": self.currency,
-            "after": self.after, "rows": ROWS + 1, "today": visit.today,
+            "show": self.show,
+            "search": self.search,
+            "currency": self.currency,
+            "after": self.after,
+            "rows": ROWS + 1,
+            "today": visit.today,
             "person": visit.person.name,
-        }  # fmt: skip
+        }
 
     def href(self, path: str, **changes: Any) -> str:
         """The address of this list with some of it changed; without ``after`` its first page."""

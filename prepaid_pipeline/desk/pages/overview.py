@@ -44,9 +44,14 @@ def overview(visit: Visit) -> Response:
         {"title": _TITLES[kind], "href": _PLACES[kind], "row": waiting.get(kind)} for kind in kinds
     ]
     return visit.page(
-        "overview.html", cards=cards, held=held, mails=mails, times=times, oldest=oldest,
+        "overview.html",
+        cards=cards,
+        held=held,
+        mails=mails,
+        times=times,
+        oldest=oldest,
         places=_TASK,
-    )  # fmt: skip
+    )
 
 
 def _sees_mails(teams: Sequence[str]) -> bool:

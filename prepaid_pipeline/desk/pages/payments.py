@@ -21,9 +21,13 @@ def payments(visit: Visit) -> Response:
         currencies = [row.currency for row in rows(connection, "payments", "currencies", {})]
     shown, after = cut(found, "task_id")
     return visit.page(
-        "payments.html", asked=asked, tasks=shown, after=after, currencies=currencies,
+        "payments.html",
+        asked=asked,
+        tasks=shown,
+        after=after,
+        currencies=currencies,
         waiting=waiting.get("payment_verification"),
-    )  # fmt: skip
+    )
 
 
 def payment(visit: Visit) -> Response:
@@ -101,14 +105,21 @@ def seen(visit: Visit) -> int:
 
 
 def record(
-    visit: Visit, tasks: list[int], seen: list[int], decision: str, note: str | None,
+    visit: Visit,
+    tasks: list[int],
+    seen: list[int],
+    decision: str,
+    note: str | None,
     agreeing_only: bool = False,
-) -> int:  # fmt: skip
+) -> int:
     """Have the database record a decision under the person's role; how many sign-offs it made."""
     params: dict[str, Any] = {
-        "tasks": tasks, "seen": seen, "decision": decision, "note": note,
+        "tasks": tasks,
+        "seen": seen,
+        "decision": decision,
+        "note": note,
         "agreeing_only": agreeing_only,
-    }  # fmt: skip
+    }
     with visit.acting() as connection:
         recorded = queries.statement("desk/decisions", "decide").execute(connection, params)
         return int(recorded.scalar_one())

@@ -126,9 +126,12 @@ def cancel(visit: Visit) -> Response:
                 connection, "plans", "subscription", {"plan": plan_id}, f"service plan {plan_id}"
             )
             params = {
-                "subscription": found.subscription_id, "plan": plan_id, "at_once": at_once,
-                "on_date": None, "note": visit.typed("note"),
-            }  # fmt: skip
+                "subscription": found.subscription_id,
+                "plan": plan_id,
+                "at_once": at_once,
+                "on_date": None,
+                "note": visit.typed("note"),
+            }
             endings = list(
                 queries.statement("billing/subscriptions", "cancel").execute(connection, params)
             )

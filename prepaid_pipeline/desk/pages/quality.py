@@ -16,9 +16,10 @@ def checks(visit: Visit) -> Response:
     asked = Filter.of(visit, SHOWS)
     with visit.acting() as connection:
         waiting = [
-            row for row in rows(connection, "overview", "waiting", {})
+            row
+            for row in rows(connection, "overview", "waiting", {})
             if row.team == "customer_success"
-        ]  # fmt: skip
+        ]
         found = rows(connection, "quality", "list", asked.params(visit))
     shown, after = cut(found, "task_id")
     return visit.page("checks.html", asked=asked, tasks=shown, after=after, waiting=waiting)

@@ -47,9 +47,10 @@ def assign(visit: Visit) -> Response:
         with visit.acting() as connection:
             task = one(connection, "parked", "one", {"task": task_id}, f"parked payment {task_id}")
             params = {
-                "record": task.transaction_id, "invoice_number": number.upper(),
+                "record": task.transaction_id,
+                "invoice_number": number.upper(),
                 "note": visit.typed("note"),
-            }  # fmt: skip
+            }
             queries.statement("desk/parked", "assign").execute(connection, params)
     except NotAllowed as error:
         return visit.go(here, f"{sentence(error)}.", "refused", visit.typed("note"))

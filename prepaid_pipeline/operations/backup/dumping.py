@@ -30,9 +30,13 @@ def create(engine: Engine, database: URL, file: Path) -> Manifest:
             )
             program = tools.find("pg_dump", major(connection))
             tools.run(
-                program, database, "--format=custom", f"--snapshot={exported.scalar_one()}",
-                "--file", str(half),
-            )  # fmt: skip
+                program,
+                database,
+                "--format=custom",
+                f"--snapshot={exported.scalar_one()}",
+                "--file",
+                str(half),
+            )
             manifest = Manifest.of(connection, datetime.now(UTC), half)
         manifest.write(half_manifest)
         for path in (half, half_manifest):

@@ -59,8 +59,13 @@ def restore(engine: Engine, url: URL, file: Path, manifest: Manifest) -> None:
         _roles(engine, manifest)
         program = tools.find("pg_restore", max(major(connection), manifest.server_version))
     tools.run(
-        program, url, "--single-transaction", "--exit-on-error", "--no-owner", str(file),
-    )  # fmt: skip
+        program,
+        url,
+        "--single-transaction",
+        "--exit-on-error",
+        "--no-owner",
+        str(file),
+    )
 
 
 def examine(

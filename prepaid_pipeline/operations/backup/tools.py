@@ -41,8 +41,11 @@ def run(program: Path, database: URL, *arguments: str) -> None:
     url = database.set(drivername="postgresql", password=None)
     done = subprocess.run(
         [program, *arguments, "--dbname", url.render_as_string()],
-        env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode != 0:
         said = [line for line in done.stderr.splitlines() if line.strip()]
         raise BackupFailed(f"{program.name} failed: {'; '.join(said[:3]) or done.returncode}")

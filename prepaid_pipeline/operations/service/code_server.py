@@ -68,10 +68,19 @@ def main() -> None:
         close_lost_runs(instance, socket)
     watch_runs_for_ever()
     api_cli(
-        ["grpc", "--socket", socket, "--module-name", "prepaid_pipeline.definitions",
-         "--location-name", "prepaid_pipeline", "--use-python-environment-entry-point",
-         "--log-format", log_format],
-    )  # fmt: skip
+        [
+            "grpc",
+            "--socket",
+            socket,
+            "--module-name",
+            "prepaid_pipeline.definitions",
+            "--location-name",
+            "prepaid_pipeline",
+            "--use-python-environment-entry-point",
+            "--log-format",
+            log_format,
+        ],
+    )
 
 
 def begin_run_process() -> None:

@@ -55,8 +55,11 @@ class EventLog(PostgresEventLogStorage):
             stored = list(zip(events, ids, strict=True))
         checks = [row for e, i in stored if e.dagster_event_type == _CHECK for row in _checks(e, i)]
         # Of each asset its table knows the last event only. What is planned has no tags.
-        assets = {e.get_dagster_event().asset_key: (e, i) for e, i in stored
-                  if e.dagster_event_type == _ASSET}  # fmt: skip
+        assets = {
+            e.get_dagster_event().asset_key: (e, i)
+            for e, i in stored
+            if e.dagster_event_type == _ASSET
+        }
         with self.index_transaction() as connection:
             if checks:
                 connection.execute(AssetCheckExecutionsTable.insert(), checks)

@@ -196,16 +196,28 @@ def _dagster_storage(settings: Settings) -> str:
 
 def _code_location(settings: Settings) -> str:
     validate = [
-        sys.executable, "-m", "dagster", "definitions", "validate", "-w",
-        str(workspace_file()), "--log-level", "error",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "dagster",
+        "definitions",
+        "validate",
+        "-w",
+        str(workspace_file()),
+        "--log-level",
+        "error",
+    ]
     environ = {**os.environ, **prepare_dagster_home(settings)}
     output = f"no answer after {_VALIDATE_SECONDS} s"
     with suppress(subprocess.TimeoutExpired):
         done = subprocess.run(
-            validate, cwd=settings.dagster_home, env=environ,
-            capture_output=True, text=True, timeout=_VALIDATE_SECONDS, check=False,
-        )  # fmt: skip
+            validate,
+            cwd=settings.dagster_home,
+            env=environ,
+            capture_output=True,
+            text=True,
+            timeout=_VALIDATE_SECONDS,
+            check=False,
+        )
         if done.returncode == 0:
             return "loads"
         output = "\n".join((done.stdout + done.stderr).strip().splitlines()[-15:])

@@ -54,6 +54,14 @@ def webserver(settings: Settings, workspace: Path, port: int, read_only: bool) -
     """After ``python -m``: Dagster's UI; read-only, it starts, stops and changes nothing."""
     log_format = "json" if settings.operations.log_format == "json" else "colored"
     return [
-        "dagster_webserver", "--host", HOST, "--port", str(port), "--workspace", str(workspace),
-        "--log-format", log_format, *(["--read-only"] if read_only else []),
-    ]  # fmt: skip
+        "dagster_webserver",
+        "--host",
+        HOST,
+        "--port",
+        str(port),
+        "--workspace",
+        str(workspace),
+        "--log-format",
+        log_format,
+        *(["--read-only"] if read_only else []),
+    ]

@@ -65,8 +65,10 @@ class Supervisor:
         self._children: dict[str, _Child] = {}
         self._watchdog = subprocess.Popen(
             [sys.executable, "-m", "prepaid_pipeline.operations.service.watchdog"],
-            stdin=subprocess.PIPE, cwd=directory, start_new_session=True,
-        )  # fmt: skip
+            stdin=subprocess.PIPE,
+            cwd=directory,
+            start_new_session=True,
+        )
 
     def start(self, name: str, arguments: Sequence[str]) -> None:
         """Start ``python -m …``; its output goes to a log file, that of the time before stays."""
@@ -126,9 +128,13 @@ class Supervisor:
         with self.log(name).open("ab") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", *arguments],
-                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-                cwd=self._directory, env=self._environ, start_new_session=True,
-            )  # fmt: skip
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=self._directory,
+                env=self._environ,
+                start_new_session=True,
+            )
         self._tell_watchdog(str(process.pid))
         return process
 

@@ -32,8 +32,9 @@ def mails(world: World, *plans: int, template: str = "payment_reminder") -> list
     rows = world.rows(
         "SELECT occasion, status FROM prepaid.emails WHERE template = :template"
         " AND service_plan_id = ANY (:plans) ORDER BY email_id",
-        template=template, plans=list(plans),
-    )  # fmt: skip
+        template=template,
+        plans=list(plans),
+    )
     return [
         occasion if status == "pending" else f"{occasion} {status}" for occasion, status in rows
     ]
@@ -48,8 +49,9 @@ def chase(world: World, number: int, **other: Any) -> tuple[int, int]:
 def invoices(world: World, plan: int) -> list[tuple[str, date]]:
     return world.rows(
         "SELECT status, issued_on FROM prepaid.invoices WHERE service_plan_id = :plan"
-        " ORDER BY invoice_id", plan=plan,
-    )  # fmt: skip
+        " ORDER BY invoice_id",
+        plan=plan,
+    )
 
 
 @pytest.fixture

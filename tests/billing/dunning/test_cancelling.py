@@ -28,13 +28,21 @@ def test_cancelled_on_the_day_after_the_last_day(taxed: World) -> None:
     assert mails(taxed, plan, template="unpaid_cancellation") == [number]
     assert taxed.rows(
         "SELECT event, before, after, detail, actor, as_of FROM prepaid.audit_log"
-        " WHERE as_of = :day AND event <> 'task_withdrawn' ORDER BY event", day=day(31).as_of,
+        " WHERE as_of = :day AND event <> 'task_withdrawn' ORDER BY event",
+        day=day(31).as_of,
     ) == [
         ("invoice_void", "Open", "Void", number, "pipeline", date(2026, 12, 3)),
-        ("payment_not_received", None, None, f"Invoice {number} was due on 2026-11-02 and could be"
-         " paid until 2026-12-02: the plan is cancelled", "pipeline", date(2026, 12, 3)),
+        (
+            "payment_not_received",
+            None,
+            None,
+            f"Invoice {number} was due on 2026-11-02 and could be"
+            " paid until 2026-12-02: the plan is cancelled",
+            "pipeline",
+            date(2026, 12, 3),
+        ),
         ("service_plan_cancelled", "Pending", "Cancelled", None, "pipeline", date(2026, 12, 3)),
-    ]  # fmt: skip
+    ]
     before = taxed.dump()
     assert chase(taxed, 31) == chase(taxed, 99) == (0, 0)
     assert taxed.dump() == before
@@ -67,7 +75,7 @@ def test_a_late_payment_is_parked_for_finance(taxed: World) -> None:
     assert taxed.rows(
         "SELECT transaction_id, status, assigned_role FROM prepaid.tasks"
         " WHERE kind = 'payment_review'"
-    ) == [(record, "Open", "finance")]  # fmt: skip
+    ) == [(record, "Open", "finance")]
     assert taxed.status(plan) == "Cancelled"
     sound(taxed, day(32))
 
@@ -98,9 +106,12 @@ def test_the_customer_comes_back_by_an_order(taxed: World, tmp_path: Path) -> No
     taxed.subscription(taxed.customer(), taxed.plan())
     plans = taxed.open()
     assert chase(taxed, 31) == (0, 2)
-    refs = [row[0] for row in taxed.rows(
-        "SELECT subscription_ref FROM prepaid.subscriptions ORDER BY subscription_id"
-    )]  # fmt: skip
+    refs = [
+        row[0]
+        for row in taxed.rows(
+            "SELECT subscription_ref FROM prepaid.subscriptions ORDER BY subscription_id"
+        )
+    ]
     lines = [f"{ref},2026-12-10,2027-01-10,10.00,Pending" for ref in refs]
     (tmp_path / "service_plans.csv").write_text(
         "\n".join(["subscription_ref,start_date,end_date,price,status", *lines, ""])
@@ -114,10 +125,12 @@ def test_the_customer_comes_back_by_an_order(taxed: World, tmp_path: Path) -> No
     taxed.settle(back)
     assert taxed.rows(
         "SELECT kind, status, start_date FROM prepaid.service_plans"
-        " WHERE service_plan_id = ANY (:orders) ORDER BY service_plan_id", orders=orders,
+        " WHERE service_plan_id = ANY (:orders) ORDER BY service_plan_id",
+        orders=orders,
     ) == [
-        ("reactivation", "Active", date(2026, 12, 10)), ("new", "Active", date(2026, 12, 10)),
-    ]  # fmt: skip
+        ("reactivation", "Active", date(2026, 12, 10)),
+        ("new", "Active", date(2026, 12, 10)),
+    ]
     # From here on it renews as any other.
     after = context(date(2027, 1, 10))
     steps.expire_service_plans(taxed.engine, after)

@@ -28,9 +28,13 @@ def changing(world: World, on: date) -> tuple[int, int]:
         "SELECT plan_code FROM prepaid.plans WHERE plan_id = :p", p=world.plan("60.00")
     )
     waiting = subscriptions.change(
-        world.engine, world.officer("chasing_care", "customer_success"),
-        Named(subscription, None), Change(code, on=on), "grows", as_of=on,
-    )  # fmt: skip
+        world.engine,
+        world.officer("chasing_care", "customer_success"),
+        Named(subscription, None),
+        Change(code, on=on),
+        "grows",
+        as_of=on,
+    )
     assert waiting is not None
     world.open(context(on))
     return subscription, waiting.service_plan_id
@@ -66,8 +70,9 @@ def test_a_change_makes_way_for_the_renewal(
         "SELECT p.kind, p.status, p.start_date, l.plan_id = s.plan_id, i.net"
         " FROM prepaid.service_plans p JOIN prepaid.plans l USING (plan_id)"
         " JOIN prepaid.subscriptions s USING (subscription_id)"
-        " JOIN prepaid.invoices i USING (service_plan_id) WHERE p.service_plan_id = :p", p=renewal,
-    ) == [("renewal", "Pending", ENDS, True, 30)]  # fmt: skip
+        " JOIN prepaid.invoices i USING (service_plan_id) WHERE p.service_plan_id = :p",
+        p=renewal,
+    ) == [("renewal", "Pending", ENDS, True, 30)]
     for on in (ENDS, ENDS + timedelta(days=20)):
         results = invariants.run(taxed.engine, context(on))
         assert [finding for result in results for finding in result.findings] == []
@@ -103,9 +108,13 @@ def test_an_invoice_that_finance_issues_anew_starts_anew(taxed: World) -> None:
     number = taxed.invoice(plan)
     assert chase(taxed, 7) == (1, 0)
     documents.void(
-        taxed.engine, taxed.officer(), number, "the address was wrong", reissue=True,
+        taxed.engine,
+        taxed.officer(),
+        number,
+        "the address was wrong",
+        reissue=True,
         as_of=day(10).as_of,
-    )  # fmt: skip
+    )
     assert chase(taxed, 40) == (0, 0), "nothing is asked for until there is the new invoice"
     taxed.open(day(10))
     again = taxed.invoice(plan)

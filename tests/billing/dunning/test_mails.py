@@ -46,12 +46,17 @@ def test_what_a_reminder_says(taxed: World, settings: Settings) -> None:
     assert mail["To"] == f"{customer} <someone@example.com>"
     for body in bodies(mail):
         for part in (
-            f"Hello {customer},", f"invoice {number} yet. It was due on 2 November 2026.",
-            "12.87 USD", plan_name, "Add-on", "2 November 2026 to 1 December 2026",
+            f"Hello {customer},",
+            f"invoice {number} yet. It was due on 2 November 2026.",
+            "12.87 USD",
+            plan_name,
+            "Add-on",
+            "2 November 2026 to 1 December 2026",
             f"quote the invoice number {number}",
             "If nothing has arrived by 2 December 2026, we cancel this order.",
-            "your plan does not begin", "please ignore this mail",
-        ):  # fmt: skip
+            "your plan does not begin",
+            "please ignore this mail",
+        ):
             assert part in body
 
 
@@ -125,9 +130,11 @@ def cancelled(world: World, plan: int) -> None:
 
 
 BEFORE_SENDING = {
-    paid: "paid", cancelled: "void", announced: "open, and its payment is being looked into",
+    paid: "paid",
+    cancelled: "void",
+    announced: "open, and its payment is being looked into",
     held: "open, and its payment is being looked into",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("what", BEFORE_SENDING)
@@ -201,5 +208,6 @@ def test_the_renewal_mails_know_their_plan(taxed: World, settings: Settings) -> 
     with taxed.engine.connect() as connection:
         about = connection.execute(text("SELECT template, invoice_id IS NULL FROM prepaid.emails"))
         assert dict(map(tuple, about)) == {  # type: ignore[arg-type]
-            "payment_reminder": False, "activation_confirmation": True,
-        }  # fmt: skip
+            "payment_reminder": False,
+            "activation_confirmation": True,
+        }

@@ -48,12 +48,16 @@ class Invoice:
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
-    reminders=REMINDERS, room=st.none() | st.integers(1, 10), events=EVENTS,
-)  # fmt: skip
+    reminders=REMINDERS,
+    room=st.none() | st.integers(1, 10),
+    events=EVENTS,
+)
 def test_reminders_and_the_cancellation(
-    module_world: World, reminders: tuple[int, ...], room: int | None,
+    module_world: World,
+    reminders: tuple[int, ...],
+    room: int | None,
     events: list[tuple[str, int]],
-) -> None:  # fmt: skip
+) -> None:
     world = module_world
     if not world.sql("SELECT count(*) FROM prepaid.tax_rates"):
         world.tax_rate("0.0725")
@@ -89,5 +93,6 @@ def test_reminders_and_the_cancellation(
     # The next example's job has nothing to do with this plan.
     world.sql(
         "UPDATE prepaid.service_plans SET status = 'Cancelled'"
-        " WHERE service_plan_id = :p AND status = 'Pending'", p=plan,
-    )  # fmt: skip
+        " WHERE service_plan_id = :p AND status = 'Pending'",
+        p=plan,
+    )

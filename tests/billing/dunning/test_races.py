@@ -65,10 +65,12 @@ def wait_until_somebody_waits(world: World, number: int = 1) -> None:
 def test_several_workers_remind_once(world: World) -> None:
     """Also with different business dates: the day that was reached is asked for under the lock."""
     plans = unpaid(world, 12)
-    at_once(*(
-        lambda n=n: dunning.remind_unpaid(world.engine, day(n, batch_size=5))
-        for n in (3, 3, 7, 7, 14, 14)
-    ))  # fmt: skip
+    at_once(
+        *(
+            lambda n=n: dunning.remind_unpaid(world.engine, day(n, batch_size=5))
+            for n in (3, 3, 7, 7, 14, 14)
+        )
+    )
     for plan in plans:
         ordered = [int(mail.split()[-1]) for mail in mails(world, plan)]
         assert ordered == sorted(set(ordered))
@@ -77,17 +79,18 @@ def test_several_workers_remind_once(world: World) -> None:
 
 def test_several_workers_cancel_once(world: World) -> None:
     plans = unpaid(world, 12)
-    counts = at_once(*[
-        lambda: dunning.cancel_unpaid(world.engine, day(CANCELLING, batch_size=5))
-    ] * 4)  # fmt: skip
+    counts = at_once(
+        *[lambda: dunning.cancel_unpaid(world.engine, day(CANCELLING, batch_size=5))] * 4
+    )
     assert sum(counts) >= len(plans)
     assert len(mails(world, *plans, template="unpaid_cancellation")) == len(plans)
     once = ("invoice_void", "payment_not_received", "service_plan_cancelled")
     assert world.rows(
         "SELECT event, count(*) FROM prepaid.audit_log WHERE service_plan_id = ANY (:plans)"
         " AND event IN ('payment_not_received', 'service_plan_cancelled', 'invoice_void')"
-        " GROUP BY event ORDER BY event", plans=plans,
-    ) == [(event, len(plans)) for event in once]  # fmt: skip
+        " GROUP BY event ORDER BY event",
+        plans=plans,
+    ) == [(event, len(plans)) for event in once]
     sound(world)
 
 
@@ -113,8 +116,9 @@ def test_payments_arrive_while_plans_are_cancelled(world: World) -> None:
             (outcome, tasks) = world.rows(
                 "SELECT t.outcome, (SELECT count(*) FROM prepaid.tasks k WHERE k.kind ="
                 " 'payment_review' AND k.transaction_id = t.transaction_id AND k.status = 'Open')"
-                " FROM prepaid.transactions t WHERE invoice_number = :n", n=number,
-            )[0]  # fmt: skip
+                " FROM prepaid.transactions t WHERE invoice_number = :n",
+                n=number,
+            )[0]
             expected = {"Pending": ("matched", 0), "Cancelled": ("parked", 1)}[world.status(plan)]
             assert (outcome, tasks) == expected
         sound(world)
@@ -142,8 +146,10 @@ def test_a_record_that_lands_while_the_plan_is_cancelled_is_parked(world: World)
     number, total = world.rows(
         "SELECT invoice_number, total FROM prepaid.invoices WHERE service_plan_id = :p", p=plan
     )[0]
-    cancel = [queries.statement("billing/dunning", part)
-              for part in ("lock_overdue", "lock_verifications", "cancel")]  # fmt: skip
+    cancel = [
+        queries.statement("billing/dunning", part)
+        for part in ("lock_overdue", "lock_verifications", "cancel")
+    ]
     params = day(CANCELLING).parameters()
     with ThreadPoolExecutor(1) as pool:
         with transaction(world.engine, actor="chase", as_of=day(CANCELLING).as_of) as connection:
@@ -246,9 +252,13 @@ work(engine, day(31 if work is chasing.cancel_unpaid else 14))
 
 @pytest.mark.parametrize(
     ("work", "moment", "fatal"),
-    [("remind_unpaid", "commit", 1), ("remind_unpaid", "statement", 3),
-     ("cancel_unpaid", "commit", 1), ("cancel_unpaid", "statement", 5)],
-)  # fmt: skip
+    [
+        ("remind_unpaid", "commit", 1),
+        ("remind_unpaid", "statement", 3),
+        ("cancel_unpaid", "commit", 1),
+        ("cancel_unpaid", "statement", 5),
+    ],
+)
 def test_a_killed_worker_leaves_all_or_nothing(
     world: World, work: str, moment: str, fatal: int
 ) -> None:
@@ -257,8 +267,12 @@ def test_a_killed_worker_leaves_all_or_nothing(
     url = world.engine.url.render_as_string(hide_password=False)
     worker = subprocess.run(
         [sys.executable, "-c", _DYING, url, work, moment, str(fatal)],
-        cwd=Path(__file__).parents[3], env=os.environ, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=Path(__file__).parents[3],
+        env=os.environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert worker.returncode == -signal.SIGKILL, worker.stderr
     assert mails(world, *plans) == []
     assert {world.status(plan) for plan in plans} == {"Pending"}

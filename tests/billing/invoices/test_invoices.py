@@ -48,9 +48,9 @@ def test_void_holds_until_somebody_decides(world: World, officer: str) -> None:
     assert world.rows("SELECT outcome, outcome_reason FROM prepaid.transactions") == [
         ("parked", f"invoice {number} is void")
     ]
-    assert world.rows(
-        "SELECT status FROM prepaid.tasks WHERE kind = 'payment_review'"
-    ) == [("Open",)]  # fmt: skip
+    assert world.rows("SELECT status FROM prepaid.tasks WHERE kind = 'payment_review'") == [
+        ("Open",)
+    ]
     world.open()
     world.settle()
     assert (world.status(plan), world.invoice(plan)) == ("Pending", None)
@@ -70,8 +70,11 @@ def test_reissue_takes_what_the_subscription_has_now(world: World, officer: str)
     decisions.decide(world.engine, officer, [world.task(plan)], "reject", "wrong amount")
     year, addon = world.plan("100.00", months=12), world.addon("5.00", months=12)
     world.sql("UPDATE prepaid.subscriptions SET plan_id = :y", y=year)
-    world.sql("INSERT INTO prepaid.subscription_addons SELECT subscription_id, :a"
-              " FROM prepaid.subscriptions", a=addon)  # fmt: skip
+    world.sql(
+        "INSERT INTO prepaid.subscription_addons SELECT subscription_id, :a"
+        " FROM prepaid.subscriptions",
+        a=addon,
+    )
     void(world, officer, number, reissue=True)
     assert world.holds(plan) == []
     assert world.sql("SELECT count(*) FROM prepaid.charges") == 0
@@ -98,8 +101,9 @@ def test_an_order_keeps_the_price_that_was_agreed(world: World, officer: str) ->
     void(world, officer, world.invoice(plan), reissue=True)
     world.open()
     assert world.rows("SELECT net, status FROM prepaid.invoices ORDER BY invoice_id") == [
-        (Decimal("7.77"), "Void"), (Decimal("7.77"), "Open"),
-    ]  # fmt: skip
+        (Decimal("7.77"), "Void"),
+        (Decimal("7.77"), "Open"),
+    ]
 
 
 def test_what_cannot_be_voided(world: World, officer: str, person: Person) -> None:
@@ -134,8 +138,9 @@ def test_a_voided_invoice_is_not_paid_by_the_batch_that_had_it(world: World, off
     assert world.status(plan) == "Pending"
     world.open()
     assert world.rows("SELECT invoice_number, status FROM prepaid.invoices ORDER BY 1") == [
-        (number, "Void"), ("INV-2026-000002", "Open"),
-    ]  # fmt: skip
+        (number, "Void"),
+        ("INV-2026-000002", "Open"),
+    ]
 
 
 def test_the_list(world: World, officer: str) -> None:

@@ -30,10 +30,16 @@ def give_back(world: World, plan: int) -> None:
     ((provider_ref, amount, number),) = world.rows(
         "SELECT t.provider_ref, t.amount, i.invoice_number FROM prepaid.transactions t"
         " JOIN prepaid.invoices i USING (invoice_number)"
-        " WHERE i.service_plan_id = :p AND t.status = 'Chargeback'", p=plan,
-    )  # fmt: skip
-    world.record(number, amount, provider_ref=provider_ref, status="ChargebackReversed",
-                 occurred_at="2026-11-13T10:00:00Z")  # fmt: skip
+        " WHERE i.service_plan_id = :p AND t.status = 'Chargeback'",
+        p=plan,
+    )
+    world.record(
+        number,
+        amount,
+        provider_ref=provider_ref,
+        status="ChargebackReversed",
+        occurred_at="2026-11-13T10:00:00Z",
+    )
     world.match()
     world.approve(plan)
 
@@ -152,11 +158,17 @@ def test_not_at_once_while_a_record_is_not_judged(world: World, care: str) -> No
     settle(world, new)
     ((reference, number),) = world.rows(
         "SELECT t.provider_ref, i.invoice_number FROM prepaid.transactions t"
-        " JOIN prepaid.invoices i USING (invoice_id) WHERE i.service_plan_id = :p", p=old,
-    )  # fmt: skip
+        " JOIN prepaid.invoices i USING (invoice_id) WHERE i.service_plan_id = :p",
+        p=old,
+    )
     # Not named by its number: the payment is the same one.
-    world.record(None, "32.18", provider_ref=reference, status="Chargeback",
-                 occurred_at="2026-11-12T12:00:00Z")  # fmt: skip
+    world.record(
+        None,
+        "32.18",
+        provider_ref=reference,
+        status="Chargeback",
+        occurred_at="2026-11-12T12:00:00Z",
+    )
     said = f"payment records of invoice {number} are not judged yet: run 'prepaid drain' or wait"
     with pytest.raises(NotAllowed, match=said):
         cancel(world, care, subscription, as_of=DAY)
@@ -195,8 +207,12 @@ def test_what_is_over_and_not_paid_is_voided_as_not_collectible(
     assert world.status(plan) == was
     assert world.sql("SELECT status FROM prepaid.invoices") == "Void"
     assert world.holds(plan) == []
-    assert world.rows("SELECT FROM prepaid.tasks WHERE kind = 'payment_verification'"
-                      " AND status = 'Open'") == []  # fmt: skip
+    assert (
+        world.rows(
+            "SELECT FROM prepaid.tasks WHERE kind = 'payment_verification' AND status = 'Open'"
+        )
+        == []
+    )
     if not left:
         assert world.rows("SELECT released_by, note FROM prepaid.holds") == [
             (officer, "moved, no address")
@@ -206,8 +222,13 @@ def test_what_is_over_and_not_paid_is_voided_as_not_collectible(
     ]
     # A reversal that comes after that is money for finance to look at.
     ((reference,),) = world.rows("SELECT DISTINCT provider_ref FROM prepaid.transactions")
-    world.record(number, "32.18", provider_ref=reference, status="ChargebackReversed",
-                 occurred_at="2026-12-21T10:00:00Z")  # fmt: skip
+    world.record(
+        number,
+        "32.18",
+        provider_ref=reference,
+        status="ChargebackReversed",
+        occurred_at="2026-12-21T10:00:00Z",
+    )
     world.match()
     world.settle(context(LATER))
     assert world.sql("SELECT status FROM prepaid.invoices") == "Void"

@@ -39,12 +39,15 @@ def cases() -> list[Case]:
     rows = [line.strip("|").split("|") for line in table.splitlines() if line.startswith("| ")]
     return [
         Case(
-            name.strip(), tuple(re.findall("`(.*?)`", events)),
-            tuple(o.strip() for o in outcomes.split(",")), reason.strip(), invoice.strip(),
+            name.strip(),
+            tuple(re.findall("`(.*?)`", events)),
+            tuple(o.strip() for o in outcomes.split(",")),
+            reason.strip(),
+            invoice.strip(),
             plan.strip(),
         )
         for name, events, outcomes, reason, invoice, plan in rows[1:]
-    ]  # fmt: skip
+    ]
 
 
 @dataclass
@@ -96,11 +99,14 @@ class Table:
             " currency, status, occurred_at, customer_ref) VALUES ('bank', :ref, :number,"
             " CAST(:amount AS numeric), :currency, :status, :moment, :customer)"
             " RETURNING transaction_id",
-            ref=found["ref"] or None, number={"OTHER": self.other, "": None}.get(number, number),
-            amount=found["amount"], currency=changes.get("currency", "USD"),
-            status=found["status"], moment=moment + timedelta(days=int(found["days"] or 0)),
+            ref=found["ref"] or None,
+            number={"OTHER": self.other, "": None}.get(number, number),
+            amount=found["amount"],
+            currency=changes.get("currency", "USD"),
+            status=found["status"],
+            moment=moment + timedelta(days=int(found["days"] or 0)),
             customer=changes.get("customer", "C1") or None,
-        )  # fmt: skip
+        )
 
     def outcome(self, record: int | None) -> tuple[str, str | None]:
         """Outcome and reason of a record; the real invoice number is called INV."""

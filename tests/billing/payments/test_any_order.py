@@ -75,12 +75,18 @@ def outcomes(
     landed: list[tuple[Event, int]] = []
     for event, now in zip(events, judged, strict=True):
         with world.engine.begin() as connection:
-            record = connection.execute(_LAND, {
-                "ref": None if event.payment is None else f"{prefix}-{event.payment}",
-                "number": None if event.invoice is None else numbers[event.invoice],
-                "amount": event.amount, "currency": event.currency, "status": event.status,
-                "hour": event.hour, "customer": event.customer,
-            }).scalar()  # fmt: skip
+            record = connection.execute(
+                _LAND,
+                {
+                    "ref": None if event.payment is None else f"{prefix}-{event.payment}",
+                    "number": None if event.invoice is None else numbers[event.invoice],
+                    "amount": event.amount,
+                    "currency": event.currency,
+                    "status": event.status,
+                    "hour": event.hour,
+                    "customer": event.customer,
+                },
+            ).scalar()
         if record is not None:
             landed.append((event, record))
         if now:
@@ -100,9 +106,11 @@ def outcomes(
 
 
 @hypothesis_settings(
-    max_examples=EXAMPLES, deadline=None, derandomize=True,
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)  # fmt: skip
+)
 @given(data=st.data())
 def test_any_order_gives_the_same_outcomes(
     module_world: World, left: list[str], data: st.DataObject

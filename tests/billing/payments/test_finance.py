@@ -38,7 +38,7 @@ def suggested(world: World) -> list[tuple[str, str]]:
 )
 def test_suggestions(
     world: World, plans: list[int], number: str | None, customer: str | None, because: str | None
-) -> None:  # fmt: skip
+) -> None:
     assert world.invoice(plans[0]) == "INV-2026-000001"
     world.record(number, "10.73", customer_ref=customer)
     assert world.match()["parked"] == 1
@@ -72,9 +72,9 @@ def test_an_assigned_record_pays_after_finance_has_verified_it(
         "SELECT agrees, difference FROM prepaid.payment_verifications WHERE service_plan_id = :p",
         p=plan,
     ) == [(False, f"12.00 was paid and assigned to this invoice by {officer}")]
-    assert world.sql(
-        "SELECT status FROM prepaid.tasks WHERE kind = 'payment_review'"
-    ) == "Withdrawn"  # fmt: skip
+    assert (
+        world.sql("SELECT status FROM prepaid.tasks WHERE kind = 'payment_review'") == "Withdrawn"
+    )
     world.approve(plan)
     world.settle()
     assert world.status(plan) == "Active"
@@ -112,7 +112,7 @@ def test_assigned_parts_count_together(world: World, plans: list[int]) -> None:
         ({"status": "Pending"}, "INV-2026-000001", "why", "is waiting: only a parked one"),
         ({"amount": "-5"}, "INV-2026-000001", "why", "is over -5: nothing that pays"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_assigned(
     world: World, plans: list[int], changes: dict[str, str], number: str, note: str, said: str
 ) -> None:
@@ -141,8 +141,9 @@ def refund(world: World, plan: int, number: str = "CN-2026-000001") -> None:
         " SELECT :n, service_plan_id, invoice_id, customer_id, 'USD', 4.66, 0.34, 5.00,"
         " 'cancellation', '2026-11-05', 'somebody' FROM prepaid.invoices"
         " WHERE service_plan_id = :p RETURNING credit_note_id",
-        n=number, p=plan,
-    )  # fmt: skip
+        n=number,
+        p=plan,
+    )
 
 
 @pytest.mark.parametrize(
@@ -156,28 +157,37 @@ def refund(world: World, plan: int, number: str = "CN-2026-000001") -> None:
     ],
 )
 def test_a_refund_that_a_credit_note_asked_for_reopens_nothing(
-    world: World, plans: list[int], ref: str, named: str | None, amount: str, outcome: str,
+    world: World,
+    plans: list[int],
+    ref: str,
+    named: str | None,
+    amount: str,
+    outcome: str,
     invoice_status: str,
-) -> None:  # fmt: skip
+) -> None:
     world.record(world.invoice(plans[0]), provider_ref="p1")
     world.match()
     world.approve(plans[0])
     world.settle()
     refund(world, plans[0])
-    record = world.record(named, amount, provider_ref=ref, status="Refunded",
-                          occurred_at="2026-11-06T10:00Z")  # fmt: skip
+    record = world.record(
+        named, amount, provider_ref=ref, status="Refunded", occurred_at="2026-11-06T10:00Z"
+    )
     world.match()
     assert world.rows(
         "SELECT outcome, credit_note_id IS NOT NULL FROM prepaid.transactions"
-        " WHERE transaction_id = :t", t=record,
-    ) == [(outcome, outcome == "matched")]  # fmt: skip
-    assert world.sql(
-        "SELECT status FROM prepaid.invoices WHERE service_plan_id = :p", p=plans[0]
-    ) == invoice_status  # fmt: skip
+        " WHERE transaction_id = :t",
+        t=record,
+    ) == [(outcome, outcome == "matched")]
+    assert (
+        world.sql("SELECT status FROM prepaid.invoices WHERE service_plan_id = :p", p=plans[0])
+        == invoice_status
+    )
     # Asked for once: the same amount again was not.
     if outcome == "matched":
-        world.record(named, amount, provider_ref=ref, status="Refunded",
-                     occurred_at="2026-11-07T10:00Z")  # fmt: skip
+        world.record(
+            named, amount, provider_ref=ref, status="Refunded", occurred_at="2026-11-07T10:00Z"
+        )
         assert world.match()["parked"] == 1
 
 
@@ -201,8 +211,13 @@ def test_a_refund_may_come_in_pieces(world: World, plans: list[int]) -> None:
     activated(world, plans[0])
     refund(world, plans[0])
     for amount, hour in (("2.00", 10), ("3.00", 11), ("0.01", 12)):
-        world.record(world.invoice(plans[0]), amount, provider_ref="p1", status="Refunded",
-                     occurred_at=f"2026-11-06T{hour}:00Z")  # fmt: skip
+        world.record(
+            world.invoice(plans[0]),
+            amount,
+            provider_ref="p1",
+            status="Refunded",
+            occurred_at=f"2026-11-06T{hour}:00Z",
+        )
     world.match()
     assert world.rows(
         "SELECT outcome FROM prepaid.transactions WHERE status = 'Refunded' ORDER BY occurred_at"
@@ -220,13 +235,18 @@ def test_what_was_charged_back_is_not_paid_back_as_well(world: World, plans: lis
     refund(world, plans[0])
     assert live_refunds(world) == 1
     taken = {"provider_ref": "p1", "amount": "10.73"}
-    world.record(world.invoice(plans[0]), status="Chargeback",
-                 occurred_at="2026-11-06T10:00Z", **taken)  # fmt: skip
+    world.record(
+        world.invoice(plans[0]), status="Chargeback", occurred_at="2026-11-06T10:00Z", **taken
+    )
     world.match()
     assert live_refunds(world) == 0
     assert not [line for line in findings(world) if "pay back" in line]
-    world.record(world.invoice(plans[0]), status="ChargebackReversed",
-                 occurred_at="2026-11-07T10:00Z", **taken)  # fmt: skip
+    world.record(
+        world.invoice(plans[0]),
+        status="ChargebackReversed",
+        occurred_at="2026-11-07T10:00Z",
+        **taken,
+    )
     world.match()
     assert live_refunds(world) == 1
 
@@ -238,8 +258,9 @@ def test_what_finance_has_paid_back_elsewhere_pays_nothing(world: World, plans: 
     world.match()
     review = world.task(plans[0], "payment_review")
     decisions.decide(world.engine, world.officer(), [review], "approve", "paid back by transfer")
-    world.record(number, "10.73", provider_ref="p1", status="Chargeback",
-                 occurred_at="2026-11-06T10:00Z")  # fmt: skip
+    world.record(
+        number, "10.73", provider_ref="p1", status="Chargeback", occurred_at="2026-11-06T10:00Z"
+    )
     world.match()
     assert world.rows(
         "SELECT provider_ref, outcome FROM prepaid.transactions ORDER BY occurred_at"
@@ -274,6 +295,9 @@ def test_money_parked_once_more_is_asked_about_once_more(world: World, plans: li
     assert world.rows(
         "SELECT outcome FROM prepaid.transactions WHERE transaction_id = :t", t=record
     ) == [("parked",)]
-    assert world.sql(
-        "SELECT count(*) FROM prepaid.tasks WHERE kind = 'payment_review' AND status = 'Open'"
-    ) == 1  # fmt: skip
+    assert (
+        world.sql(
+            "SELECT count(*) FROM prepaid.tasks WHERE kind = 'payment_review' AND status = 'Open'"
+        )
+        == 1
+    )

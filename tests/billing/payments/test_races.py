@@ -22,7 +22,7 @@ def test_chargebacks_while_settling(world: World, attempt: int) -> None:
         " currency, status, occurred_at) SELECT provider, provider_ref, invoice_number, amount,"
         " currency, 'Chargeback', occurred_at + interval '1 hour' FROM prepaid.transactions"
         " WHERE transaction_id % 2 = 0"
-    ) if attempt % 2 else None  # fmt: skip
+    ) if attempt % 2 else None
     together = Barrier(2)
 
     def settle() -> None:

@@ -22,8 +22,13 @@ def entry(
     )
 
 
-def statement(*entries: str, namespace: str = NAMESPACE, account: str = "DE02", prolog: str = "",
-              message: str = "BkToCstmrStmt") -> str:  # fmt: skip
+def statement(
+    *entries: str,
+    namespace: str = NAMESPACE,
+    account: str = "DE02",
+    prolog: str = "",
+    message: str = "BkToCstmrStmt",
+) -> str:
     """A whole file; ``prolog`` stands before its root element."""
     return (
         f'<?xml version="1.0" encoding="UTF-8"?>{prolog}\n<Document xmlns="{namespace}">'

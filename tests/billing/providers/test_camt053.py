@@ -74,10 +74,13 @@ def test_pending_then_booked_is_one_payment(engine: Engine, tmp_path: Path) -> N
     [
         ("<RvslInd>true</RvslInd>", "INV-2026-000001"),
         ("<RvslInd>1</RvslInd>", "inv-2026-0000 01"),
-        ("<BkTxCd><Domn><Cd>PMNT</Cd><Fmly><Cd>IDDT</Cd><SubFmlyCd>UPDD</SubFmlyCd></Fmly></Domn>"
-         "</BkTxCd>", "INV-2026-000001"),
+        (
+            "<BkTxCd><Domn><Cd>PMNT</Cd><Fmly><Cd>IDDT</Cd><SubFmlyCd>UPDD</SubFmlyCd></Fmly></Domn>"
+            "</BkTxCd>",
+            "INV-2026-000001",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_return_belongs_to_the_payment_of_its_invoice(
     engine: Engine, tmp_path: Path, more: str, text: str
 ) -> None:
@@ -120,10 +123,14 @@ def test_a_return_that_landed_stays_with_its_payment(engine: Engine, tmp_path: P
 
 def test_references_of_a_batch(engine: Engine, tmp_path: Path) -> None:
     detail = '<TxDtls><Refs><AcctSvcrRef>{}</AcctSvcrRef></Refs><Amt Ccy="EUR">5.00</Amt></TxDtls>'
-    own = entry("B1").replace("<TxDtls>", detail.format("P1") + "<TxDtls>").replace(
-        "<TxDtls><RmtInf>", '<TxDtls><Refs><AcctSvcrRef>P2</AcctSvcrRef></Refs><Amt Ccy="EUR">5.00'
-        "</Amt><RmtInf>"
-    )  # fmt: skip
+    own = (
+        entry("B1")
+        .replace("<TxDtls>", detail.format("P1") + "<TxDtls>")
+        .replace(
+            "<TxDtls><RmtInf>",
+            '<TxDtls><Refs><AcctSvcrRef>P2</AcctSvcrRef></Refs><Amt Ccy="EUR">5.00</Amt><RmtInf>',
+        )
+    )
     shared = own.replace("P1", "P2").replace(">B1<", ">B2<")
     take(engine, write(tmp_path, "a.xml", statement(own, shared)))
     assert [ref for ref, _, _ in landed(engine)] == ["P1", "P2", "B2/1", "B2/2"]

@@ -24,16 +24,24 @@ def test_json(prepaid: Prepaid) -> None:  # noqa: F811
     outcome = prepaid("payments", "import", FILES / "payments.csv", "--json", "--format", "stripe")
     assert outcome.json() == [
         {
-            "file": "payments.csv", "format": "stripe", "status": "unchanged", "rows": 9,
-            "landed": 0, "known": 12, "skipped": {"test mode": 1},
-            "unknown": {"requires_action": 1}, "errors": [],
+            "file": "payments.csv",
+            "format": "stripe",
+            "status": "unchanged",
+            "rows": 9,
+            "landed": 0,
+            "known": 12,
+            "skipped": {"test mode": 1},
+            "unknown": {"requires_action": 1},
+            "errors": [],
         }
-    ]  # fmt: skip
+    ]
 
 
 def test_a_refused_file_makes_it_fail_and_the_others_land(
-    prepaid: Prepaid, engine: Engine, tmp_path: Path  # noqa: F811
-) -> None:  # fmt: skip
+    prepaid: Prepaid,  # noqa: F811
+    engine: Engine,
+    tmp_path: Path,
+) -> None:
     bad = write(tmp_path, "bad.csv", "a,b\n1,2\n")
     outcome = prepaid("payments", "import", bad, FILES / "payments.csv", "--provider", "shop")
     assert outcome.code == 1

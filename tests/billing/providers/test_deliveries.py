@@ -24,16 +24,24 @@ few = settings(
 AMOUNT = st.decimals("0.01", "9999.99", places=2)
 ENTRY = st.builds(
     lambda amount, direction, status, number, back: {
-        "amount": str(amount), "direction": direction, "status": status,
-        "text": f"INV-2026-{number:06}", "more": "<RvslInd>true</RvslInd>" if back else "",
+        "amount": str(amount),
+        "direction": direction,
+        "status": status,
+        "text": f"INV-2026-{number:06}",
+        "more": "<RvslInd>true</RvslInd>" if back else "",
     },
-    AMOUNT, st.sampled_from(["CRDT", "DBIT"]), st.sampled_from(["BOOK", "PDNG"]),
-    st.integers(1, 9), st.booleans(),
-)  # fmt: skip
+    AMOUNT,
+    st.sampled_from(["CRDT", "DBIT"]),
+    st.sampled_from(["BOOK", "PDNG"]),
+    st.integers(1, 9),
+    st.booleans(),
+)
 MOVE = st.tuples(
     st.sampled_from(["charge", "refund", "dispute", "dispute_reversal", "payout"]),
-    AMOUNT, st.integers(0, 3), st.integers(1, 3),
-)  # fmt: skip
+    AMOUNT,
+    st.integers(0, 3),
+    st.integers(1, 3),
+)
 
 
 def fresh(engine: Engine) -> Engine:
@@ -94,14 +102,18 @@ def test_every_balance_transaction_once_in_any_order(
 def test_a_file_lands_as_a_whole_or_not_at_all(engine: Engine, tmp_path: Path) -> None:
     """A fault in the database itself, behind the last row."""
     with engine.begin() as connection:
-        connection.execute(text(
-            "CREATE FUNCTION pg_temp_fault() RETURNS trigger LANGUAGE plpgsql AS "
-            "'BEGIN RAISE EXCEPTION ''no space''; END'"
-        ))  # fmt: skip
-        connection.execute(text(
-            "CREATE TRIGGER fault AFTER INSERT ON prepaid.transactions FOR EACH STATEMENT "
-            "EXECUTE FUNCTION pg_temp_fault()"
-        ))  # fmt: skip
+        connection.execute(
+            text(
+                "CREATE FUNCTION pg_temp_fault() RETURNS trigger LANGUAGE plpgsql AS "
+                "'BEGIN RAISE EXCEPTION ''no space''; END'"
+            )
+        )
+        connection.execute(
+            text(
+                "CREATE TRIGGER fault AFTER INSERT ON prepaid.transactions FOR EACH STATEMENT "
+                "EXECUTE FUNCTION pg_temp_fault()"
+            )
+        )
     try:
         with pytest.raises(Exception, match="no space"):
             take(engine, write(tmp_path, "a.xml", statement(entry())))

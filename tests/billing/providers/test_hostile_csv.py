@@ -34,7 +34,7 @@ def test_ten_thousand_columns(engine: Engine, tmp_path: Path) -> None:
         (f"{HEADER}\n{ROW}\n".replace(",", ";"), "a.csv:1:-: found the header 'balance_"),
         ("provider,provider_ref,amount\nx,y,1\n", "a.csv:1:-: found the header 'provider,"),
         (f"{HEADER},Currency\n{ROW},usd\n", "a.csv:2:currency: found this column twice"),
-        (f"{HEADER}\n{ROW},\"x", "a.csv:2:-: found broken CSV"),
+        (f'{HEADER}\n{ROW},"x', "a.csv:2:-: found broken CSV"),
         (f"{HEADER}\n{ROW.replace('ch_1', 'ch_1' + chr(0))}\n", "a.csv:2:source_id: found a NUL"),
         (f"{HEADER}\n{ROW[:30]}", "a.csv:2:-: found 4 fields, expected 6"),
         (b"\xff\xfe" + f"{HEADER}\n".encode("utf-16-le"), "a.csv:1:-: found "),
@@ -42,7 +42,7 @@ def test_ten_thousand_columns(engine: Engine, tmp_path: Path) -> None:
         (HEADER + "x" * (1 << 21), "a.csv:1:-: found a line longer than 1,048,576 bytes"),
     ],
     ids=range(11),
-)  # fmt: skip
+)
 def test_what_cannot_be_read(engine: Engine, tmp_path: Path, file: str | bytes, error: str) -> None:
     report = take(engine, write(tmp_path, "a.csv", file))
     assert (report.status, report.landed) == ("refused", 0)

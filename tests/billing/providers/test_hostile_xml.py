@@ -80,8 +80,9 @@ def test_another_encoding_than_declared(engine: Engine, tmp_path: Path) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, len((FILES / "statement_08.xml").read_bytes()) - 20))
-def test_a_file_that_was_cut_short(module_engine: Engine, tmp_path_factory: pytest.TempPathFactory,
-                                   length: int) -> None:  # fmt: skip
+def test_a_file_that_was_cut_short(
+    module_engine: Engine, tmp_path_factory: pytest.TempPathFactory, length: int
+) -> None:
     path = tmp_path_factory.getbasetemp() / "cut.xml"
     path.write_bytes((FILES / "statement_08.xml").read_bytes()[:length])
     report = take(module_engine, path, provider="cut")
@@ -96,17 +97,21 @@ def test_a_file_that_was_cut_short(module_engine: Engine, tmp_path_factory: pyte
         ("", "an empty file"),
         ("<html><body/></html>", "no statement (BkToCstmrStmt/Stmt)"),
         ("<a>" * 10_000, "broken XML"),
-        (statement(entry(), namespace="urn:iso:std:iso:20022:tech:xsd:camt.054.001.08"),
-         "found a camt.054 message, expected a statement, camt.053"),
-        (statement(entry(), namespace="urn:iso:std:iso:20022:tech:xsd:camt.052.001.02"),
-         "found a camt.052 message"),
+        (
+            statement(entry(), namespace="urn:iso:std:iso:20022:tech:xsd:camt.054.001.08"),
+            "found a camt.054 message, expected a statement, camt.053",
+        ),
+        (
+            statement(entry(), namespace="urn:iso:std:iso:20022:tech:xsd:camt.052.001.02"),
+            "found a camt.052 message",
+        ),
         (statement(entry(), namespace="urn:nobody"), "found the namespace 'urn:nobody'"),
         (statement(entry(), message="BkToCstmrAcctRpt"), "no statement (BkToCstmrStmt/Stmt)"),
         ("\x1f\x8b\x08", "UTF-8"),
         ("PK\x03\x04\x00", "a NUL byte"),
     ],
     ids=lambda value: value[:20],
-)  # fmt: skip
+)
 def test_what_is_no_statement(engine: Engine, tmp_path: Path, file: str, expected: str) -> None:
     path = write(tmp_path, "a.xml", file.encode("latin-1") if file[:1] == "\x1f" else file)
     assert expected in refused(engine, path)
@@ -125,16 +130,25 @@ def test_what_is_no_statement(engine: Engine, tmp_path: Path, file: str, expecte
         (entry(direction="BOTH"), "CdtDbtInd", "found 'BOTH', expected CRDT or DBIT"),
         (entry(status=""), "Sts", "found nothing, expected a status such as BOOK"),
         (entry(day="2026-02-30"), "BookgDt/Dt", "found '2026-02-30', expected a date"),
-        (entry().replace("<BookgDt><Dt>2026-11-03</Dt></BookgDt>", ""), "BookgDt",
-         "found nothing, expected a booking date or a value date"),
-        (entry().replace("<Dt>2026-11-03</Dt>", "<DtTm>soon</DtTm>"), "BookgDt/DtTm",
-         "found 'soon', expected a date and time"),
+        (
+            entry().replace("<BookgDt><Dt>2026-11-03</Dt></BookgDt>", ""),
+            "BookgDt",
+            "found nothing, expected a booking date or a value date",
+        ),
+        (
+            entry().replace("<Dt>2026-11-03</Dt>", "<DtTm>soon</DtTm>"),
+            "BookgDt/DtTm",
+            "found 'soon', expected a date and time",
+        ),
         (entry("R" * 300), "AcctSvcrRef", "found 300 characters, expected at most 200"),
-        (entry().replace("<TxDtls>", '<TxDtls><Amt Ccy="EUR">x</Amt>'), "NtryDtls/TxDtls/Amt",
-         "found 'x', expected a number"),
+        (
+            entry().replace("<TxDtls>", '<TxDtls><Amt Ccy="EUR">x</Amt>'),
+            "NtryDtls/TxDtls/Amt",
+            "found 'x', expected a number",
+        ),
     ],
     ids=lambda value: value[-20:],
-)  # fmt: skip
+)
 def test_an_entry_that_cannot_be_read_refuses_the_file(
     engine: Engine, tmp_path: Path, bad: str, where: str, expected: str
 ) -> None:

@@ -8,8 +8,10 @@ from prepaid_pipeline.billing.providers.references import found_in, only_one
 
 NUMBER = st.builds(
     lambda series, year, number: f"{series}-{year}-{number:06}",
-    st.sampled_from(["INV", "CN"]), st.integers(1000, 9999), st.integers(1, 9_999_999),
-)  # fmt: skip
+    st.sampled_from(["INV", "CN"]),
+    st.integers(1000, 9999),
+    st.integers(1, 9_999_999),
+)
 
 
 @pytest.mark.parametrize(

@@ -45,8 +45,9 @@ def test_two_refunds_of_the_same_moment_are_two(engine: Engine) -> None:
     take(engine, FILES / "balance_itemized.csv")
     moments = landed(engine, "provider_ref, status, occurred_at")
     assert [row[2] for row in moments if row[:2] == ("ch_A2", "Refunded")] == [
-        "2026-10-02 10:00:00+00:00", "2026-10-02 10:00:00.000001+00:00",
-    ]  # fmt: skip
+        "2026-10-02 10:00:00+00:00",
+        "2026-10-02 10:00:00.000001+00:00",
+    ]
 
 
 def test_the_same_file_again_adds_nothing(engine: Engine) -> None:
@@ -105,7 +106,7 @@ def test_a_provider_of_ones_own(engine: Engine) -> None:
         ("txn_1,{t},usd,5.00,charge", "-", "5 fields", "7, one for each column"),
         ("txn_1,{t},usd,5.00,charge,ch_" + "1" * 300 + ",", "source_id", "303 ch", "at"),
     ],
-)  # fmt: skip
+)
 def test_a_row_that_cannot_be_read_refuses_the_file(
     engine: Engine, tmp_path: Path, row: str, column: str, found: str, expected: str
 ) -> None:

@@ -20,8 +20,11 @@ def export(folder: Path, *rows: str) -> Path:
 def test_the_export(engine: Engine) -> None:
     report = take(engine, FILES / "payments.csv")
     assert (report.format, report.status, report.rows, report.landed) == (
-        "stripe", "imported", 9, 12
-    )  # fmt: skip
+        "stripe",
+        "imported",
+        9,
+        12,
+    )
     assert report.skipped == {"test mode": 1}
     assert report.unknown == {"requires_action": 1}
     assert landed(engine, "provider_ref, status, amount, invoice_number, occurred_at") == [
@@ -71,8 +74,10 @@ def test_a_dispute_that_is_won_later(engine: Engine, tmp_path: Path) -> None:
     take(engine, export(tmp_path, row.format("under_review")))
     take(engine, export(tmp_path, row.format("won")))
     assert [status for _, status, _ in landed(engine)] == [
-        "Success", "Chargeback", "ChargebackReversed"
-    ]  # fmt: skip
+        "Success",
+        "Chargeback",
+        "ChargebackReversed",
+    ]
 
 
 def test_an_unknown_dispute_is_not_guessed(engine: Engine, tmp_path: Path) -> None:
@@ -88,15 +93,21 @@ def test_an_unknown_dispute_is_not_guessed(engine: Engine, tmp_path: Path) -> No
         ("ch_1,2026-10-01,-5.00,0.00,usd,true,Live,Paid,,,,", "Amount", "an amount of 0 or more"),
         ("ch_1,2026-10-01,5.00,6.00,usd,true,Live,Paid,,,,", "Amount Refunded", "of 5.00"),
         ("ch_1,2026-10-01,5.00,0.00,usd,true,Live,Refunded,,,,", "Amount Refunded", "of 5.00"),
-        ("ch_1,2026-10-01,5.00,5.00,usd,true,Live,Refunded,,,,", "Refunded date (UTC)",
-         "or import the balance transactions instead"),
-        ("ch_1,2026-10-01,5.00,0.00,usd,true,Live,Paid,,5.00,lost,", "Dispute Date (UTC)",
-         "or import the balance transactions instead"),
+        (
+            "ch_1,2026-10-01,5.00,5.00,usd,true,Live,Refunded,,,,",
+            "Refunded date (UTC)",
+            "or import the balance transactions instead",
+        ),
+        (
+            "ch_1,2026-10-01,5.00,0.00,usd,true,Live,Paid,,5.00,lost,",
+            "Dispute Date (UTC)",
+            "or import the balance transactions instead",
+        ),
         ("ch_1,2026-10-01,5.00,0.00,usd,true,Live,,,,,", "Status", "a status such as Paid"),
         ("ch_1,2026-10-01,5.00,0.00,,true,Live,Paid,,,,", "Currency", "a currency"),
         ("INV-1,2026-10-01,5.00,0.00,usd,true,Live,Paid,,,,", "id", "the id of a payment"),
     ],
-)  # fmt: skip
+)
 def test_a_row_that_cannot_be_read_refuses_the_file(
     engine: Engine, tmp_path: Path, row: str, column: str, expected: str
 ) -> None:

@@ -16,8 +16,10 @@ HEADER = (
 
 @pytest.fixture
 def plan(module_world: World) -> int:
-    module_world.sql("INSERT INTO prepaid.tax_rates SELECT 'US', 'standard', 0.0725, '2020-01-01'"
-                     " WHERE NOT EXISTS (SELECT FROM prepaid.tax_rates)")  # fmt: skip
+    module_world.sql(
+        "INSERT INTO prepaid.tax_rates SELECT 'US', 'standard', 0.0725, '2020-01-01'"
+        " WHERE NOT EXISTS (SELECT FROM prepaid.tax_rates)"
+    )
     module_world.due_renewal()
     return module_world.open()[-1]
 
@@ -31,8 +33,9 @@ def test_stripe(module_world: World, plan: int, tmp_path: Path) -> None:
     world, number = module_world, module_world.invoice(plan)
     customer = world.sql(
         "SELECT customer_ref FROM prepaid.customers JOIN prepaid.invoices USING (customer_id)"
-        " WHERE invoice_number = :n", n=number,
-    )  # fmt: skip
+        " WHERE invoice_number = :n",
+        n=number,
+    )
     charge = f"txn_1,2026-11-02 08:00:00,usd,10.73,charge,ch_1,ch_1,{number},{customer}"
     dispute = f"txn_2,2026-11-20 08:00:00,usd,-10.73,dispute,du_1,ch_1,{number},{customer}"
     take(world.engine, write(tmp_path, "a.csv", f"{HEADER}\n{charge}\n"))
@@ -50,8 +53,15 @@ def test_a_bank(module_world: World, plan: int, tmp_path: Path) -> None:
     world, number = module_world, module_world.invoice(plan)
     broken = f"Renewal {number[:10].lower()} {number[10:]}"
     paid = entry("B1", amount="10.73", currency="USD", text=broken)
-    back = entry("B2", amount="10.73", currency="USD", text=number, direction="DBIT",
-                 day="2026-11-20", more="<RvslInd>true</RvslInd>")  # fmt: skip
+    back = entry(
+        "B2",
+        amount="10.73",
+        currency="USD",
+        text=number,
+        direction="DBIT",
+        day="2026-11-20",
+        more="<RvslInd>true</RvslInd>",
+    )
     take(world.engine, write(tmp_path, "a.xml", statement(paid)))
     assert world.match()["matched"] == 1
     world.approve(plan)

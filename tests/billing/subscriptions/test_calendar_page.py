@@ -58,11 +58,17 @@ def test_grace(world: World, ends: str, grace: str, paid: str, kind: str, starts
     world.settle(context(day(paid), int(grace)))
     assert world.rows(
         "SELECT kind, start_date, end_date, anchor_date, status FROM prepaid.service_plans"
-        " WHERE service_plan_id = :p", p=renewal,
-    ) == [(
-        kind, day(starts_on), day(starts_on) + relativedelta(months=1),
-        start if kind == "renewal" else day(starts_on), "Active",
-    )]  # fmt: skip
+        " WHERE service_plan_id = :p",
+        p=renewal,
+    ) == [
+        (
+            kind,
+            day(starts_on),
+            day(starts_on) + relativedelta(months=1),
+            start if kind == "renewal" else day(starts_on),
+            "Active",
+        )
+    ]
 
 
 def bought(world: World, price: str, addon: str = "", fee: str = "") -> int:
@@ -104,8 +110,9 @@ def test_change(world: World, person: Person, row: list[str]) -> None:
     plan = waiting.service_plan_id
     assert world.rows(
         "SELECT i.total, i.credit, i.payable, p.end_date FROM prepaid.invoices i"
-        " JOIN prepaid.service_plans p USING (service_plan_id) WHERE service_plan_id = :p", p=plan,
-    ) == [(Decimal(total), Decimal(credit), Decimal(payable), day(ends))]  # fmt: skip
+        " JOIN prepaid.service_plans p USING (service_plan_id) WHERE service_plan_id = :p",
+        p=plan,
+    ) == [(Decimal(total), Decimal(credit), Decimal(payable), day(ends))]
     if Decimal(payable):
         settle(world, plan, on)
     else:

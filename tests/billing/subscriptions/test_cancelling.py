@@ -44,16 +44,22 @@ def cancel(
     at_once: bool = True,
 ) -> Cancelled:
     return subscriptions.cancel(
-        world.engine, person, Named(subscription, plan), "moves abroad",
-        at_once=at_once, on=on, as_of=as_of,
-    )  # fmt: skip
+        world.engine,
+        person,
+        Named(subscription, plan),
+        "moves abroad",
+        at_once=at_once,
+        on=on,
+        as_of=as_of,
+    )
 
 
 def term(world: World, plan: int) -> tuple[object, ...]:
     (row,) = world.rows(
         "SELECT status, end_date, full_end_date FROM prepaid.service_plans"
-        " WHERE service_plan_id = :p", p=plan,
-    )  # fmt: skip
+        " WHERE service_plan_id = :p",
+        p=plan,
+    )
     return row
 
 
@@ -73,10 +79,16 @@ def charge_back(world: World, plan: int) -> None:
     ((provider_ref, amount, number),) = world.rows(
         "SELECT t.provider_ref, t.amount, i.invoice_number FROM prepaid.transactions t"
         " JOIN prepaid.invoices i USING (invoice_id)"
-        " WHERE i.service_plan_id = :p AND t.outcome = 'matched'", p=plan,
-    )  # fmt: skip
-    world.record(number, amount, provider_ref=provider_ref, status="Chargeback",
-                 occurred_at="2026-11-09T10:00:00Z")  # fmt: skip
+        " WHERE i.service_plan_id = :p AND t.outcome = 'matched'",
+        p=plan,
+    )
+    world.record(
+        number,
+        amount,
+        provider_ref=provider_ref,
+        status="Chargeback",
+        occurred_at="2026-11-09T10:00:00Z",
+    )
     world.match()
 
 
@@ -133,9 +145,19 @@ def test_at_once(world: World, care: str) -> None:
         "SELECT credit_note_number, net, tax, total, applied, refund, reason, note, issued_on,"
         " issued_by FROM prepaid.credit_notes"
     ) == [
-        ("CN-2026-000001", Decimal("20.00"), Decimal("1.45"), Decimal("21.45"), 0,
-         Decimal("21.45"), "cancellation", "moves abroad", day, care)
-    ]  # fmt: skip
+        (
+            "CN-2026-000001",
+            Decimal("20.00"),
+            Decimal("1.45"),
+            Decimal("21.45"),
+            0,
+            Decimal("21.45"),
+            "cancellation",
+            "moves abroad",
+            day,
+            care,
+        )
+    ]
     assert world.rows(
         "SELECT kind, status, assigned_role, opened_on FROM prepaid.tasks"
         " WHERE kind IN ('payment_refund', 'quality_check') ORDER BY kind"
@@ -149,14 +171,15 @@ def test_at_once(world: World, care: str) -> None:
     ]
     assert world.rows(
         "SELECT event, before, after FROM prepaid.audit_log WHERE actor = :who"
-        " AND event NOT LIKE 'task%' ORDER BY audit_id", who=care,
+        " AND event NOT LIKE 'task%' ORDER BY audit_id",
+        who=care,
     ) == [
         ("cancellation_requested", None, "2026-11-12"),
         ("subscription_changed", None, None),
         ("credit_note_issued", None, None),
         ("term_cut", "2026-12-02", "2026-11-12"),
         ("service_plan_cancelled", "Active", "Cancelled"),
-    ]  # fmt: skip
+    ]
     for after in (0, 20, 60):
         at = context(day + timedelta(days=after))
         assert steps.open_service_plans(world.engine, at) == 0
@@ -312,11 +335,14 @@ def test_a_payment_that_was_taken_back_is_not_paid_back(world: World, care: str)
     assert world.holds(plan) == []
 
 
-@pytest.mark.parametrize(("team", "note", "said"), [
-    ("leadership", "x", "permission denied for schema prepaid"),
-    ("engineering", "x", "permission denied for function cancel"),
-    ("customer_success", " ", "to cancel plans needs a note that says why"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("team", "note", "said"),
+    [
+        ("leadership", "x", "permission denied for schema prepaid"),
+        ("engineering", "x", "permission denied for function cancel"),
+        ("customer_success", " ", "to cancel plans needs a note that says why"),
+    ],
+)
 def test_who_may_and_why(
     world: World, care: str, person: Person, team: str, note: str, said: str
 ) -> None:

@@ -29,9 +29,14 @@ def code(world: World, plan: int) -> str:
 
 
 def change(
-    world: World, person: str, subscription: int, to: int, on: date | None = DAY,
-    as_of: date = DAY, **asked: object,
-) -> Waiting | None:  # fmt: skip
+    world: World,
+    person: str,
+    subscription: int,
+    to: int,
+    on: date | None = DAY,
+    as_of: date = DAY,
+    **asked: object,
+) -> Waiting | None:
     wanted = Change(code(world, to), on=on, **asked)  # type: ignore[arg-type]
     return subscriptions.change(
         world.engine, person, Named(subscription, None), wanted, "grows", as_of=as_of
@@ -55,24 +60,27 @@ def settle(world: World, plan: int, day: date = DAY) -> None:
 def dates(world: World, plan: int) -> tuple[object, ...]:
     (row,) = world.rows(
         "SELECT kind, status, start_date, end_date, anchor_date FROM prepaid.service_plans"
-        " WHERE service_plan_id = :p", p=plan,
-    )  # fmt: skip
+        " WHERE service_plan_id = :p",
+        p=plan,
+    )
     return row
 
 
 def money(world: World, plan: int) -> tuple[object, ...]:
     (row,) = world.rows(
         "SELECT total, credit, payable, status FROM prepaid.invoices"
-        " WHERE service_plan_id = :p AND status <> 'Void'", p=plan,
-    )  # fmt: skip
+        " WHERE service_plan_id = :p AND status <> 'Void'",
+        p=plan,
+    )
     return row
 
 
 def subscribed(world: World, subscription: int) -> tuple[object, ...]:
     (row,) = world.rows(
         "SELECT plan_id, price, prepaid.addon_codes(subscription_id) FROM prepaid.subscriptions"
-        " WHERE subscription_id = :s", s=subscription,
-    )  # fmt: skip
+        " WHERE subscription_id = :s",
+        s=subscription,
+    )
     return row
 
 
@@ -81,8 +89,11 @@ def test_the_unused_days_pay_a_part(world: World, care: str) -> None:
     assert dates(world, new) == ("change", "Pending", DAY, date(2026, 12, 12), DAY)
     # 60.00 + 4.35; 20 of 30 days of 30.00 + 2.18 are 20.00 + 1.45.
     assert money(world, new) == (
-        Decimal("64.35"), Decimal("21.45"), Decimal("42.90"), "Open",
-    )  # fmt: skip
+        Decimal("64.35"),
+        Decimal("21.45"),
+        Decimal("42.90"),
+        "Open",
+    )
     assert term(world, old) == ("Active", date(2026, 12, 2), None)
     settle(world, new)
     assert dates(world, new) == ("change", "Active", DAY, date(2026, 12, 12), DAY)
@@ -220,8 +231,12 @@ def test_at_renewal(world: World, care: str) -> None:
     assert change(world, care, subscription, year, None, price=Decimal("250.00")) is None
     (renewal,) = world.open(context(date(2026, 12, 1)))[1:]
     assert dates(world, renewal) == (
-        "renewal", "Pending", date(2026, 12, 2), date(2027, 12, 2), TODAY,
-    )  # fmt: skip
+        "renewal",
+        "Pending",
+        date(2026, 12, 2),
+        date(2027, 12, 2),
+        TODAY,
+    )
     assert money(world, renewal)[0] == Decimal("268.13")
 
 
@@ -252,18 +267,30 @@ def test_refusals(world: World, care: str) -> None:
         with pytest.raises(NotAllowed, match=said):
             change(world, care, subscription, to, on, **asked)  # type: ignore[arg-type]
 
-    refused("2026-11-11 has passed: a plan can be changed from today on, 2026-11-12",
-            on=date(2026, 11, 11))  # fmt: skip
-    refused("no term of subscription S3 runs on 2027-06-01: change it at the renewal",
-            on=date(2027, 6, 1))  # fmt: skip
-    refused("the term of subscription S3 starts on 2026-11-02: change it from the next day on",
-            on=TODAY, as_of=TODAY)  # fmt: skip
+    refused(
+        "2026-11-11 has passed: a plan can be changed from today on, 2026-11-12",
+        on=date(2026, 11, 11),
+    )
+    refused(
+        "no term of subscription S3 runs on 2027-06-01: change it at the renewal",
+        on=date(2027, 6, 1),
+    )
+    refused(
+        "the term of subscription S3 starts on 2026-11-02: change it from the next day on",
+        on=TODAY,
+        as_of=TODAY,
+    )
     refused("has no price in USD on 2026-11-12: name one with --price", unpriced)
     refused("there is no add-on nothing", addons=["nothing"])
-    refused(f"no price in USD for a term of plan {code(world, yearly)}: add-on {addon}", yearly,
-            addons=[addon])  # fmt: skip
-    refused("the price 1.005 is none in USD: expected 0 or more with at most 2 decimals",
-            price=Decimal("1.005"))  # fmt: skip
+    refused(
+        f"no price in USD for a term of plan {code(world, yearly)}: add-on {addon}",
+        yearly,
+        addons=[addon],
+    )
+    refused(
+        "the price 1.005 is none in USD: expected 0 or more with at most 2 decimals",
+        price=Decimal("1.005"),
+    )
     refused("the price -1 is none", price=Decimal(-1))
     (plan_id,) = world.rows("SELECT plan_id FROM prepaid.subscriptions")[0]
     refused("subscription S3 has that plan, price and add-ons already", plan_id)

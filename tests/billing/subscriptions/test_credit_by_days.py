@@ -18,8 +18,9 @@ _LINES = st.lists(
         st.sampled_from(["0", "0.05", "0.0725", "0.19", None]),
         st.booleans(),  # recurring; the first line, the plan's own, always is
     ),
-    min_size=1, max_size=6,
-)  # fmt: skip
+    min_size=1,
+    max_size=6,
+)
 Line = tuple[int, str | None, bool]
 
 
@@ -105,9 +106,11 @@ FROM prepaid.unused_credit(:plan, :day, :day)
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
-    lines=_LINES, days=st.integers(1, 800), used=st.integers(0, 800),
+    lines=_LINES,
+    days=st.integers(1, 800),
+    used=st.integers(0, 800),
     currency=st.sampled_from([("USD", 2), ("JPY", 0), ("KWD", 3)]),
-)  # fmt: skip
+)
 def test_any_invoice_on_any_day(
     module_world: World, lines: list[Line], days: int, used: int, currency: tuple[str, int]
 ) -> None:
@@ -115,18 +118,29 @@ def test_any_invoice_on_any_day(
     code, exponent = currency
     units, taxes = 10**exponent, invoiced(lines)
     written = [
-        {"number": n + 1, "net": f"{net / units:.{exponent}f}", "rate": rate,
-         "tax": f"{tax / units:.{exponent}f}"}
+        {
+            "number": n + 1,
+            "net": f"{net / units:.{exponent}f}",
+            "rate": rate,
+            "tax": f"{tax / units:.{exponent}f}",
+        }
         for n, ((net, rate, _), tax) in enumerate(zip(lines, taxes, strict=True))
-    ]  # fmt: skip
+    ]
     addons = [{"name": "x", "recurring": recurring} for *_, recurring in lines[1:]]
     with module_world.engine.connect() as connection:
         # The term is not sold here, only credited: it comes past the steps and their triggers.
         connection.execute(text("SET LOCAL session_replication_role = replica"))
-        plan = connection.execute(text(_TERM), {
-            "currency": code, "days": days, "start": START, "until": START + timedelta(days),
-            "addons": json.dumps(addons), "lines": json.dumps(written),
-        }).scalar_one()  # fmt: skip
+        plan = connection.execute(
+            text(_TERM),
+            {
+                "currency": code,
+                "days": days,
+                "start": START,
+                "until": START + timedelta(days),
+                "addons": json.dumps(addons),
+                "lines": json.dumps(written),
+            },
+        ).scalar_one()
         asked = {"plan": plan, "day": START + timedelta(used), "units": units}
         found = [tuple(map(int, row)) for row in connection.execute(text(_CREDIT), asked)]
         connection.rollback()

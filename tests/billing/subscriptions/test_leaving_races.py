@@ -103,8 +103,9 @@ def test_changing_while_the_renewal_is_opened(world: World, officer: str) -> Non
         assert not isinstance(waiting, Exception), waiting
         assert world.rows(
             "SELECT kind, status FROM prepaid.service_plans WHERE subscription_id = :s"
-            " AND status IN ('Pending', 'Processing')", s=subscription,
-        ) == [("change", "Pending")]  # fmt: skip
+            " AND status IN ('Pending', 'Processing')",
+            s=subscription,
+        ) == [("change", "Pending")]
         assert steps.open_service_plans(world.engine, ahead) == 0
 
 
@@ -125,8 +126,9 @@ def test_changing_while_the_renewal_is_being_inserted(world: World, officer: str
     assert waiting is not None
     assert world.rows(
         "SELECT kind, status FROM prepaid.service_plans WHERE subscription_id = :s"
-        " AND activated_on IS NULL ORDER BY 1", s=subscription,
-    ) == [("change", "Pending"), ("renewal", "Cancelled")]  # fmt: skip
+        " AND activated_on IS NULL ORDER BY 1",
+        s=subscription,
+    ) == [("change", "Pending"), ("renewal", "Cancelled")]
 
 
 def test_changing_while_the_renewal_is_settled(world: World, officer: str) -> None:
@@ -168,9 +170,12 @@ def test_voiding_while_it_is_paid(world: World, officer: str) -> None:
             assert world.status(plan) == "Active"
         else:
             assert (world.status(plan), world.invoice(plan)) == ("Pending", None)
-            assert world.sql(
-                "SELECT outcome FROM prepaid.transactions WHERE invoice_number = :n", n=number
-            ) == "parked"  # fmt: skip
+            assert (
+                world.sql(
+                    "SELECT outcome FROM prepaid.transactions WHERE invoice_number = :n", n=number
+                )
+                == "parked"
+            )
     sound(world)
 
 
@@ -191,8 +196,9 @@ def test_voiding_while_its_record_is_matched(world: World, officer: str) -> None
         world.match()
         assert world.rows(
             "SELECT t.outcome, k.status FROM prepaid.transactions t JOIN prepaid.tasks k"
-            " USING (transaction_id) WHERE invoice_number = :n", n=number,
-        ) == [("parked", "Open")]  # fmt: skip
+            " USING (transaction_id) WHERE invoice_number = :n",
+            n=number,
+        ) == [("parked", "Open")]
     sound(world)
 
 

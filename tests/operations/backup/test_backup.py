@@ -65,8 +65,9 @@ def test_a_backup_and_its_drill(business: World, prepaid: Prepaid, tmp_path: Pat
     assert made.code == 0
     assert "rows in" in made.out
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == [
-        "prepaid.dump", "prepaid.dump.manifest.json",
-    ]  # fmt: skip
+        "prepaid.dump",
+        "prepaid.dump.manifest.json",
+    ]
     manifest = json.loads(beside(file).read_text())
     assert manifest["tables"]["prepaid.service_plans"] == 2
     assert (
@@ -76,9 +77,14 @@ def test_a_backup_and_its_drill(business: World, prepaid: Prepaid, tmp_path: Pat
     done = prepaid("backup", "drill", file, "--here", "--as-of", "2026-11-02", "--json")
     assert (done.code, done.json()["findings"]) == (0, [])
     assert list(done.json()["seconds"]) == [
-        "file", "empty database", "restore", "rows and totals", "audit log", "invariants",
+        "file",
+        "empty database",
+        "restore",
+        "rows and totals",
+        "audit log",
+        "invariants",
         "clean-up",
-    ]  # fmt: skip
+    ]
     assert scratch_databases(business) == 0
 
 

@@ -90,10 +90,16 @@ def test_nothing_personal_is_left(settled: World, settings: Settings) -> None:
     invoices = settled.rows(amounts)
     before = personal(settled)
     assert before.keys() >= {
-        "prepaid.customers", "prepaid.emails", "prepaid.service_plans", "prepaid.sign_offs",
-        "prepaid.requests", "prepaid.tasks", "prepaid.task_assignments", "prepaid.transactions",
+        "prepaid.customers",
+        "prepaid.emails",
+        "prepaid.service_plans",
+        "prepaid.sign_offs",
+        "prepaid.requests",
+        "prepaid.tasks",
+        "prepaid.task_assignments",
+        "prepaid.transactions",
         "prepaid.holds",
-    }  # fmt: skip
+    }
     assert list(settings.mail_directory.rglob("*.eml"))
     done = erase(settled, settings)
     assert done.mails == done.files > 0
@@ -121,12 +127,13 @@ def test_a_refund_that_comes_later_is_judged_all_the_same(
 ) -> None:
     end(settled, settings)
     erase(settled, settings)
-    settled.record(None, "10.73", provider_ref="p1", status="Refunded",
-                   occurred_at="2026-12-20T10:00:00Z")  # fmt: skip
+    settled.record(
+        None, "10.73", provider_ref="p1", status="Refunded", occurred_at="2026-12-20T10:00:00Z"
+    )
     settled.match(context(date(2026, 12, 20)))
     assert settled.rows(
         "SELECT status, outcome FROM prepaid.transactions ORDER BY transaction_id"
-    ) == [("Success", "superseded"), ("Refunded", "parked")]  # fmt: skip
+    ) == [("Success", "superseded"), ("Refunded", "parked")]
     assert settled.rows("SELECT status FROM prepaid.invoices") == [("Open",)]
 
 
@@ -142,13 +149,18 @@ def test_what_is_under_way_comes_first(settled: World, settings: Settings) -> No
     assert personal(settled) == before
     end(settled, settings)
     ways = (
-        ("UPDATE prepaid.tasks SET status = 'Open', decision = NULL WHERE kind = 'quality_check'",
-         r"task \d+ \(quality_check\) is open"),
+        (
+            "UPDATE prepaid.tasks SET status = 'Open', decision = NULL WHERE kind = 'quality_check'",
+            r"task \d+ \(quality_check\) is open",
+        ),
         ("UPDATE prepaid.emails SET status = 'pending', sent_at = NULL", r"mail \d+ is pending"),
         ("UPDATE prepaid.transactions SET outcome = NULL", r"payment record \d+ is not judged"),
-        ("INSERT INTO prepaid.holds (service_plan_id, reason_code, text)"
-         " SELECT max(service_plan_id), 'x', 'y' FROM prepaid.service_plans", r"is held \(x\)"),
-    )  # fmt: skip
+        (
+            "INSERT INTO prepaid.holds (service_plan_id, reason_code, text)"
+            " SELECT max(service_plan_id), 'x', 'y' FROM prepaid.service_plans",
+            r"is held \(x\)",
+        ),
+    )
     for statement, refusal in ways:
         with settled.engine.connect() as connection:
             connection.execute(text("SELECT set_config('prepaid.as_of', '2026-12-15', true)"))
@@ -187,9 +199,16 @@ def test_an_import_does_not_bring_it_back(
 ) -> None:
     end(settled, settings)
     done = prepaid(
-        "customers", "erase", "C1", "--as", "erasure_care", "--reason", "by letter",
-        "--as-of", "2026-12-15",
-    )  # fmt: skip
+        "customers",
+        "erase",
+        "C1",
+        "--as",
+        "erasure_care",
+        "--reason",
+        "by letter",
+        "--as-of",
+        "2026-12-15",
+    )
     assert done.code == 0
     assert done.out.startswith("Customer C1 is erased; mails without content now: ")
     folder = tmp_path / "files"

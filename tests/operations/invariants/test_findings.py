@@ -43,15 +43,25 @@ def full(module_world: World) -> World:
     )
     steps.close_quality_checks(world.engine, context())
     leaving = world.subscription(world.customer(), world.plan())
-    (left,) = (p for p in world.open() if world.rows(
-        "SELECT FROM prepaid.service_plans WHERE service_plan_id = :p AND subscription_id = :s",
-        p=p, s=leaving))  # fmt: skip
+    (left,) = (
+        p
+        for p in world.open()
+        if world.rows(
+            "SELECT FROM prepaid.service_plans WHERE service_plan_id = :p AND subscription_id = :s",
+            p=p,
+            s=leaving,
+        )
+    )
     world.pay_and_approve(left)
     world.settle()
     subscriptions.cancel(
-        world.engine, care, subscriptions.Named(leaving, None), "moves", at_once=True,
+        world.engine,
+        care,
+        subscriptions.Named(leaving, None),
+        "moves",
+        at_once=True,
         as_of=date(2026, 11, 3),
-    )  # fmt: skip
+    )
     gone = world.subscription(world.customer(), world.plan(), cancelled_on=date(2026, 1, 15))
     world.term(gone, date(2026, 1, 1), date(2026, 2, 1))
     steps.expire_service_plans(world.engine, context())
@@ -90,9 +100,10 @@ def test_checks_cannot_write(full: World, monkeypatch: pytest.MonkeyPatch) -> No
     )
     real = queries.statement
     monkeypatch.setattr(
-        queries, "statement",
+        queries,
+        "statement",
         lambda name, part=None: real(name, part) if part else writing[0],
-    )  # fmt: skip
+    )
     with pytest.raises(InternalError, match="cannot execute DELETE in a read-only transaction"):
         invariants.run(full.engine, context())
 
@@ -218,8 +229,7 @@ PLANTED: list[tuple[str, str, str]] = [
     ),
     (
         "11_every_state_is_in_the_audit_log",
-        "UPDATE prepaid.service_plans SET status = 'Expired'"
-        " WHERE service_plan_id = :plan",
+        "UPDATE prepaid.service_plans SET status = 'Expired' WHERE service_plan_id = :plan",
         "service plan {plan} is Expired, its last audit entry says Active",
     ),
     (
@@ -302,7 +312,7 @@ PLANTED: list[tuple[str, str, str]] = [
         " VALUES ('x', 'y', 'z', clock_timestamp() - interval '25 hours')",
         "is in no seal",
     ),
-]  # fmt: skip
+]
 
 
 def test_every_check_has_a_planted_violation() -> None:
@@ -341,14 +351,18 @@ def test_a_violation_is_found(full: World, check: str, violation: str, said: str
 def test_terms_that_overlap_are_found(full: World) -> None:
     """The one that the schema refuses even to a hand that goes round its triggers."""
     with full.engine.connect() as connection:
-        connection.execute(text(
-            "ALTER TABLE prepaid.service_plans DROP CONSTRAINT service_plans_terms_do_not_overlap"
-        ))  # fmt: skip
-        connection.execute(text(
-            "UPDATE prepaid.service_plans p SET start_date = p.start_date - 5"
-            " FROM prepaid.service_plans previous WHERE p.kind = 'renewal' AND p.status = 'Active'"
-            " AND previous.service_plan_id = p.previous_plan_id"
-        ))  # fmt: skip
+        connection.execute(
+            text(
+                "ALTER TABLE prepaid.service_plans DROP CONSTRAINT service_plans_terms_do_not_overlap"
+            )
+        )
+        connection.execute(
+            text(
+                "UPDATE prepaid.service_plans p SET start_date = p.start_date - 5"
+                " FROM prepaid.service_plans previous WHERE p.kind = 'renewal' AND p.status = 'Active'"
+                " AND previous.service_plan_id = p.previous_plan_id"
+            )
+        )
         statement = queries.statement("operations/invariants/17_terms_do_not_overlap")
         (found, *_) = statement.execute(connection, context().parameters()).scalars()
         connection.rollback()

@@ -35,9 +35,13 @@ class Up:
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [PREPAID, *arguments],
-            env={**self.environ, **changes}, capture_output=True, text=True, timeout=300,
-            input=typed, check=False,
-        )  # fmt: skip
+            env={**self.environ, **changes},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            input=typed,
+            check=False,
+        )
 
     def family(self) -> list[psutil.Process]:
         """Its processes and the database server."""
@@ -69,19 +73,27 @@ def started(output: Path, **settings: str) -> Iterator[Up]:
     port, home = free_port(), root / "home"
     environ = {
         **{name: value for name, value in os.environ.items() if not name.startswith("PREPAID_")},
-        "PREPAID_HOME": str(home), "PREPAID_PORT": str(port), "PYTHONUNBUFFERED": "1",
+        "PREPAID_HOME": str(home),
+        "PREPAID_PORT": str(port),
+        "PYTHONUNBUFFERED": "1",
         "PREPAID_DESK_PORT": str(free_port()),
         **{f"PREPAID_{name.upper()}": value for name, value in settings.items()},
-    }  # fmt: skip
+    }
     with output.open("w") as file:
         process = subprocess.Popen(
             [PREPAID, "up"],
-            env=environ, stdout=file, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-        )  # fmt: skip
+            env=environ,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
     running = Up(process, output, home, port, environ)
     try:
-        wait(lambda: "Stop with Ctrl-C" in output.read_text() or process.poll() is not None,
-              START_SECONDS)  # fmt: skip
+        wait(
+            lambda: "Stop with Ctrl-C" in output.read_text() or process.poll() is not None,
+            START_SECONDS,
+        )
         assert process.poll() is None, output.read_text()
         yield running
     finally:

@@ -22,9 +22,13 @@ _LOOK = (
     " partitionBackfillsOrError {... on PartitionBackfills {results {status}}}}"
 )
 _TABLES = (
-    "mrr", "mrr_movements", "mrr_bridge", "plan_activations", "payment_reversals",
+    "mrr",
+    "mrr_movements",
+    "mrr_bridge",
+    "plan_activations",
+    "payment_reversals",
     "credit_notes_issued",
-)  # fmt: skip
+)
 
 
 def look(up: Up) -> tuple[list[Any], list[str]]:

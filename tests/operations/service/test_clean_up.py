@@ -120,9 +120,11 @@ def test_a_backfill_goes_with_the_last_of_its_runs(
     ).run_id
     with engine.begin() as connection:
         for key, status, days in (
-            ("mine", "COMPLETED_SUCCESS", 91), ("alone", "CANCELED", 91),
-            ("running", "REQUESTED", 91), ("fresh", "COMPLETED_SUCCESS", 1),
-        ):  # fmt: skip
+            ("mine", "COMPLETED_SUCCESS", 91),
+            ("alone", "CANCELED", 91),
+            ("running", "REQUESTED", 91),
+            ("fresh", "COMPLETED_SUCCESS", 1),
+        ):
             connection.execute(
                 text(
                     "INSERT INTO dagster.bulk_actions (key, status, timestamp, body) VALUES (:key,"

@@ -38,8 +38,16 @@ def test_a_whole_drain_tells_no_name_and_no_address(prepaid: Command, engine: En
     assert {"create_invoices", "assign_payment_verification"} <= steps
     (first, *_) = (event for event in found if event["event"] == "step")
     assert set(first) >= {
-        "at", "level", "logger", "batch_id", "job", "seconds", "taken", "finished", "held",
-    }  # fmt: skip
+        "at",
+        "level",
+        "logger",
+        "batch_id",
+        "job",
+        "seconds",
+        "taken",
+        "finished",
+        "held",
+    }
     held = [event for event in found if event["event"] == "plan held"]
     assert held
     assert all(event["service_plan_id"] and event["batch_id"] for event in held)
@@ -111,9 +119,13 @@ def test_the_process_of_a_run(settings: Settings, world: World, tmp_path: Path) 
     world.due_renewal(email="ada@example.com")
     environ = {**os.environ, **prepare_dagster_home(settings), "PREPAID_LOG_FORMAT": "json"}
     done = subprocess.run(
-        [sys.executable, "-c", _RUN], env=environ, cwd=tmp_path, capture_output=True, text=True,
+        [sys.executable, "-c", _RUN],
+        env=environ,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
         check=False,
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     found = events(done.stderr)
     runs = {event["run_id"] for event in found if event.get("dagster_event") == "RUN_SUCCESS"}

@@ -43,8 +43,11 @@ def busy(world: World) -> World:
     plans = world.open()
     world.pay_and_approve(plans[0])
     world.settle()
-    world.sql("UPDATE prepaid.service_plans SET status = 'Cancelled'"
-              " WHERE service_plan_id = :plan RETURNING 1", plan=plans[1])  # fmt: skip
+    world.sql(
+        "UPDATE prepaid.service_plans SET status = 'Cancelled'"
+        " WHERE service_plan_id = :plan RETURNING 1",
+        plan=plans[1],
+    )
     return world
 
 
@@ -132,8 +135,11 @@ def test_served_over_http_and_without_a_database(settings: Settings, busy: World
 
 def audit_metrics(engine: Engine, settings: Settings) -> dict[str, float]:
     found = measure(metrics.text(engine, settings))
-    said = {name[0].removeprefix("prepaid_audit_"): value for name, value in found.items()
-            if name[0].startswith("prepaid_audit_")}  # fmt: skip
+    said = {
+        name[0].removeprefix("prepaid_audit_"): value
+        for name, value in found.items()
+        if name[0].startswith("prepaid_audit_")
+    }
     assert said.pop("seal_age_seconds", 0) < 300
     return said
 

@@ -29,9 +29,13 @@ def environ(settings: Settings) -> dict[str, str]:
 def daemon(*arguments: str, environ: dict[str, str], log: Path) -> Iterator[subprocess.Popen[str]]:
     with log.open("a") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", *arguments], env=environ, cwd=log.parent,
-            stdout=output, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
+            [sys.executable, "-m", *arguments],
+            env=environ,
+            cwd=log.parent,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
     try:
         yield process
     finally:

@@ -50,8 +50,10 @@ def test_systemd_accepts_them(tmp_path: Path) -> None:
         (tmp_path / path.name).write_text(content)
     verified = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", *(tmp_path / name for name in UNITS)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     ours = [line for line in verified.stderr.splitlines() if "prepaid" in line]
     assert (verified.returncode, ours) == (0, [])
 
@@ -76,9 +78,12 @@ def test_the_desk_and_every_part_has_a_unit() -> None:
     ],
 )
 def test_what_is_missing_is_named(
-    prepaid: Command, monkeypatch: pytest.MonkeyPatch, part: str, env: dict[str, str],
+    prepaid: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    part: str,
+    env: dict[str, str],
     said: str,
-) -> None:  # fmt: skip
+) -> None:
     from prepaid_pipeline.operations.service import serve
 
     monkeypatch.setattr(serve.guards, "require_safe", lambda *_: None)
@@ -95,11 +100,14 @@ def environ() -> Iterator[dict[str, str]]:
     given = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
     ports = {name: str(free_port()) for name in given if name.endswith("_PORT")}
     yield {
-        **given, **ports, "PREPAID_HOME": str(root / "home"), "PATH": "/usr/bin:/bin",
+        **given,
+        **ports,
+        "PREPAID_HOME": str(root / "home"),
+        "PATH": "/usr/bin:/bin",
         # A server of its own: the units refuse one that does not flush, as the tests' may be.
         "PREPAID_DATABASE_URL": embedded.start(root),
         **{name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ},
-    }  # fmt: skip
+    }
     embedded.stop(root)
     shutil.rmtree(root)
 

@@ -122,8 +122,13 @@ def describe(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> str:
     was, now = (before or {}).get("converted"), after["converted"]
     if was is None or was["currency"] != now["currency"]:
         return f"now also in {now['currency']}: MRR {now['mrr']}"
-    labels = {"mrr": "MRR", "opening_mrr": "MRR at the start", "exchange_rates": "exchange rates",
-              "new_net": "net of new plans", "renewal_net": "net of renewals"}  # fmt: skip
+    labels = {
+        "mrr": "MRR",
+        "opening_mrr": "MRR at the start",
+        "exchange_rates": "exchange rates",
+        "new_net": "net of new plans",
+        "renewal_net": "net of renewals",
+    }
     changes = [
         f"{label} {was[key]} -> {now[key]} ({Decimal(now[key]) - Decimal(was[key]):+f})"
         for key, label in labels.items()

@@ -136,9 +136,7 @@ def publish(
                 )
             is_news = made.cut_off < closes_on(next_month(month), grace_days)
             changed.append({**made.row(version, note, document), "is_news": is_news})
-        params = {
-            "run_id": run_id, "versions": json.dumps(changed), "recipients": list(recipients)
-        }  # fmt: skip
+        params = {"run_id": run_id, "versions": json.dumps(changed), "recipients": list(recipients)}
         for part in queries.script(_PUBLISH):
             part.execute(connection, params)
         clean_staging(connection, run_id)
@@ -181,8 +179,9 @@ class _Made:
         document = {**self.document, "changes": None}
         published = {k: v for k, v in (last.document or {}).items() if k != "audit_seal"}
         return (last.cut_off, last.fingerprint) == (self.cut_off, self.computed.fingerprint) and (
-            list(last.figures), published
-        ) == (self.figures, document)  # fmt: skip
+            list(last.figures),
+            published,
+        ) == (self.figures, document)
 
 
 def _successor(last: Version | None, made: _Made, *, closed: bool) -> int | None:

@@ -110,9 +110,12 @@ def _blocks(block: Block, section: Section, say: Language) -> list[dict[str, Any
 
 def _tile(tile: Tile) -> dict[str, str]:
     return {
-        "label": tile.label, "value": tile.value, "unit": tile.unit, "note": tile.note,
+        "label": tile.label,
+        "value": tile.value,
+        "unit": tile.unit,
+        "note": tile.note,
         "kind": tile.kind,
-    }  # fmt: skip
+    }
 
 
 def _table(table: Table, say: Language, *, half: bool) -> dict[str, Any]:

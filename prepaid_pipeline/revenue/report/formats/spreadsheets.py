@@ -33,9 +33,11 @@ def as_xlsx(document: Mapping[str, Any], say: Language) -> bytes:
 
     out = io.BytesIO()
     options = {
-        "in_memory": True, "strings_to_formulas": False, "strings_to_urls": False,
+        "in_memory": True,
+        "strings_to_formulas": False,
+        "strings_to_urls": False,
         "strings_to_numbers": False,
-    }  # fmt: skip
+    }
     with xlsxwriter.Workbook(out, options) as book:
         published = datetime.fromisoformat(document["published_at"]).replace(tzinfo=None)
         title = say("page.title", month=say.month(document["month"]))
@@ -129,14 +131,16 @@ def _cover(
     sheet.write_string(0, 0, title, styles.title)
     version = document["version"]
     lines = [
-        (say("index.state"),
-         say("page.closed", version=version) if version else say("page.preliminary")),
+        (
+            say("index.state"),
+            say("page.closed", version=version) if version else say("page.preliminary"),
+        ),
         (say("sheet.measured_on"), date.fromisoformat(document["measured_on"])),
         (say("column.cut_off"), date.fromisoformat(document["cut_off"])),
         (say("column.fingerprint"), document["fingerprint"] or ""),
         (say("column.note"), build.changed(document, say)),
         (say("column.why"), build.why(document, say)),
-    ]  # fmt: skip
+    ]
     for row, (label, value) in enumerate(lines, start=2):
         sheet.write_string(row, 0, label)
         if isinstance(value, date):
@@ -170,9 +174,16 @@ def _sheet(book: Any, styles: _Styles, name: str, found: Sequence[Table], say: L
 
 
 def _write(
-    sheet: Any, styles: _Styles, row: int, place: int, value: Value, column: Column, say: Language,
-    *, bold: bool,
-) -> int:  # fmt: skip
+    sheet: Any,
+    styles: _Styles,
+    row: int,
+    place: int,
+    value: Value,
+    column: Column,
+    say: Language,
+    *,
+    bold: bool,
+) -> int:
     """Write a cell as what it is; how wide it is, in characters."""
     if value is None:
         return 0

@@ -28,12 +28,23 @@ _Figures = Mapping[str, Any]
 _SHOWN_COHORTS = 13
 # What is explained, and the table that must be there for it.
 _TERMS = {
-    "service_plan": "bridge", "began": "bridge", "mrr": "bridge", "movements": "bridge",
-    "country": "countries", "renewal_rate": "renewals", "retention": "retention",
-    "cohorts": "cohorts", "deferred": "deferred", "reversals": "bridge", "credit_notes": "bridge",
-    "converted": "rates", "sign_off": "tasks", "closed": "versions", "fingerprint": "versions",
+    "service_plan": "bridge",
+    "began": "bridge",
+    "mrr": "bridge",
+    "movements": "bridge",
+    "country": "countries",
+    "renewal_rate": "renewals",
+    "retention": "retention",
+    "cohorts": "cohorts",
+    "deferred": "deferred",
+    "reversals": "bridge",
+    "credit_notes": "bridge",
+    "converted": "rates",
+    "sign_off": "tasks",
+    "closed": "versions",
+    "fingerprint": "versions",
     "rounding": "bridge",
-}  # fmt: skip
+}
 
 
 def build(document: Mapping[str, Any], say: Language) -> Page:
@@ -227,13 +238,18 @@ def _converted(document: Mapping[str, Any], say: Language) -> Iterable[Section]:
     change = f"{Decimal(found['mrr']) - Decimal(found['opening_mrr']):f}"
     large = (
         Tile(
-            say("tile.mrr"), say.money(found["mrr"]), currency,
-            say("tile.change", change=say.signed(change),
-                rate=_growth(change, found["opening_mrr"], say)),
+            say("tile.mrr"),
+            say.money(found["mrr"]),
+            currency,
+            say(
+                "tile.change",
+                change=say.signed(change),
+                rate=_growth(change, found["opening_mrr"], say),
+            ),
         ),
         Tile(say("tile.new_net"), say.money(found["new_net"]), currency, kind="new"),
         Tile(say("tile.renewal_net"), say.money(found["renewal_net"]), currency, kind="renewal"),
-    )  # fmt: skip
+    )
     sentence = say("converted.sentence", currency=currency, mrr=say.money(found["mrr"]))
     yield Section(
         "converted",
@@ -299,18 +315,23 @@ def _course(course: _Figures, table: Table, say: Language) -> Iterable[Figure]:
     plans = say(
         "alt.course_of_plans",
         **between,
-        new_first=say.count(first["new"]), renewals_first=say.count(first["renewals"]),
-        new_last=say.count(last["new"]), renewals_last=say.count(last["renewals"]),
-    )  # fmt: skip
+        new_first=say.count(first["new"]),
+        renewals_first=say.count(first["renewals"]),
+        new_last=say.count(last["new"]),
+        renewals_last=say.count(last["renewals"]),
+    )
     lowest, highest = (f(course["months"], key=lambda p: Decimal(p["mrr"])) for f in (min, max))
     mrr = say(
         "alt.course_of_mrr",
         **between,
         currency=course["currency"],
-        mrr_first=say.money(first["mrr"]), mrr_last=say.money(last["mrr"]),
-        lowest=say.money(lowest["mrr"]), lowest_month=say.month(lowest["month"]),
-        highest=say.money(highest["mrr"]), highest_month=say.month(highest["month"]),
-    )  # fmt: skip
+        mrr_first=say.money(first["mrr"]),
+        mrr_last=say.money(last["mrr"]),
+        lowest=say.money(lowest["mrr"]),
+        lowest_month=say.month(lowest["month"]),
+        highest=say.money(highest["mrr"]),
+        highest_month=say.month(highest["month"]),
+    )
     yield Figure(charts.course_of_plans(course, say("chart.course_of_plans"), plans, say), table)
     title = say("chart.course_of_mrr", currency=course["currency"])
     yield Figure(charts.course_of_mrr(course, title, mrr, say), table)

@@ -73,12 +73,16 @@ def _framed(chart: Any, frame: dict[str, int]) -> Spec:
 
 def _course_of_plans() -> Spec:
     kinds = alt.Scale(domain=["renewal", "new"], range=[PALE, BLUE])
-    bars = alt.Chart(alt.NamedData("points")).mark_bar().encode(
-        x=_place(),
-        y=_value("low"),
-        y2="high:Q",
-        color=alt.Color("kind:N", scale=kinds, legend=None),
-    )  # fmt: skip
+    bars = (
+        alt.Chart(alt.NamedData("points"))
+        .mark_bar()
+        .encode(
+            x=_place(),
+            y=_value("low"),
+            y2="high:Q",
+            color=alt.Color("kind:N", scale=kinds, legend=None),
+        )
+    )
     return _course(bars)
 
 

@@ -44,10 +44,12 @@ def bridge(figures: _Figures) -> Table:
     """Start, movements, end."""
     rows = [
         (Word("movement", "start"), figures["opening_customers"], figures["opening_mrr"]),
-        *((Word("movement", m["movement"]), m["customers"], m["amount"])
-          for m in figures["movements"]),
+        *(
+            (Word("movement", m["movement"]), m["customers"], m["amount"])
+            for m in figures["movements"]
+        ),
         (Word("movement", "end"), figures["customers"], figures["mrr"]),
-    ]  # fmt: skip
+    ]
     columns = (Column("movement"), Column("customers", "count"), Column("amount", "signed"))
     roles: list[Role] = ["start", *_NO_ROLE * len(figures["movements"]), "total"]
     return Table("bridge", columns, rows, figures["currency"], roles)
@@ -56,10 +58,13 @@ def bridge(figures: _Figures) -> Table:
 def course_table(series: Mapping[str, Any]) -> Table:
     """13 months."""
     columns = (
-        Column("month", "month"), Column("new", "count"), Column("renewals", "count"),
-        Column("new_net", "money", spare=True), Column("renewal_net", "money", spare=True),
+        Column("month", "month"),
+        Column("new", "count"),
+        Column("renewals", "count"),
+        Column("new_net", "money", spare=True),
+        Column("renewal_net", "money", spare=True),
         Column("mrr", "money"),
-    )  # fmt: skip
+    )
     rows = [tuple(point[column.name] for column in columns) for point in series["months"]]
     return Table("course", columns, rows, series["currency"])
 
@@ -86,22 +91,38 @@ def countries(figures: _Figures) -> Table | None:
     if not found:
         return None
     columns = (
-        Column("country"), Column("customers", "count", spare=True),
-        Column("active_plans", "count", spare=True), Column("new", "count"),
-        Column("renewals", "count"), Column("share", "share", spare=True), Column("mrr", "money"),
-    )  # fmt: skip
+        Column("country"),
+        Column("customers", "count", spare=True),
+        Column("active_plans", "count", spare=True),
+        Column("new", "count"),
+        Column("renewals", "count"),
+        Column("share", "share", spare=True),
+        Column("mrr", "money"),
+    )
     rows: list[Any] = [
         (
-            _country(c["country"]), c["customers"], c["active_plans"],
-            c["kinds"]["new"]["plans"], c["kinds"]["renewal"]["plans"],
-            _part(c["mrr"], figures["mrr"]), c["mrr"],
+            _country(c["country"]),
+            c["customers"],
+            c["active_plans"],
+            c["kinds"]["new"]["plans"],
+            c["kinds"]["renewal"]["plans"],
+            _part(c["mrr"], figures["mrr"]),
+            c["mrr"],
         )
         for c in found
-    ]  # fmt: skip
+    ]
     kinds = figures["kinds"]
-    rows.append((Word("row", "all_countries"), sum(c["customers"] for c in found),
-                 figures["active_plans"], kinds["new"]["plans"], kinds["renewal"]["plans"], None,
-                 figures["mrr"]))  # fmt: skip
+    rows.append(
+        (
+            Word("row", "all_countries"),
+            sum(c["customers"] for c in found),
+            figures["active_plans"],
+            kinds["new"]["plans"],
+            kinds["renewal"]["plans"],
+            None,
+            figures["mrr"],
+        )
+    )
     return Table("countries", columns, rows, figures["currency"], _last_is_total(rows))
 
 
@@ -121,10 +142,13 @@ def activations(figures: _Figures) -> Table | None:
             )
         )
     columns = (
-        _PLAN, Column("new", "count"), Column("renewals", "count"),
-        Column("reactivations", "count", spare=True), Column("changes", "count", spare=True),
+        _PLAN,
+        Column("new", "count"),
+        Column("renewals", "count"),
+        Column("reactivations", "count", spare=True),
+        Column("changes", "count", spare=True),
         Column("net_amount", "money"),
-    )  # fmt: skip
+    )
     return Table("activations", columns, rows, figures["currency"], _last_is_total(rows))
 
 
@@ -149,13 +173,20 @@ def renewals_by(figures: _Figures, what: str) -> Table | None:
     if not found:
         return None
     rows = [
-        (_country(r["country"]) if what == "country" else r["name"], r["due"], r["renewed"],
-         r["rate"])
+        (
+            _country(r["country"]) if what == "country" else r["name"],
+            r["due"],
+            r["renewed"],
+            r["rate"],
+        )
         for r in found
-    ]  # fmt: skip
+    ]
     columns = (
-        Column(what), Column("due", "count"), Column("renewed", "count"), Column("rate", "rate")
-    )  # fmt: skip
+        Column(what),
+        Column("due", "count"),
+        Column("renewed", "count"),
+        Column("rate", "rate"),
+    )
     return Table(f"renewals_by_{what}", columns, rows, figures["currency"])
 
 
@@ -165,12 +196,16 @@ def retention(figures: _Figures) -> Table | None:
     if not found:
         return None
     columns = (
-        Column("window"), Column("customers_before", "count", spare=True),
+        Column("window"),
+        Column("customers_before", "count", spare=True),
         Column("customers_kept", "count", spare=True),
-        Column("customer_retention", "rate"), Column("mrr_before", "money", spare=True),
-        Column("mrr_kept", "money", spare=True), Column("mrr_now", "money", spare=True),
-        Column("gross_retention", "rate"), Column("net_retention", "rate"),
-    )  # fmt: skip
+        Column("customer_retention", "rate"),
+        Column("mrr_before", "money", spare=True),
+        Column("mrr_kept", "money", spare=True),
+        Column("mrr_now", "money", spare=True),
+        Column("gross_retention", "rate"),
+        Column("net_retention", "rate"),
+    )
     rows = [
         (Word("window", str(r["window_months"])), *(r[c.name] for c in columns[1:])) for r in found
     ]
@@ -183,20 +218,30 @@ def cohorts(figures: _Figures) -> Table | None:
     if not found:
         return None
     columns = (
-        Column("cohort", "month"), Column("age_months", "count", spare=True),
-        Column("customers", "count"), Column("customers_kept", "count", spare=True),
+        Column("cohort", "month"),
+        Column("age_months", "count", spare=True),
+        Column("customers", "count"),
+        Column("customers_kept", "count", spare=True),
         Column("customer_retention", "share"),
-        Column("mrr_first", "money", spare=True), Column("mrr_kept", "money", spare=True),
-        Column("mrr_now", "money"), Column("net_retention", "share"),
-    )  # fmt: skip
+        Column("mrr_first", "money", spare=True),
+        Column("mrr_kept", "money", spare=True),
+        Column("mrr_now", "money"),
+        Column("net_retention", "share"),
+    )
     rows = [
         (
-            c["cohort"], c["age_months"], c["customers"], c["customers_kept"],
-            _part(c["customers_kept"], c["customers"]), c["mrr"], c["mrr_kept"], c["mrr_now"],
+            c["cohort"],
+            c["age_months"],
+            c["customers"],
+            c["customers_kept"],
+            _part(c["customers_kept"], c["customers"]),
+            c["mrr"],
+            c["mrr_kept"],
+            c["mrr_now"],
             _part(c["mrr_now"], c["mrr"]),
         )
         for c in sorted(found, key=lambda c: str(c["cohort"]), reverse=True)
-    ]  # fmt: skip
+    ]
     return Table("cohorts", columns, rows, figures["currency"])
 
 
@@ -248,9 +293,11 @@ def credit_notes(figures: _Figures) -> Table:
     """Credit notes; without any, no rows."""
     found = figures["credit_notes"]
     columns = (
-        Column("credit_notes", "count"), Column("net", "money"), Column("tax", "money"),
+        Column("credit_notes", "count"),
+        Column("net", "money"),
+        Column("tax", "money"),
         Column("total", "money"),
-    )  # fmt: skip
+    )
     rows = [(found["count"], found["net"], found["tax"], found["total"])] if found["count"] else []
     return Table("credit_notes", columns, rows, figures["currency"])
 

@@ -52,9 +52,12 @@ def changes(document: _Document) -> Table | None:
     if not found or not found["figures"]:
         return None
     columns = (
-        Column("currency"), Column("figure"), Column("before", "money"), Column("after", "money"),
+        Column("currency"),
+        Column("figure"),
+        Column("before", "money"),
+        Column("after", "money"),
         Column("difference", "signed"),
-    )  # fmt: skip
+    )
     rows = [
         (c["currency"], Word("figure", c["figure"]), c["before"], c["after"], c["difference"])
         for c in found["figures"]
@@ -68,9 +71,11 @@ def causes(document: _Document) -> Table | None:
     if not found:
         return None
     columns = (
-        Column("cause"), Column("times", "count"), Column("first_on", "day"),
+        Column("cause"),
+        Column("times", "count"),
+        Column("first_on", "day"),
         Column("last_on", "day"),
-    )  # fmt: skip
+    )
     rows = [(Word("cause", c["cause"]), c["times"], c["first_on"], c["last_on"]) for c in found]
     return Table("causes", columns, rows)
 
@@ -81,10 +86,15 @@ def tasks(document: _Document) -> Table | None:
     if not found:
         return None
     columns = (
-        Column("task"), Column("opened", "count"), Column("decided", "count"),
-        Column("rejected", "count"), Column("open", "count"), Column("late", "count"),
-        Column("median_hours", "hours"), Column("longest_hours", "hours", spare=True),
-    )  # fmt: skip
+        Column("task"),
+        Column("opened", "count"),
+        Column("decided", "count"),
+        Column("rejected", "count"),
+        Column("open", "count"),
+        Column("late", "count"),
+        Column("median_hours", "hours"),
+        Column("longest_hours", "hours", spare=True),
+    )
     rows = [(Word("task", t["kind"]), *(t[c.name] for c in columns[1:])) for t in found]
     return Table("tasks", columns, rows)
 
@@ -95,9 +105,11 @@ def holds(document: _Document) -> Table | None:
     if not found:
         return None
     columns = (
-        Column("reason"), Column("placed", "count"), Column("released", "count"),
+        Column("reason"),
+        Column("placed", "count"),
+        Column("released", "count"),
         Column("held", "count"),
-    )  # fmt: skip
+    )
     rows = [
         (Word("reason", h["reason_code"]), h["placed"], h["released"], h["held"]) for h in found
     ]
@@ -121,12 +133,13 @@ def _checks(name: str, found: Sequence[Mapping[str, Any]] | None) -> Table | Non
     columns = (Column("of"), Column("rule"), Column("result"), Column("failing", "count"))
     rows = [
         (
-            Word("asset", c["asset"]), Word("rule", c["rule"]),
+            Word("asset", c["asset"]),
+            Word("rule", c["rule"]),
             Word("result", "holds" if c["passed"] else "warns" if c["warning"] else "fails"),
             c["failing"],
         )
         for c in found
-    ]  # fmt: skip
+    ]
     return Table(name, columns, rows)
 
 
@@ -136,20 +149,28 @@ def rates(document: _Document) -> Table | None:
     if not found:
         return None
     columns = (
-        Column("currency"), Column("opening_rate", "money"), Column("rate_of_exchange", "money")
-    )  # fmt: skip
+        Column("currency"),
+        Column("opening_rate", "money"),
+        Column("rate_of_exchange", "money"),
+    )
     return Table("rates", columns, [(r["currency"], r["opening_rate"], r["rate"]) for r in found])
 
 
 def versions(document: _Document) -> Table:
     """All versions up to this one."""
-    columns = (Column("version"), Column("cut_off", "day"), Column("fingerprint", spare=True),
-               Column("note"))  # fmt: skip
+    columns = (
+        Column("version"),
+        Column("cut_off", "day"),
+        Column("fingerprint", spare=True),
+        Column("note"),
+    )
     rows = [
         (
-            str(v["version"]) if v["version"] else Word("status", "preliminary"), v["cut_off"],
-            (v["fingerprint"] or "")[:12], v["note"],
+            str(v["version"]) if v["version"] else Word("status", "preliminary"),
+            v["cut_off"],
+            (v["fingerprint"] or "")[:12],
+            v["note"],
         )
         for v in document["versions"]
-    ]  # fmt: skip
+    ]
     return Table("versions", columns, rows)

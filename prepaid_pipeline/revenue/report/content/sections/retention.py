@@ -14,9 +14,12 @@ from prepaid_pipeline.revenue.report.content.sections.reading import Months, Rep
 KEYS = ("retention", "cohorts")
 WINDOWS = (1, 12)
 _NOBODY: Mapping[str, Any] = {
-    "customers_before": 0, "customers_kept": 0,
-    "mrr_before": Decimal(0), "mrr_kept": Decimal(0), "mrr_now": Decimal(0),
-}  # fmt: skip
+    "customers_before": 0,
+    "customers_kept": 0,
+    "mrr_before": Decimal(0),
+    "mrr_kept": Decimal(0),
+    "mrr_now": Decimal(0),
+}
 
 
 def add(connection: Connection, months: Months, reports: Reports) -> None:

@@ -1,0 +1,18 @@
+"""The mail of a day's anchor: a seal that is remembered where no database administrator reaches."""
+
+from dataclasses import replace
+from datetime import date
+
+from prepaid_pipeline.audit import anchors
+from prepaid_pipeline.audit.seals import Seal
+from prepaid_pipeline.mail.alert_mail import send_alert
+from prepaid_pipeline.settings.load import Settings
+
+
+def send_anchor(settings: Settings, day: date, seal: Seal) -> bool:
+    """Mail the anchor of ``seal`` to PREPAID_ANCHOR_TO; False if that is not set.
+
+    Raises MailNotSent if it cannot be handed over.
+    """
+    subject = f"Audit log of {day.isoformat()}: seal {seal.seal_number}"
+    return send_alert(replace(settings, alert_to=settings.anchor_to), subject, anchors.text(seal))
