@@ -55,7 +55,7 @@ def cancel_unpaid(engine: Engine, context: Context) -> int:
 
 @contextmanager
 def _alone(engine: Engine, context: Context) -> Iterator[Connection]:
-    """A transaction beside which no payment record is matched, and nobody else chases."""
+    """A transaction beside which no payment record is matched, and nobody else duns."""
     with transaction(
         engine, actor=context.actor, run_id=context.run_id, as_of=context.as_of
     ) as connection:

@@ -28,7 +28,7 @@ COMMANDS = {
     "tasks": "people",
     "held": "people",
     "mails": "mails",
-    "plans": "plans",
+    "subscriptions": "subscriptions",
     "customers": "customers",
     "invoices": "invoices",
     "audit": "audit",
@@ -40,12 +40,16 @@ COMMANDS = {
     "drill": "drill",
 }
 
+# Earlier names, which scripts may still use; no help lists them.
+FORMER_NAMES = {"plans": "subscriptions"}
+
 
 class _Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        cmd_name = FORMER_NAMES.get(cmd_name, cmd_name)
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"prepaid_pipeline.cli.{COMMANDS[cmd_name]}")

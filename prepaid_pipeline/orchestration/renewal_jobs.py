@@ -143,7 +143,7 @@ def expire_service_plans_graph() -> None:
 
 
 @dg.graph(description="Customers who have not paid are reminded; in the end the plan is cancelled.")
-def chase_unpaid_invoices_graph() -> None:
+def dun_unpaid_invoices_graph() -> None:
     """Two ops, on one business date."""
     cancel_unpaid_plans(remind_unpaid_invoices())
 
@@ -188,7 +188,7 @@ settle_renewals = _job("settle_renewals", settle_renewals_graph)
 close_quality_checks = _job("close_quality_checks", close_quality_checks_graph)
 send_emails = _job("send_emails", send_emails_graph)
 expire_service_plans = _job("expire_service_plans", expire_service_plans_graph)
-chase_unpaid_invoices = _job("chase_unpaid_invoices", chase_unpaid_invoices_graph)
+dun_unpaid_invoices = _job("dun_unpaid_invoices", dun_unpaid_invoices_graph)
 remind_overdue_tasks = _job("remind_overdue_tasks", remind_overdue_tasks_graph)
 
 JOBS = (
@@ -198,6 +198,6 @@ JOBS = (
     close_quality_checks,
     send_emails,
     expire_service_plans,
-    chase_unpaid_invoices,
+    dun_unpaid_invoices,
     remind_overdue_tasks,
 )

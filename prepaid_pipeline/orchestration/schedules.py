@@ -4,7 +4,7 @@ import dagster as dg
 
 from prepaid_pipeline.orchestration.audit_jobs import anchor_audit_log, verify_audit_log
 from prepaid_pipeline.orchestration.renewal_jobs import (
-    chase_unpaid_invoices,
+    dun_unpaid_invoices,
     expire_service_plans,
     open_renewals,
     remind_overdue_tasks,
@@ -32,8 +32,8 @@ def daily_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
             settings,
         ),
         _daily(
-            "chase_unpaid_invoices_daily",
-            chase_unpaid_invoices,
+            "dun_unpaid_invoices_daily",
+            dun_unpaid_invoices,
             "remind_unpaid_invoices",
             "0 10 * * *",
             settings,

@@ -40,7 +40,7 @@ class Drained:
 def drain(
     engine: Engine, settings: Settings, context: Context, progress: Progress = lambda *_: None
 ) -> Drained:
-    """Open, match, settle, close quality checks, chase, expire and mail until nothing is ready.
+    """Open, match, settle, close quality checks, dun, expire and mail until nothing is ready.
 
     May run beside the daemon: claims skip what another worker has taken. ``progress`` is called
     with the name of what is being done and the number of plans it has just finished.
@@ -63,7 +63,7 @@ def _one_round(
     settled, held_settling = _through(engine, "settle_renewals", context, progress)
     quality = steps.close_quality_checks(engine, context)
     expired = steps.expire_service_plans(engine, context)
-    progress("chasing", 0)
+    progress("dunning", 0)
     reminded = dunning.remind_unpaid(engine, context)
     cancelled = dunning.cancel_unpaid(engine, context)
     overdue_mails = overdue_tasks.remind_overdue(engine, settings, context)

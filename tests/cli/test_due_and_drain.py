@@ -163,7 +163,7 @@ def test_the_date_is_today_where_the_installation_is(
     assert prepaid("drain").out.startswith("As of 2031-01-02:")
 
 
-def test_drain_chases_what_is_unpaid(world: World, prepaid: Prepaid) -> None:
+def test_drain_duns_what_is_unpaid(world: World, prepaid: Prepaid) -> None:
     world.tax_rate("0.0725")
     world.due_renewal()
     prepaid("drain", *AS_OF)

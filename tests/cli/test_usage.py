@@ -8,7 +8,7 @@ import click
 import pytest
 from sqlalchemy import URL, text
 
-from prepaid_pipeline.cli.main import COMMANDS
+from prepaid_pipeline.cli.main import COMMANDS, FORMER_NAMES
 from prepaid_pipeline.cli.main import prepaid as group
 from prepaid_pipeline.database import connections
 from tests.cli.conftest import Prepaid
@@ -146,3 +146,14 @@ def test_the_installed_command(tmp_path: Path) -> None:
         )
         assert ended.returncode == code, ended.stderr
         assert "Traceback" not in ended.stderr
+
+
+def test_a_command_under_its_former_name(typed: Prepaid) -> None:
+    """It does the same, and no help lists it."""
+    for former, name in FORMER_NAMES.items():
+        assert typed(former, "--help").code == 0
+        assert (
+            typed(former, "--help").out.partition("\n")[2]
+            == (typed(name, "--help").out.partition("\n")[2])
+        )
+        assert f"\n  {former} " not in typed("--help").out

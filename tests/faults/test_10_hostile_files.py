@@ -45,10 +45,10 @@ import resource, sys
 from datetime import date
 from pathlib import Path
 from sqlalchemy import make_url
-from prepaid_pipeline import database
+from prepaid_pipeline.billing.providers.loading import import_payments
+from prepaid_pipeline.database import connections
 from prepaid_pipeline.importer.loading import import_directory
-from prepaid_pipeline.providers.loading import import_payments
-engine = database.engine_for(make_url(sys.argv[1]))
+engine = connections.engine_for(make_url(sys.argv[1]))
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 def take(folder):

@@ -41,7 +41,7 @@ QUEUES = {
             "close_quality_checks",
             "send_emails",
             "expire_service_plans",
-            "chase_unpaid_invoices",
+            "dun_unpaid_invoices",
             "remind_overdue_tasks",
             "seal_audit_log",
             "clean_up",
@@ -63,7 +63,7 @@ SENSORS = (
 SCHEDULES = (
     "open_renewals_daily",
     "expire_service_plans_daily",
-    "chase_unpaid_invoices_daily",
+    "dun_unpaid_invoices_daily",
     "remind_overdue_tasks_daily",
     "clean_up_daily",
     "verify_audit_log_daily",

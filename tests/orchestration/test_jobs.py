@@ -22,7 +22,7 @@ FIRST_OP = {
     "close_quality_checks": "close_decided_quality_checks",
     "expire_service_plans": "expire_ended_plans",
     "send_emails": "send_outbox",
-    "chase_unpaid_invoices": "remind_unpaid_invoices",
+    "dun_unpaid_invoices": "remind_unpaid_invoices",
     "remind_overdue_tasks": "remind_of_overdue_tasks",
     "anchor_audit_log": "anchor_newest_seal",
 }
@@ -144,7 +144,7 @@ def test_held_plans_are_counted_where_they_stop(world: World, run: Run) -> None:
     assert numbers["assign_payment_verification"] == {"taken": 1, "finished": 1, "held": 0}
 
 
-def test_unpaid_invoices_are_chased_on_one_business_date(
+def test_unpaid_invoices_are_dunned_on_one_business_date(
     world: World, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PREPAID_REMINDER_DAYS", "2")
@@ -153,14 +153,14 @@ def test_unpaid_invoices_are_chased_on_one_business_date(
     world.due_renewal()
     (plan,) = world.open()
     for day, reminded, cancelled in (("03", 0, 0), ("04", 1, 0), ("07", 0, 0), ("08", 0, 1)):
-        assert reported(run("chase_unpaid_invoices", f"2026-11-{day}")) == {
+        assert reported(run("dun_unpaid_invoices", f"2026-11-{day}")) == {
             "remind_unpaid_invoices": {"reminded": reminded},
             "cancel_unpaid_plans": {"cancelled": cancelled},
         }
     assert world.status(plan) == "Cancelled"
     assert world.rows(
         "SELECT actor, as_of FROM prepaid.audit_log WHERE event = 'payment_not_received'"
-    ) == [("chase_unpaid_invoices", date(2026, 11, 8))]
+    ) == [("dun_unpaid_invoices", date(2026, 11, 8))]
 
 
 def test_with_nothing_to_do_every_job_succeeds_and_writes_nothing(world: World, run: Run) -> None:

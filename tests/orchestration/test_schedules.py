@@ -12,7 +12,7 @@ from prepaid_pipeline.definitions import build_defs
 DAILY = {
     "open_renewals_daily": ("open_renewals", "open_service_plans"),
     "expire_service_plans_daily": ("expire_service_plans", "expire_ended_plans"),
-    "chase_unpaid_invoices_daily": ("chase_unpaid_invoices", "remind_unpaid_invoices"),
+    "dun_unpaid_invoices_daily": ("dun_unpaid_invoices", "remind_unpaid_invoices"),
     "remind_overdue_tasks_daily": ("remind_overdue_tasks", "remind_of_overdue_tasks"),
     "clean_up_daily": ("clean_up", "delete_old_runs"),
     "verify_audit_log_daily": ("verify_audit_log", "verify_whole_log"),
@@ -20,7 +20,7 @@ DAILY = {
 }
 # The local hours at which they may run; the later one where the earlier does not exist.
 HOURS = {name: {0, 1} for name in DAILY} | {
-    "chase_unpaid_invoices_daily": {10},
+    "dun_unpaid_invoices_daily": {10},
     "remind_overdue_tasks_daily": {7},
     "clean_up_daily": {3},
     "verify_audit_log_daily": {4},

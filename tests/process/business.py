@@ -253,7 +253,7 @@ class Business(RuleBasedStateMachine):
         steps.expire_service_plans(self.world.engine, self.at())
 
     @rule()
-    def chase(self) -> None:
+    def dun(self) -> None:
         dunning.remind_unpaid(self.world.engine, self.at())
         dunning.cancel_unpaid(self.world.engine, self.at())
 

@@ -15,6 +15,7 @@ from dagster._grpc.server import DagsterApiServer
 
 from prepaid_pipeline import logs
 from prepaid_pipeline.operations.service.patience import connect_soon
+from prepaid_pipeline.orchestration.former_names import keep_schedule_states
 from prepaid_pipeline.settings.load import load
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ def main() -> None:
     (socket,) = sys.argv[1:]
     with DagsterInstance.get() as instance:
         close_lost_runs(instance, socket)
+        keep_schedule_states(instance)
     watch_runs_for_ever()
     api_cli(
         [

@@ -10,7 +10,7 @@ from prepaid_pipeline.billing import dunning
 from prepaid_pipeline.context import Context
 from tests.world import TODAY, World, context
 
-Chase = Callable[..., tuple[int, int]]
+Dun = Callable[..., tuple[int, int]]
 DUE = TODAY
 
 
@@ -40,7 +40,7 @@ def mails(world: World, *plans: int, template: str = "payment_reminder") -> list
     ]
 
 
-def chase(world: World, number: int, **other: Any) -> tuple[int, int]:
+def dun(world: World, number: int, **other: Any) -> tuple[int, int]:
     """Run the job on that day after the due date; how many were reminded and cancelled."""
     at = day(number, **other)
     return dunning.remind_unpaid(world.engine, at), dunning.cancel_unpaid(world.engine, at)

@@ -7,7 +7,7 @@ from prepaid_pipeline.context import Context
 from prepaid_pipeline.importer.loading import import_directory
 from prepaid_pipeline.operations import invariants
 from prepaid_pipeline.process import steps
-from tests.billing.dunning.conftest import chase, day, invoices, mails, unpaid
+from tests.billing.dunning.conftest import day, dun, invoices, mails, unpaid
 from tests.world import TODAY, World, context
 
 
@@ -18,8 +18,8 @@ def sound(world: World, at: Context) -> None:
 def test_cancelled_on_the_day_after_the_last_day(taxed: World) -> None:
     (plan,) = unpaid(taxed)
     number = taxed.invoice(plan)
-    assert chase(taxed, 30) == (1, 0)
-    assert chase(taxed, 31) == (0, 1)
+    assert dun(taxed, 30) == (1, 0)
+    assert dun(taxed, 31) == (0, 1)
     assert taxed.status(plan) == "Cancelled"
     assert invoices(taxed, plan) == [("Void", TODAY)]
     assert taxed.rows("SELECT kind, status FROM prepaid.tasks") == [
@@ -44,29 +44,29 @@ def test_cancelled_on_the_day_after_the_last_day(taxed: World) -> None:
         ("service_plan_cancelled", "Pending", "Cancelled", None, "pipeline", date(2026, 12, 3)),
     ]
     before = taxed.dump()
-    assert chase(taxed, 31) == chase(taxed, 99) == (0, 0)
+    assert dun(taxed, 31) == dun(taxed, 99) == (0, 0)
     assert taxed.dump() == before
     sound(taxed, day(31))
 
 
 def test_never_means_never(taxed: World) -> None:
     (plan,) = unpaid(taxed)
-    assert chase(taxed, 5000, payment_days=None) == (1, 0)
-    assert chase(taxed, 6000, payment_days=None) == (0, 0)
+    assert dun(taxed, 5000, payment_days=None) == (1, 0)
+    assert dun(taxed, 6000, payment_days=None) == (0, 0)
     assert taxed.status(plan) == "Pending"
 
 
 def test_no_reminder_on_the_day_of_the_cancellation(taxed: World) -> None:
     """The job did not run for a month: nobody is asked to pay what is cancelled in the same run."""
     (plan,) = unpaid(taxed)
-    assert chase(taxed, 60) == (0, 1)
+    assert dun(taxed, 60) == (0, 1)
     assert mails(taxed, plan) == []
 
 
 def test_a_late_payment_is_parked_for_finance(taxed: World) -> None:
     (plan,) = unpaid(taxed)
     number, total = taxed.rows("SELECT invoice_number, total FROM prepaid.invoices")[0]
-    chase(taxed, 31)
+    dun(taxed, 31)
     record = taxed.record(number, total)
     assert taxed.match(day(32))["parked"] == 1
     assert taxed.rows("SELECT outcome, outcome_reason FROM prepaid.transactions") == [
@@ -82,7 +82,7 @@ def test_a_late_payment_is_parked_for_finance(taxed: World) -> None:
 
 def test_a_cancelled_renewal_is_not_opened_again_and_is_no_silent_miss(taxed: World) -> None:
     (plan,) = unpaid(taxed)
-    chase(taxed, 31)
+    dun(taxed, 31)
     for n in (31, 32, 60):
         assert steps.open_service_plans(taxed.engine, day(n)) == 0
         # Also on a day at which the ended term lies within the window.
@@ -94,7 +94,7 @@ def test_a_cancelled_renewal_is_not_opened_again_and_is_no_silent_miss(taxed: Wo
 def test_a_cancelled_purchase_is_not_opened_again(taxed: World) -> None:
     taxed.subscription(taxed.customer(), taxed.plan())
     (plan,) = taxed.open()
-    assert chase(taxed, 31) == (0, 1)
+    assert dun(taxed, 31) == (0, 1)
     assert steps.open_service_plans(taxed.engine, day(32)) == 0
     assert taxed.status(plan) == "Cancelled"
     sound(taxed, day(60))
@@ -105,7 +105,7 @@ def test_the_customer_comes_back_by_an_order(taxed: World, tmp_path: Path) -> No
     unpaid(taxed)
     taxed.subscription(taxed.customer(), taxed.plan())
     plans = taxed.open()
-    assert chase(taxed, 31) == (0, 2)
+    assert dun(taxed, 31) == (0, 2)
     refs = [
         row[0]
         for row in taxed.rows(
@@ -143,5 +143,5 @@ def test_weekly_terms_have_as_long_to_pay(taxed: World) -> None:
     start = TODAY - timedelta(days=7)
     taxed.term(subscription, start, TODAY)
     taxed.open()
-    assert chase(taxed, 30) == (1, 0)
-    assert chase(taxed, 31) == (0, 1)
+    assert dun(taxed, 30) == (1, 0)
+    assert dun(taxed, 31) == (0, 1)

@@ -11,7 +11,7 @@ from prepaid_pipeline.mail.sender import SendResult, send_emails
 from prepaid_pipeline.operations import invariants
 from prepaid_pipeline.process import steps
 from prepaid_pipeline.settings.load import Settings
-from tests.billing.dunning.conftest import chase, day, mails, unpaid
+from tests.billing.dunning.conftest import day, dun, mails, unpaid
 from tests.billing.dunning.test_mails import bodies, sent
 from tests.world import TODAY, World, context
 
@@ -29,7 +29,7 @@ def changing(world: World, on: date) -> tuple[int, int]:
     )
     waiting = subscriptions.change(
         world.engine,
-        world.officer("chasing_care", "customer_success"),
+        world.officer("dunning_care", "customer_success"),
         Named(subscription, None),
         Change(code, on=on),
         "grows",
@@ -41,7 +41,7 @@ def changing(world: World, on: date) -> tuple[int, int]:
 
 
 def daily(world: World, on: date, **other: object) -> None:
-    """A day as the schedules run it: opening first, chasing at ten."""
+    """A day as the schedules run it: opening first, dunning at ten."""
     at = context(on, **other)  # type: ignore[arg-type]
     world.open(at)
     steps.expire_service_plans(world.engine, at)
@@ -106,7 +106,7 @@ def test_a_change_just_before_the_end_has_its_own_day(taxed: World) -> None:
 def test_an_invoice_that_finance_issues_anew_starts_anew(taxed: World) -> None:
     (plan,) = unpaid(taxed)
     number = taxed.invoice(plan)
-    assert chase(taxed, 7) == (1, 0)
+    assert dun(taxed, 7) == (1, 0)
     documents.void(
         taxed.engine,
         taxed.officer(),
@@ -115,12 +115,12 @@ def test_an_invoice_that_finance_issues_anew_starts_anew(taxed: World) -> None:
         reissue=True,
         as_of=day(10).as_of,
     )
-    assert chase(taxed, 40) == (0, 0), "nothing is asked for until there is the new invoice"
+    assert dun(taxed, 40) == (0, 0), "nothing is asked for until there is the new invoice"
     taxed.open(day(10))
     again = taxed.invoice(plan)
     assert again != number
-    assert chase(taxed, 12) == (0, 0)
-    assert chase(taxed, 13) == (1, 0)
+    assert dun(taxed, 12) == (0, 0)
+    assert dun(taxed, 13) == (1, 0)
     assert mails(taxed, plan) == [f"{number} day 7", f"{again} day 3"]
-    assert chase(taxed, 40) == (1, 0)
-    assert chase(taxed, 41) == (0, 1)
+    assert dun(taxed, 40) == (1, 0)
+    assert dun(taxed, 41) == (0, 1)

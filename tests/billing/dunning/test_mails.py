@@ -10,7 +10,7 @@ from sqlalchemy import text
 from prepaid_pipeline.mail.sender import SendResult, send_emails
 from prepaid_pipeline.people import decisions
 from prepaid_pipeline.settings.load import Settings
-from tests.billing.dunning.conftest import chase, day, mails, unpaid
+from tests.billing.dunning.conftest import day, dun, mails, unpaid
 from tests.mail.conftest import free_port
 from tests.world import World
 
@@ -35,7 +35,7 @@ def test_what_a_reminder_says(taxed: World, settings: Settings) -> None:
     subscription = taxed.subscription(taxed.customer(), taxed.plan(), addons=(addon,))
     taxed.open()
     assert subscription
-    chase(taxed, 7)
+    dun(taxed, 7)
     assert send(taxed, settings) == SendResult(sent=1)
     (mail,) = sent(settings)
     number = taxed.sql("SELECT invoice_number FROM prepaid.invoices")
@@ -64,7 +64,7 @@ def test_what_is_owed_is_the_total_without_the_credit(taxed: World, settings: Se
     unpaid(taxed)
     taxed.sql("ALTER TABLE prepaid.invoices DISABLE TRIGGER refuse_invoice_edit")
     taxed.sql("UPDATE prepaid.invoices SET credit = 4.10")
-    chase(taxed, 3)
+    dun(taxed, 3)
     assert send(taxed, settings) == SendResult(sent=1)
     for body in bodies(sent(settings)[0]):
         assert "6.63 USD" in body
@@ -73,7 +73,7 @@ def test_what_is_owed_is_the_total_without_the_credit(taxed: World, settings: Se
 
 def test_without_a_last_day_none_is_named(taxed: World, settings: Settings) -> None:
     unpaid(taxed)
-    chase(taxed, 3, payment_days=None)
+    dun(taxed, 3, payment_days=None)
     assert send(taxed, replace(settings, payment_days=None)) == SendResult(sent=1)
     for body in bodies(sent(settings)[0]):
         assert "is renewed when your payment has arrived" in body
@@ -84,8 +84,8 @@ def test_without_a_last_day_none_is_named(taxed: World, settings: Settings) -> N
 def test_names_cannot_write_html(taxed: World, settings: Settings) -> None:
     unpaid(taxed)
     taxed.sql("UPDATE prepaid.service_plans SET customer_name = '<script>alert(1)</script>'")
-    chase(taxed, 3)
-    chase(taxed, 31)
+    dun(taxed, 3)
+    dun(taxed, 31)
     # The reminder is dropped; what is left says the same of the customer.
     assert send(taxed, settings) == SendResult(sent=1, dropped=1)
     assert "<script>" not in bodies(sent(settings)[0])[1]
@@ -95,7 +95,7 @@ def test_names_cannot_write_html(taxed: World, settings: Settings) -> None:
 def test_what_the_cancellation_says(taxed: World, settings: Settings) -> None:
     (plan,) = unpaid(taxed)
     number = taxed.invoice(plan)
-    chase(taxed, 31)
+    dun(taxed, 31)
     assert send(taxed, settings) == SendResult(sent=1)
     (mail,) = sent(settings)
     name = taxed.sql(
@@ -143,7 +143,7 @@ def test_a_reminder_that_is_not_true_any_more_is_dropped(
 ) -> None:
     plan, other = unpaid(taxed, 2)
     number = taxed.invoice(plan)
-    chase(taxed, 14)
+    dun(taxed, 14)
     what(taxed, plan)  # type: ignore[operator]
     confirmations = 1 if what is paid else 0
     assert send(taxed, settings) == SendResult(sent=1 + confirmations, dropped=1)
@@ -162,7 +162,7 @@ def test_also_one_that_was_written_and_waits_for_its_next_attempt(
     taxed: World, settings: Settings
 ) -> None:
     (plan,) = unpaid(taxed)
-    chase(taxed, 7)
+    dun(taxed, 7)
     nobody = replace(settings, smtp_url=f"smtp://127.0.0.1:{free_port()}")
     assert send(taxed, nobody) == SendResult(retried=1)
     assert taxed.sql("SELECT content IS NOT NULL FROM prepaid.emails")
@@ -177,7 +177,7 @@ def test_a_failed_reminder_that_is_sent_again_is_looked_at_too(
     taxed: World, settings: Settings
 ) -> None:
     (plan,) = unpaid(taxed)
-    chase(taxed, 7)
+    dun(taxed, 7)
     taxed.sql("UPDATE prepaid.emails SET status = 'failed'")
     care = taxed.officer("test_care", "customer_success")
     mail = taxed.sql("SELECT email_id FROM prepaid.emails")
@@ -191,7 +191,7 @@ def test_many_outdated_ones_do_not_end_the_sending(
 ) -> None:
     monkeypatch.setattr("prepaid_pipeline.mail.sender.BATCH_SIZE", 2)
     plans = unpaid(taxed, 5)
-    chase(taxed, 7)
+    dun(taxed, 7)
     for plan in plans[:3]:
         announced(taxed, plan)
     assert send(taxed, settings) == SendResult(sent=2, dropped=3)
@@ -200,7 +200,7 @@ def test_many_outdated_ones_do_not_end_the_sending(
 def test_the_renewal_mails_know_their_plan(taxed: World, settings: Settings) -> None:
     """A confirmation still shows the live invoice, after one that was voided."""
     (plan,) = unpaid(taxed)
-    chase(taxed, 3)
+    dun(taxed, 3)
     send(taxed, settings)
     paid(taxed, plan)
     assert send(taxed, settings) == SendResult(sent=1)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.billing.dunning.conftest import chase, mails, unpaid
+from tests.billing.dunning.conftest import dun, mails, unpaid
 from tests.world import World
 
 DAYS = st.integers(0, 45)
@@ -70,7 +70,7 @@ def test_reminders_and_the_cancellation(
 
     for event, day in events:
         if event == "run":
-            chase(world, day, reminder_days=reminders, payment_days=last_day)
+            dun(world, day, reminder_days=reminders, payment_days=last_day)
             model.run(day)
         elif event == "match":
             world.match()

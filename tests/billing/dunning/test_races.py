@@ -19,7 +19,7 @@ from prepaid_pipeline.database import queries
 from prepaid_pipeline.database.connections import acting_as, transaction
 from prepaid_pipeline.operations import invariants
 from prepaid_pipeline.people import decisions
-from tests.billing.dunning.conftest import chase, day, mails, unpaid
+from tests.billing.dunning.conftest import day, dun, mails, unpaid
 from tests.world import World
 
 LAST_DAY, CANCELLING = 30, 31
@@ -152,7 +152,7 @@ def test_a_record_that_lands_while_the_plan_is_cancelled_is_parked(world: World)
     ]
     params = day(CANCELLING).parameters()
     with ThreadPoolExecutor(1) as pool:
-        with transaction(world.engine, actor="chase", as_of=day(CANCELLING).as_of) as connection:
+        with transaction(world.engine, actor="dun", as_of=day(CANCELLING).as_of) as connection:
             queries.statement("billing/payment_matching", "one_matcher_at_a_time").execute(
                 connection, {}
             )
@@ -231,10 +231,11 @@ def test_what_somebody_else_works_on_is_left_to_the_next_run(world: World) -> No
 _DYING = """
 import os, signal, sys
 from sqlalchemy import event, make_url
-from prepaid_pipeline import chasing, database
-from tests.chasing.conftest import day
-engine = database.engine_for(make_url(sys.argv[1]))
-work = getattr(chasing, sys.argv[2])
+from prepaid_pipeline.billing import dunning
+from prepaid_pipeline.database import connections
+from tests.billing.dunning.conftest import day
+engine = connections.engine_for(make_url(sys.argv[1]))
+work = getattr(dunning, sys.argv[2])
 fatal = int(sys.argv[4])
 seen = 0
 def die(*_):
@@ -246,7 +247,7 @@ if sys.argv[3] == "commit":
     event.listen(engine, "commit", die)
 else:
     event.listen(engine, "after_cursor_execute", die)
-work(engine, day(31 if work is chasing.cancel_unpaid else 14))
+work(engine, day(31 if work is dunning.cancel_unpaid else 14))
 """
 
 
@@ -277,10 +278,10 @@ def test_a_killed_worker_leaves_all_or_nothing(
     assert mails(world, *plans) == []
     assert {world.status(plan) for plan in plans} == {"Pending"}
     if work == "remind_unpaid":
-        assert chase(world, 14)[0] >= 3
+        assert dun(world, 14)[0] >= 3
         assert len(mails(world, *plans)) == 3
     else:
-        assert chase(world, CANCELLING)[1] >= 3
+        assert dun(world, CANCELLING)[1] >= 3
         assert {world.status(plan) for plan in plans} == {"Cancelled"}
         assert len(mails(world, *plans, template="unpaid_cancellation")) == 3
     payment_matching.match_payments(world.engine, day(LAST_DAY))

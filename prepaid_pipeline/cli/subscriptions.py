@@ -1,4 +1,4 @@
-"""``prepaid plans``: cancelling and changing what a customer has."""
+"""``prepaid subscriptions``: cancelling and changing what a customer has."""
 
 from dataclasses import asdict
 from datetime import date
@@ -36,12 +36,12 @@ class _Price(click.ParamType[Decimal]):
         return price
 
 
-@click.group("plans")
-def plans_command() -> None:
-    """What customers have: leaving, and changing to another plan."""
+@click.group("subscriptions")
+def subscriptions_command() -> None:
+    """Cancelling what a customer has, and changing it to another plan."""
 
 
-@plans_command.command("cancel")
+@subscriptions_command.command("cancel")
 @click.argument("name", metavar="PLAN|SUBSCRIPTION_REF")
 @as_option
 @click.option("--note", required=True, help="Why.")
@@ -58,7 +58,7 @@ def plans_command() -> None:
 @as_of_option
 @json_option
 @with_database
-def plans_cancel(
+def subscriptions_cancel(
     name: str,
     person: str,
     note: str,
@@ -87,7 +87,7 @@ def plans_cancel(
         click.echo(_ends(ending))
 
 
-@plans_command.command("change")
+@subscriptions_command.command("change")
 @click.argument("name", metavar="SUBSCRIPTION_REF")
 @click.option("--to", "plan_code", required=True, metavar="PLAN_CODE", help="The plan to have.")
 @click.option(
@@ -115,7 +115,7 @@ def plans_cancel(
 @as_of_option
 @json_option
 @with_database
-def plans_change(
+def subscriptions_change(
     name: str,
     plan_code: str,
     price: Decimal | None,

@@ -1,4 +1,4 @@
-"""prepaid plans and prepaid invoices: what people type, and what they are told."""
+"""prepaid subscriptions and prepaid invoices: what people type, and what they are told."""
 
 import csv
 import io
@@ -28,12 +28,12 @@ def plan(world: World, prepaid: Prepaid) -> int:
 
 
 def test_cancel_at_the_end(prepaid: Prepaid, plan: int) -> None:
-    said = prepaid("plans", "cancel", "S3", *BY)
+    said = prepaid("subscriptions", "cancel", "S3", *BY)
     assert (said.code, said.out) == (
         0,
         f"subscription S3 is cancelled as of 2026-12-02\nservice plan {plan} ends on 2026-12-02\n",
     )
-    again = prepaid("plans", "cancel", "S3", *BY)
+    again = prepaid("subscriptions", "cancel", "S3", *BY)
     assert (again.code, again.err) == (
         1,
         "prepaid: subscription S3 is cancelled already, as of 2026-12-02\n",
@@ -41,7 +41,7 @@ def test_cancel_at_the_end(prepaid: Prepaid, plan: int) -> None:
 
 
 def test_cancel_at_once(prepaid: Prepaid, plan: int) -> None:
-    said = prepaid("plans", "cancel", plan, "--at-once", *BY)
+    said = prepaid("subscriptions", "cancel", plan, "--at-once", *BY)
     assert said.out == (
         "subscription S3 is cancelled as of 2026-11-12\n"
         f"service plan {plan} ended on 2026-11-12; credit note CN-2026-000001 over 21.45 USD,"
@@ -63,21 +63,21 @@ def test_cancel_by_the_invoices_number_on_a_day_that_has_passed(
     prepaid: Prepaid, plan: int
 ) -> None:
     options = ("--at-once", "--on", "2026-11-07", "--json")
-    told = prepaid("plans", "cancel", "INV-2026-000001", *options, *BY).json()
+    told = prepaid("subscriptions", "cancel", "INV-2026-000001", *options, *BY).json()
     assert (told["leaves_on"], told["plans"][0]["ends_on"]) == ("2026-11-07", "2026-11-07")
     assert told["plans"][0]["refund"] == "26.82"
 
 
 def test_which_one_is_meant(world: World, prepaid: Prepaid, plan: int) -> None:
     world.sql("UPDATE prepaid.subscriptions SET subscription_ref = :ref", ref=str(plan))
-    unclear = prepaid("plans", "cancel", plan, *BY)
+    unclear = prepaid("subscriptions", "cancel", plan, *BY)
     assert unclear.err == (
         f"prepaid: {plan} is a subscription and a service plan: say subscription:{plan} or"
         f" plan:{plan}\n"
     )
-    assert prepaid("plans", "cancel", f"plan:{plan}", *BY).code == 0
-    assert prepaid("plans", "cancel", f"subscription:{plan}", "--at-once", *BY).code == 0
-    unknown = prepaid("plans", "cancel", "S99", *BY)
+    assert prepaid("subscriptions", "cancel", f"plan:{plan}", *BY).code == 0
+    assert prepaid("subscriptions", "cancel", f"subscription:{plan}", "--at-once", *BY).code == 0
+    unknown = prepaid("subscriptions", "cancel", "S99", *BY)
     assert unknown.err == (
         "prepaid: there is no subscription or service plan S99, and no such invoice\n"
     )
@@ -87,14 +87,24 @@ def test_change(world: World, prepaid: Prepaid, plan: int) -> None:
     code = world.sql(
         "SELECT plan_code FROM prepaid.plans WHERE plan_id = :p", p=world.plan("60.00")
     )
-    said = prepaid("plans", "change", "S3", "--to", code, "--on", "2026-11-14", *BY)
+    said = prepaid("subscriptions", "change", "S3", "--to", code, "--on", "2026-11-14", *BY)
     assert said.out == (
         f"service plan {plan + 1}: {code} from 2026-11-14 to 2026-12-14, once it is paid\n"
     )
-    back = prepaid("plans", "cancel", plan + 1, *BY)
+    back = prepaid("subscriptions", "cancel", plan + 1, *BY)
     assert back.out == f"subscription S3 stays\nservice plan {plan + 1} never begins\n"
     again = prepaid(
-        "plans", "change", "S3", "--to", code, "--price", "55.5", "--addons", "", *BY, "--json"
+        "subscriptions",
+        "change",
+        "S3",
+        "--to",
+        code,
+        "--price",
+        "55.5",
+        "--addons",
+        "",
+        *BY,
+        "--json",
     )
     assert again.json()["waiting"]["planned_start"] == "2026-11-12"
 
@@ -104,10 +114,10 @@ def test_change_at_renewal(world: World, prepaid: Prepaid, plan: int) -> None:
         world.sql("SELECT plan_code FROM prepaid.plans WHERE plan_id = :p", p=world.plan(price))
         for price in ("60.00", "90.00")
     ]
-    said = prepaid("plans", "change", "S3", "--to", codes[0], "--at-renewal", *BY)
+    said = prepaid("subscriptions", "change", "S3", "--to", codes[0], "--at-renewal", *BY)
     assert said.out == f"{codes[0]} from the next term on\n"
     world.open(context(date(2026, 11, 28)))
-    said = prepaid("plans", "change", "S3", "--to", codes[1], "--at-renewal", *BY)
+    said = prepaid("subscriptions", "change", "S3", "--to", codes[1], "--at-renewal", *BY)
     assert said.out == (
         f"{codes[1]} from the term after the next one on: that one is invoiced for {codes[0]}."
         " To change it too: prepaid invoices reissue INV-2026-000002\n"
@@ -152,15 +162,31 @@ def test_invoices(world: World, prepaid: Prepaid, plan: int) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("plans", "cancel", "S3", "--on", "2026-11-05", *BY), "--on goes with --at-once"),
-        (("plans", "cancel", "S3", "--as", "cli_care"), "Missing option '--note'"),
+        (("subscriptions", "cancel", "S3", "--on", "2026-11-05", *BY), "--on goes with --at-once"),
+        (("subscriptions", "cancel", "S3", "--as", "cli_care"), "Missing option '--note'"),
         (
-            ("plans", "change", "S3", "--to", "x", "--at-renewal", "--on", "2026-11-15", *BY),
+            (
+                "subscriptions",
+                "change",
+                "S3",
+                "--to",
+                "x",
+                "--at-renewal",
+                "--on",
+                "2026-11-15",
+                *BY,
+            ),
             "--on is a day inside the running term",
         ),
-        (("plans", "change", "S3", "--to", "x", "--price", "cheap", *BY), "'cheap' is no price"),
-        (("plans", "change", "S3", "--to", "x", "--price", "NaN", *BY), "'NaN' is no price"),
-        (("plans", "change", "S3", "--to", "x", "--on", "soon", *BY), "'soon' is no date"),
+        (
+            ("subscriptions", "change", "S3", "--to", "x", "--price", "cheap", *BY),
+            "'cheap' is no price",
+        ),
+        (
+            ("subscriptions", "change", "S3", "--to", "x", "--price", "NaN", *BY),
+            "'NaN' is no price",
+        ),
+        (("subscriptions", "change", "S3", "--to", "x", "--on", "soon", *BY), "'soon' is no date"),
         (("invoices", "list", "--csv", "--json"), "either --csv or --json"),
         (("invoices", "list", "--status", "Lost"), "'Lost' is not one of"),
     ],
