@@ -1,6 +1,7 @@
 """The documentation names what there is, and nothing that there is not."""
 
 import re
+from datetime import UTC
 from functools import cache
 from pathlib import Path
 
@@ -11,11 +12,22 @@ import pytest
 from prepaid_pipeline.cli.main import COMMANDS, prepaid
 from prepaid_pipeline.database import queries
 from prepaid_pipeline.definitions import build_defs
+from prepaid_pipeline.importer.files import files
 
 ROOT = Path(__file__).parents[1]
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
+STEPS, SCHEMA = ROOT / "sql" / "steps", ROOT / "sql" / "schema"
+WORDS = {8: "eight", 9: "nine", 10: "ten"}
 # No settings: 'prepaid' computes the first for Dagster, the second is for the tests of faults.
 COMPUTED = {"PREPAID_DAGSTER_URL", "PREPAID_FAULT_SEED"}
+# Old name -> the name that the documents have already, and a file that they name before it is there.
+# Both go when the code has them too.
+RENAMED = {
+    "prepaid plans": "prepaid subscriptions",
+    "chase_unpaid_invoices": "dun_unpaid_invoices",
+    "chase_unpaid_invoices_daily": "dun_unpaid_invoices_daily",
+}
+COMING = {"sql/migrations/0.1.0.sql"}
 MAKE_TARGETS = ("install", "demo", "test", "test-long", "reliability", "up", "lint", "bench")
 
 
@@ -27,8 +39,22 @@ def documentation() -> str:
 def missing(names: set[str], pattern: str = r"(?<![\w-]){}(?![\w-])") -> list[str]:
     """The names that no page says as a word of its own."""
     return sorted(
-        name for name in names if not re.search(pattern.format(re.escape(name)), documentation())
+        name
+        for name in map(renamed, names)
+        if not re.search(pattern.format(re.escape(name)), documentation())
     )
+
+
+def renamed(name: str) -> str:
+    command, _, sub = name.rpartition(" ")
+    return RENAMED.get(name) or f"{RENAMED.get(command, command)} {sub}".strip()
+
+
+def section(page: str, heading: str) -> str:
+    """The text under a heading, up to the next one of the same depth or less."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    after = text.split(f"\n## {heading}\n")[1]
+    return after.partition("\n## ")[0]
 
 
 def settings() -> set[str]:
@@ -85,7 +111,8 @@ def test_no_command_that_does_not_exist() -> None:
     typed = {
         word for piece in code for word in re.findall(r"(?:^|[\s`/])prepaid ([a-z][a-z-]*)", piece)
     }
-    assert typed - set(COMMANDS) == set()
+    announced = {name.removeprefix("prepaid ") for name in RENAMED.values()}
+    assert typed - set(COMMANDS) - announced == set()
 
 
 def test_jobs_sensors_and_schedules() -> None:
@@ -139,6 +166,61 @@ def test_make_targets(target: str) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     for link in re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", page.read_text(encoding="utf-8")):
-        target = "".join(link).partition("#")[0]
-        if target and not re.match(r"[a-z]+:", target):
-            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+        target, _, anchor = "".join(link).partition("#")
+        if re.match(r"[a-z]+:", target):
+            continue
+        there = page.parent / target if target else page
+        assert there.exists(), f"{page.name} links to {target}"
+        assert not anchor or anchor in anchors(there), f"{page.name} links to {target}#{anchor}"
+
+
+def anchors(page: Path) -> set[str]:
+    """What one can link to on a page, as GitHub makes it from the headings."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_paths_exist(page: Path) -> None:
+    """A path is told from the root, from ``prepaid_pipeline/``, or with a part of it in capitals."""
+    folders = ("sql", "tests", "docs", "deploy", "scripts", "assets", "sensors", "prepaid_pipeline")
+    packages = tuple(path.name for path in (ROOT / "prepaid_pipeline").iterdir() if path.is_dir())
+    for path in re.findall(r"`([\w.*/-]+/[\w.*/-]*)`", page.read_text(encoding="utf-8")):
+        if path.split("/")[0] not in (*folders, *packages) or re.search("[A-Z]{2}", path):
+            continue
+        roots = (ROOT, ROOT / "prepaid_pipeline")
+        found = [*roots[0].glob(path), *roots[1].glob(path), *roots[1].glob(f"{path}.py")]
+        assert found or path in COMING, f"{page.name} names {path}"
+
+
+def test_the_steps_are_those_of_the_folder() -> None:
+    drawn = re.findall(
+        r"\b(\d\d_\w+(?:\.sql|/))", section("docs/architecture.md", "Where things are")
+    )
+    there = [f"{path.name}/" if path.is_dir() else path.name for path in STEPS.iterdir()]
+    assert sorted(drawn) == sorted(there)
+    table = section("docs/architecture.md", "The service plan is the process")
+    assert re.findall(r"^\| (\d+) \|", table, re.MULTILINE) == [str(n) for n in range(14)]
+    graph = location().asset_graph
+    monthly = {
+        key.path[-1]
+        for key in graph.materializable_asset_keys
+        if graph.get(key).group_name == "revenue"
+    }
+    (row,) = re.findall(r"^\| 12 \| assets ([^|]+)\|", table, re.MULTILINE)
+    assert set(re.findall(r"`(\w+)`", row)) == monthly
+
+
+def test_the_number_of_import_files() -> None:
+    assert f"reads {WORDS[len(files(UTC))]} kinds of CSV file" in documentation()
+
+
+def test_the_glossary_names_what_there_is() -> None:
+    glossary = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    schema = "\n".join(path.read_text(encoding="utf-8") for path in SCHEMA.glob("*.sql"))
+    tables = set(re.findall(r"`((?:prepaid|revenue)\.\w+)`", glossary))
+    made = set(re.findall(r"CREATE (?:TABLE|VIEW|FUNCTION) ((?:prepaid|revenue)\.\w+)", schema))
+    assert len(tables) > 30
+    assert tables - made == set()
+    words = re.findall(r"^\| \*\*(.+?)\*\* \|", glossary, re.MULTILINE)
+    assert len(words) == len(set(words)) > 60
