@@ -9,7 +9,7 @@ import click
 import dagster as dg
 import pytest
 
-from prepaid_pipeline.cli.main import COMMANDS, prepaid
+from prepaid_pipeline.cli.main import COMMANDS, FORMER_NAMES, prepaid
 from prepaid_pipeline.database import queries
 from prepaid_pipeline.definitions import build_defs
 from prepaid_pipeline.importer.files import files
@@ -20,13 +20,7 @@ STEPS, SCHEMA = ROOT / "sql" / "steps", ROOT / "sql" / "schema"
 WORDS = {8: "eight", 9: "nine", 10: "ten"}
 # No settings: 'prepaid' computes the first for Dagster, the second is for the tests of faults.
 COMPUTED = {"PREPAID_DAGSTER_URL", "PREPAID_FAULT_SEED"}
-# Old name -> the name that the documents have already, and a file that they name before it is there.
-# Both go when the code has them too.
-RENAMED = {
-    "prepaid plans": "prepaid subscriptions",
-    "chase_unpaid_invoices": "dun_unpaid_invoices",
-    "chase_unpaid_invoices_daily": "dun_unpaid_invoices_daily",
-}
+# A file that the documents name before it is there.
 COMING = {"sql/migrations/0.1.0.sql"}
 MAKE_TARGETS = ("install", "demo", "test", "test-long", "reliability", "up", "lint", "bench")
 
@@ -39,15 +33,8 @@ def documentation() -> str:
 def missing(names: set[str], pattern: str = r"(?<![\w-]){}(?![\w-])") -> list[str]:
     """The names that no page says as a word of its own."""
     return sorted(
-        name
-        for name in map(renamed, names)
-        if not re.search(pattern.format(re.escape(name)), documentation())
+        name for name in names if not re.search(pattern.format(re.escape(name)), documentation())
     )
-
-
-def renamed(name: str) -> str:
-    command, _, sub = name.rpartition(" ")
-    return RENAMED.get(name) or f"{RENAMED.get(command, command)} {sub}".strip()
 
 
 def section(page: str, heading: str) -> str:
@@ -111,8 +98,7 @@ def test_no_command_that_does_not_exist() -> None:
     typed = {
         word for piece in code for word in re.findall(r"(?:^|[\s`/])prepaid ([a-z][a-z-]*)", piece)
     }
-    announced = {name.removeprefix("prepaid ") for name in RENAMED.values()}
-    assert typed - set(COMMANDS) - announced == set()
+    assert typed - set(COMMANDS) - set(FORMER_NAMES) == set()
 
 
 def test_jobs_sensors_and_schedules() -> None:
