@@ -20,6 +20,7 @@ from urllib.request import HTTPCookieProcessor, OpenerDirector, Request, build_o
 from sqlalchemy import URL, Engine
 
 from benchmarks import databases, sides
+from prepaid_pipeline.billing.payment_matching import match_payments
 from prepaid_pipeline.database import queries
 from prepaid_pipeline.desk import passwords
 from prepaid_pipeline.people import accounts
@@ -50,7 +51,7 @@ def prepare(engine: Engine, tasks: int) -> None:
     for statement in queries.parse("desk", _RECORDS):
         with engine.begin() as connection:
             statement.execute(connection, {})
-    sides.process.match_payments(engine, sides.CONTEXT)
+    match_payments(engine, sides.CONTEXT)
     accounts.set_password(engine, sides.OFFICER, passwords.hashed(PASSWORD))
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.exec_driver_sql("ANALYZE")

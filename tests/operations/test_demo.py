@@ -20,7 +20,7 @@ def test_plans_are_activated(
         # Roles belong to the server: other tests have their own.
         team = "customer_success" if role == "CUSTOMER_SUCCESS" else "finance"
         monkeypatch.setattr(demo, role, world.officer(f"test_demo_{role.lower()}", team))
-    monkeypatch.setattr(demo.people, "add", lambda *_: None)
+    monkeypatch.setattr(demo.accounts, "add", lambda *_: None)
     said: list[str] = []
     demo.play(engine, replace(settings, smtp_url=None), said.append)
     plans = {outcome.outcome: outcome.plans for outcome in demo.outcomes(engine)}

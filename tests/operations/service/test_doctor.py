@@ -65,10 +65,7 @@ def test_a_code_location_that_does_not_load(
 ) -> None:
     workspace = tmp_path / "workspace.yaml"
     workspace.write_text("load_from:\n  - python_module: {module_name: no_such_module}\n")
-    original = doctor.shipped
-    monkeypatch.setattr(
-        doctor, "shipped", lambda n: workspace if n == "workspace.yaml" else original(n)
-    )
+    monkeypatch.setattr(doctor, "workspace_file", lambda: workspace)
     wrong = _wrong(findings(load_code=True))
     assert list(wrong) == ["code location"]
     assert "no_such_module" in wrong["code location"]
