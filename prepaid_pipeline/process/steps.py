@@ -1,8 +1,9 @@
 """The process without an orchestrator: open, claim, take a batch through its steps, settle.
 
-The ops of ``orchestration/ops.py`` and the command ``prepaid drain`` call the same functions. Each step is one
-SQL file of ``sql/steps`` in one transaction over a batch; exactly-once comes from the keys in the
-schema. When a statement itself fails, the batch is halved until the plan that breaks it is alone.
+The ops of ``orchestration/ops.py`` and the command ``prepaid drain`` call the same functions. Each
+step is one SQL file of ``sql/steps`` in one transaction over a batch; exactly-once comes from the
+keys in the schema. When a statement itself fails, the batch is halved until the plan that breaks it
+is alone.
 """
 
 import logging
