@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine
 
+from prepaid_pipeline.billing.payment_matching import one_at_a_time
 from prepaid_pipeline.context import Context
 from prepaid_pipeline.database import queries
 from prepaid_pipeline.database.connections import transaction
@@ -59,6 +60,5 @@ def _alone(engine: Engine, context: Context) -> Iterator[Connection]:
     with transaction(
         engine, actor=context.actor, run_id=context.run_id, as_of=context.as_of
     ) as connection:
-        lock = queries.statement("billing/payment_matching", "one_matcher_at_a_time")
-        lock.execute(connection, context.parameters())
+        one_at_a_time(connection)
         yield connection

@@ -1,7 +1,12 @@
 """SQL lives in files under ``sql/``; this module loads them by name. No SQL is made from strings.
 
-A file is one statement, or several of them, each after a line ``-- name: what_it_does``. Parameters
-are written ``:name``. Files are read once per process.
+A file is one statement, or several parts, each after a line ``-- name: what_it_does``. ``run`` goes
+straight through a file, from its first part to its last; ``statement`` gives one part by its name.
+What is decided between two parts (a loop, an early end, what becomes of their rows) is written in
+Python, which then calls the parts by name; nothing looks at the name of a part to decide. That the
+names in Python are those in the files is tested by ``tests/database/test_queries.py``.
+
+Parameters are written ``:name``. Files are read once per process.
 """
 
 from collections.abc import Iterator, Mapping
@@ -52,12 +57,25 @@ def parse(name: str, sql: str) -> tuple[Statement, ...]:
 
 
 def statement(name: str, part: str | None = None) -> Statement:
-    """The only statement of ``sql/<name>.sql``, or its statement called ``part``."""
+    """The only statement of ``sql/<name>.sql``, or its part of that name.
+
+    Raises LookupError when the file has no such part.
+    """
     statements = script(name)
     if part is None:
         (only,) = statements
         return only
-    return next(s for s in statements if s.name == part)
+    for found in statements:
+        if found.name == part:
+            return found
+    known = ", ".join(s.name for s in statements)
+    raise LookupError(f"sql/{name}.sql has no part {part!r}; it has {known}")
+
+
+def run(connection: Connection, name: str, params: Mapping[str, Any]) -> None:
+    """Execute ``sql/<name>.sql`` from its first statement to its last."""
+    for each in script(name):
+        each.execute(connection, params)
 
 
 def names(directory: str) -> list[str]:

@@ -69,8 +69,8 @@ def _made(settings: Settings) -> URL:
                     password.encode(), name.encode(), b"scram-sha-256"
                 ).decode()
             params = {"name": name, "verifier": verifier}
-            for statement in queries.script(_SQL)[:2]:
-                statement.execute(connection, params)
+            queries.statement(_SQL, "asked").execute(connection, params)
+            queries.statement(_SQL, "make").execute(connection, params)
     except DBAPIError as error:
         raise SettingError(
             f"The sign-off desk's login cannot be made: {refusal(error)}. Instead, {_HELP}."

@@ -153,13 +153,13 @@ def clean(text: str) -> str:
 
 
 def rows(connection: Connection, sql: str, part: str, params: Mapping[str, Any]) -> list[Any]:
-    """All rows of a statement under ``sql/desk/``."""
-    return list(queries.statement(f"desk/{sql}", part).execute(connection, params))
+    """All rows of a part of ``sql/<sql>.sql``."""
+    return list(queries.statement(sql, part).execute(connection, params))
 
 
 def one(connection: Connection, sql: str, part: str, params: Mapping[str, Any], what: str) -> Any:
-    """The row of a statement under ``sql/desk/``. Raises UnknownThing: there is no ``what``."""
-    row = queries.statement(f"desk/{sql}", part).execute(connection, params).one_or_none()
+    """The row of a part of ``sql/<sql>.sql``. Raises UnknownThing: there is no ``what``."""
+    row = queries.statement(sql, part).execute(connection, params).one_or_none()
     if row is None:
         raise UnknownThing(f"There is no {what}, or it is no longer shown.")
     return row

@@ -1,21 +1,20 @@
 """Taking a directory of import files into the database: all or nothing per file.
 
-Each file has its script ``sql/importer/<file>.sql``, run in order in one transaction. The names of
-its parts say what is done with them: ``copy`` receives the records, ``problems_…`` return bad
-lines, ``differences`` what is not taken, and why, ``count`` how many rows are new and how many
-changed; everything behind it runs only if there are any, and ``analyze`` only after many.
+Each file has its statements in ``sql/importer/<file>.sql``, all run in one transaction in the order
+that ``parts.py`` gives.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, tzinfo
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row
+from sqlalchemy import Connection, CursorResult, Engine, Row
 
 from prepaid_pipeline.database import connections, queries
 from prepaid_pipeline.errors import ImportRefused
 from prepaid_pipeline.importer.files import File, files
+from prepaid_pipeline.importer.parts import PARTS
 from prepaid_pipeline.importer.reading import Reader
 from prepaid_pipeline.importer.reports import MAX_MESSAGES, FileReport, Problems, quoted
 
@@ -116,30 +115,44 @@ def _run(
     report: FileReport,
     params: dict[str, Any],
 ) -> None:
+    parts = PARTS[file.name]
+
+    def run(part: str) -> CursorResult[Any]:
+        return queries.statement(f"importer/{file.name}", part).execute(connection, params)
+
     params["given"] = reader.given
     queries.statement("importer/start").execute(connection, params)
-    for statement in queries.script(f"importer/{file.name}"):
-        if statement.name == "copy":
-            _copy(connection, statement.clause.text, reader)
-            params["given"] = reader.given
-        elif statement.name.startswith("problems"):
-            for bad in statement.execute(connection, params):
-                problems.add(bad.line, bad.column_name, quoted(bad.found), bad.expected)
-        elif statement.name == "differences":
-            rows = statement.execute(connection, params).all()
-            report.differences = [_difference(file, row) for row in rows[:MAX_MESSAGES]]
-            if more := len(rows) - len(report.differences):
-                report.differences.append(f"{file.filename}: {more:,} more differences")
-        elif statement.name == "count":
-            if problems:
-                return
-            counted = statement.execute(connection, params).one()
-            report.added, report.changed = counted.added, counted.changed
-            if not report.added + report.changed:
-                return
-            report.status = "imported"
-        elif statement.name != "analyze" or report.added >= MANY_ROWS:
-            statement.execute(connection, params)
+    run("incoming")
+    copy = queries.statement(f"importer/{file.name}", "copy")
+    _copy(connection, copy.clause.text, reader)
+    params["given"] = reader.given
+    for part in parts.prepare:
+        run(part)
+    for part in parts.check:
+        for bad in run(part):
+            problems.add(bad.line, bad.column_name, quoted(bad.found), bad.expected)
+    if problems:
+        return
+    if parts.differences:
+        report.differences = _differences(file, run("differences").all())
+    for part in parts.arrive:
+        run(part)
+    counted = run("count").one()
+    report.added, report.changed = counted.added, counted.changed
+    if not report.added + report.changed:
+        return
+    report.status = "imported"
+    for part in parts.write:
+        run(part)
+    if parts.analyze and report.added >= MANY_ROWS:
+        run("analyze")
+
+
+def _differences(file: File, rows: Sequence[Row[Any]]) -> list[str]:
+    told = [_difference(file, row) for row in rows[:MAX_MESSAGES]]
+    if more := len(rows) - len(told):
+        told.append(f"{file.filename}: {more:,} more differences")
+    return told
 
 
 def _difference(file: File, row: Row[Any]) -> str:

@@ -1,7 +1,7 @@
 """The steps as Dagster ops. Each hands on a batch id and reports what it took, finished and held.
 
 What a step does is in its SQL file (``ls sql/steps``); how a batch goes through it is in
-``process.py``. Here is only what Dagster needs to know.
+``process/steps.py``. Here is only what Dagster needs to know.
 """
 
 from collections.abc import Iterator

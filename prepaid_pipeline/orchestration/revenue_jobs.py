@@ -164,9 +164,7 @@ def due_months(engine: Engine, settings: Settings, as_of: date) -> list[date]:
     """The months whose days of grace are over on ``as_of`` and that have no closed version yet."""
     last = (first_open_month(as_of, settings.grace_days) - timedelta(days=1)).replace(day=1)
     params = {"first_month": settings.first_month, "last_month": last}
-    due = queries.statement(
-        "steps/13_monthly_revenue_report/1_monthly_revenue_report", "due_months"
-    )
+    due = queries.statement("revenue/months", "due_months")
     with engine.connect() as connection:
         return list(due.execute(connection, params).scalars())
 

@@ -31,13 +31,11 @@ def due(engine: Engine, context: Context) -> Due:
     params = context.parameters() | {"limit": unlimited, "first": 0, "last": 2**63 - 1}
     with engine.connect() as connection:
         opening, *steps = _UP_TO_THE_TOTAL
-        for statement in queries.script(opening):
-            statement.execute(connection, params)
+        queries.run(connection, opening, params)
         waiting = queries.statement("process/due", "waiting").execute(connection, params)
         params["plans"] = list(waiting.scalars())
         for step in steps:
-            for statement in queries.script(step):
-                statement.execute(connection, params)
+            queries.run(connection, step, params)
         figures = {
             part: [
                 dict(row._mapping)

@@ -1,8 +1,9 @@
 """The process without an orchestrator: open, claim, take a batch through its steps, settle.
 
-The ops of ``steps.py`` and the command ``prepaid drain`` call the same functions. Each step is one
-SQL file of ``sql/steps`` in one transaction over a batch; exactly-once comes from the keys in the
-schema. When a statement itself fails, the batch is halved until the plan that breaks it is alone.
+The ops of ``orchestration/ops.py`` and the command ``prepaid drain`` call the same functions. Each
+step is one SQL file of ``sql/steps`` in one transaction over a batch; exactly-once comes from the
+keys in the schema. When a statement itself fails, the batch is halved until the plan that breaks it
+is alone.
 """
 
 import logging
@@ -73,8 +74,8 @@ def open_service_plans(engine: Engine, context: Context) -> int:
         parts = queries.statement("process/batches/open", "parts")
         subscriptions = parts.execute(connection, context.parameters()).all()
     return sum(
-        _open(engine, context, statement, range(part.first, part.last + 1))
-        for statement in queries.script("steps/00_open_service_plans")
+        _open(engine, context, opening, range(part.first, part.last + 1))
+        for opening in ("open_renewals", "open_first_plans")
         for part in subscriptions
     )
 
@@ -135,8 +136,7 @@ def run_step(engine: Engine, step: str, batch_id: int, context: Context) -> Step
             held = around("leave_held").execute(connection, asked).rowcount
             locked = around("lock_plans").execute(connection, asked).one()
             left = params | {"plans": locked.plans}
-            for statement in queries.script(STEPS[step]):
-                statement.execute(connection, left)
+            queries.run(connection, STEPS[step], left)
             held_now = around("leave_held").execute(connection, left).rowcount
         return StepResult(step, held + locked.number, locked.number - held_now, held + held_now)
 
@@ -196,10 +196,9 @@ def expire_service_plans(engine: Engine, context: Context) -> int:
         expired += count
 
 
-def _open(
-    engine: Engine, context: Context, statement: queries.Statement, subscriptions: range
-) -> int:
+def _open(engine: Engine, context: Context, opening: str, subscriptions: range) -> int:
     params = context.parameters()
+    statement = queries.statement("steps/00_open_service_plans", opening)
 
     def attempt(subscriptions: range) -> int:
         with transaction(engine, context) as connection:

@@ -1,7 +1,8 @@
 """Step 12 without Dagster: stage a range of months, publish what was validated.
 
-What each figure means: ``docs/revenue.md``. How it is computed: ``sql/revenue/12_….sql``; the terms
-are scanned once, by the first of them.
+What each figure means: ``docs/revenue.md``. How it is computed: ``sql/steps/12_…``, whose files run
+in the order of their numbers; of ``STAGES`` only the first scans the terms. File 0, which removes
+staged rows, runs a second time at the very end.
 """
 
 from collections.abc import Iterator
@@ -14,7 +15,8 @@ from sqlalchemy import Connection, Engine
 from prepaid_pipeline.database import queries
 from prepaid_pipeline.errors import UnknownThing
 
-# In this order: the others read what earlier ones have staged or left in temporary tables.
+_CLEAN = "steps/12_monthly_recurring_revenue/0_clean_staging"
+# Each reads what earlier ones have staged or left in temporary tables.
 STAGES = (
     "steps/12_monthly_recurring_revenue/1_read_terms",
     "steps/12_monthly_recurring_revenue/2_mrr",
@@ -23,11 +25,11 @@ STAGES = (
     "steps/12_monthly_recurring_revenue/5_deferred_revenue",
     "steps/12_monthly_recurring_revenue/6_reconciliation",
 )
-_LONG_DAYS = 7 * 31
-_PUBLISH = "steps/12_monthly_recurring_revenue/8_publish_figures"
-_REPLACE = "steps/12_monthly_recurring_revenue/9_publish_retention"
-_CLEAN = "steps/12_monthly_recurring_revenue/0_clean_staging"
 _FINGERPRINT = "steps/12_monthly_recurring_revenue/7_fingerprint"
+_KEEP_LATER = "steps/12_monthly_recurring_revenue/8_keep_later"
+_PUBLISH = "steps/12_monthly_recurring_revenue/9_publish"
+
+_LONG_DAYS = 7 * 31
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ def first_open_month(as_of: date, grace_days: int) -> date:
 def one_at_a_time(engine: Engine) -> Iterator[None]:
     """Wait until no other run computes monthly figures, and keep others waiting meanwhile."""
     with engine.begin() as connection:
-        queries.statement(_PUBLISH, "lock").execute(connection, {})
+        queries.statement("revenue/one_at_a_time").execute(connection, {})
         yield
 
 
@@ -131,8 +133,7 @@ def compute(connection: Connection, span: Span, run_id: str) -> None:
     """
     params = _parameters(span, run_id)
     for script in STAGES:
-        for part in queries.script(script):
-            part.execute(connection, params)
+        queries.run(connection, script, params)
 
 
 def _parameters(span: Span, run_id: str) -> dict[str, object]:
@@ -152,22 +153,14 @@ def publish(engine: Engine, run_id: str, *, replay: bool = False) -> list[Kept]:
     ``replay``.
     """
     params = {"run_id": run_id, "replay": replay}
-    kept = list[Kept]()
     with engine.begin() as connection:
-        for part in queries.script(_PUBLISH):
-            if part.name == "lock":
-                continue  # held since before staging
-            result = part.execute(connection, params)
-            if part.name == "keep_later":
-                months = [Kept(row.month, row.as_of, row.asked) for row in result]
-                kept = sorted(months, key=lambda month: month.month)
-        for part in queries.script(_REPLACE):
-            part.execute(connection, params)
+        later = queries.statement(_KEEP_LATER).execute(connection, params)
+        kept = [Kept(row.month, row.as_of, row.asked) for row in later]
+        queries.run(connection, _PUBLISH, params)
         clean_staging(connection, run_id)
-    return kept
+    return sorted(kept, key=lambda month: month.month)
 
 
 def clean_staging(connection: Connection, run_id: str) -> None:
     """Remove this run's staged rows, and what failed runs left more than a week ago."""
-    for part in queries.script(_CLEAN):
-        part.execute(connection, {"run_id": run_id})
+    queries.run(connection, _CLEAN, {"run_id": run_id})

@@ -35,9 +35,7 @@ def recompute(connection: Connection, as_of: date) -> None:
     of one snapshot and be rolled back. Without closed months it does nothing.
     """
     params = {"as_of": as_of}
-    closed = queries.statement(
-        "steps/13_monthly_revenue_report/1_monthly_revenue_report", "closed_months"
-    )
+    closed = queries.statement("revenue/months", "closed_months")
     months = closed.execute(connection, params).one()
     run_id = f"late-{uuid4()}"
     connection.execute(_RUN, {"run_id": run_id})

@@ -115,10 +115,7 @@ def keep(
     ]
     params = {"run_id": run_id, "stage": stage, "as_of": as_of, "results": json.dumps(results)}
     with engine.begin() as connection:
-        for part in ("forget_checks", "keep_checks"):
-            queries.statement("steps/13_monthly_revenue_report/2_report_parts", part).execute(
-                connection, params
-            )
+        queries.run(connection, "revenue/check_results", params)
 
 
 def _with_session(database: URL, session: Mapping[str, str]) -> URL:

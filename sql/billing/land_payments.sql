@@ -90,7 +90,7 @@ WHERE i.cumulative
                         AND t.provider = i.provider AND t.provider_ref = i.provider_ref
                         AND t.status = i.status));
 
--- name: count
+-- name: land
 -- Events of one payment at the same moment are told apart by a microsecond, in the order of their own
 -- references, so that every delivery gives them the same times.
 WITH landed AS (

@@ -13,6 +13,11 @@ COPY incoming (line, month, currency, rate, reporting_currency) FROM STDIN;
 UPDATE incoming SET reporting_currency = CAST(:reporting_currency AS text)
 WHERE reporting_currency IS NULL;
 
+-- name: compare
+UPDATE incoming i SET known = true, changed = i.rate <> r.rate
+FROM revenue.exchange_rates r
+WHERE r.month = i.month AND r.currency = i.currency AND r.reporting_currency = i.reporting_currency;
+
 -- name: problems_without_reporting_currency
 SELECT line, 'reporting_currency' AS column_name, '' AS found,
        'a currency here, or PREPAID_REPORTING_CURRENCY set' AS expected
@@ -40,11 +45,6 @@ FROM (SELECT line, month,
              min(line) OVER (PARTITION BY month, currency, reporting_currency) AS first_line
       FROM incoming) i
 WHERE line > first_line ORDER BY line;
-
--- name: compare
-UPDATE incoming i SET known = true, changed = i.rate <> r.rate
-FROM revenue.exchange_rates r
-WHERE r.month = i.month AND r.currency = i.currency AND r.reporting_currency = i.reporting_currency;
 
 -- name: count
 SELECT count(*) FILTER (WHERE NOT known) AS added, count(*) FILTER (WHERE changed) AS changed

@@ -15,6 +15,7 @@ from prepaid_pipeline.errors import ImportRefused
 from prepaid_pipeline.importer.loading import MANY_ROWS
 from prepaid_pipeline.importer.reports import Problems
 
+_LAND = "billing/land_payments"
 _COLUMN_TYPES = (
     "int4",
     "text",
@@ -68,23 +69,30 @@ def _land(
 ) -> None:
     # Two imports at once would compare with the same old state: the second waits for the first.
     queries.statement("importer/start").execute(connection, {})
-    given, unknown = 0, Counter[str]()
-    for statement in queries.script("billing/land_payments"):
-        if statement.name == "copy":
-            driver: Any = connection.connection.driver_connection
-            with driver.cursor() as cursor, cursor.copy(statement.clause.text) as copy:
-                copy.set_types(_COLUMN_TYPES)
-                for payment in payments:
-                    copy.write_row(payment)
-                    given += 1
-                    if payment.status not in STATUSES:
-                        unknown[payment.status] += 1
-            if source.problems:
-                return
-        elif statement.name == "count":
-            report.landed = statement.execute(connection, {}).scalar_one()
-        elif statement.name != "analyze" or report.landed >= MANY_ROWS:
-            statement.execute(connection, {})
+    queries.statement(_LAND, "incoming").execute(connection, {})
+    given, unknown = _copy(connection, payments)
+    if source.problems:
+        return
+    for part in ("statistics", "originals", "refunded_since", "told_before"):
+        queries.statement(_LAND, part).execute(connection, {})
+    report.landed = queries.statement(_LAND, "land").execute(connection, {}).scalar_one()
+    if report.landed >= MANY_ROWS:
+        queries.statement(_LAND, "analyze").execute(connection, {})
     report.known = given - report.landed
     report.skipped, report.unknown = dict(source.skipped), dict(unknown)
     report.status = "imported" if report.landed else "unchanged"
+
+
+def _copy(connection: Connection, payments: Iterable[Payment]) -> tuple[int, Counter[str]]:
+    """How many payments the source gave, and how many have each status that is not known."""
+    given, unknown = 0, Counter[str]()
+    driver: Any = connection.connection.driver_connection
+    command = queries.statement(_LAND, "copy").clause.text
+    with driver.cursor() as cursor, cursor.copy(command) as copy:
+        copy.set_types(_COLUMN_TYPES)
+        for payment in payments:
+            copy.write_row(payment)
+            given += 1
+            if payment.status not in STATUSES:
+                unknown[payment.status] += 1
+    return given, unknown

@@ -23,7 +23,7 @@ def confirm(visit: Visit) -> Response:
         return visit.go(asked.href("/payments"), "Choose at least one payment first.", "info")
     params = {**asked.params(visit), "tasks": picked, "rows": MOST + 1}
     with visit.acting() as connection:
-        found = rows(connection, "payments", "to_approve", params)
+        found = rows(connection, "desk/payments", "to_approve", params)
     if not found:
         text = (
             "None of these payments can be approved together by you. Those that differ, and those"

@@ -13,6 +13,6 @@ def history(visit: Visit) -> Response:
     asked = Filter.of(visit, _DECISIONS)
     params = {**asked.params(visit), "decision": asked.show or None, "before": asked.after or None}
     with visit.acting() as connection:
-        found = rows(connection, "decisions", "list", params)
+        found = rows(connection, "desk/decisions", "list", params)
     shown, after = cut(found, "sign_off_id")
     return visit.page("history.html", asked=asked, decisions=shown, after=after)

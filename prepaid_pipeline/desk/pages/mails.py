@@ -16,7 +16,7 @@ def mails(visit: Visit) -> Response:
     """The list, oldest first."""
     asked = Filter.of(visit, SHOWS)
     with visit.acting() as connection:
-        found = rows(connection, "mails", "list", asked.params(visit))
+        found = rows(connection, "desk/mails", "list", asked.params(visit))
     shown, after = cut(found, "email_id")
     return visit.page("mails.html", asked=asked, mails=shown, after=after)
 
@@ -25,7 +25,7 @@ def mail(visit: Visit) -> Response:
     """One of them, and what can be done about it."""
     number = visit.number("mail")
     with visit.acting() as connection:
-        found = one(connection, "mails", "one", {"mail": number}, f"undelivered mail {number}")
+        found = one(connection, "desk/mails", "one", {"mail": number}, f"undelivered mail {number}")
     may_correct = (
         found.status == "failed"
         and found.service_plan_id is not None

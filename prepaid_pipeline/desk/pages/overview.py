@@ -35,11 +35,11 @@ def overview(visit: Visit) -> Response:
     of_all = "engineering" in teams
     kinds = [kind for team, kinds in _OF_TEAM.items() for kind in kinds if of_all or team in teams]
     with visit.acting() as connection:
-        waiting = {row.kind: row for row in rows(connection, "overview", "waiting", {})}
-        (held,) = rows(connection, "overview", "held", {})
-        mails = rows(connection, "mails", "count", {}) if _sees_mails(teams) else []
-        times = rows(connection, "overview", "times", {"today": visit.today})
-        oldest = rows(connection, "overview", "oldest", {"kinds": kinds})
+        waiting = {row.kind: row for row in rows(connection, "desk/overview", "waiting", {})}
+        (held,) = rows(connection, "desk/overview", "held", {})
+        mails = rows(connection, "desk/mails", "count", {}) if _sees_mails(teams) else []
+        times = rows(connection, "desk/overview", "times", {"today": visit.today})
+        oldest = rows(connection, "desk/overview", "oldest", {"kinds": kinds})
     cards = [
         {"title": _TITLES[kind], "href": _PLACES[kind], "row": waiting.get(kind)} for kind in kinds
     ]

@@ -12,7 +12,7 @@ def confirm(visit: Visit) -> Response:
     """What is about to pass. Changes nothing."""
     tasks = chosen(visit)
     with visit.acting() as connection:
-        found = rows(connection, "quality", "to_pass", {"tasks": tasks})
+        found = rows(connection, "desk/quality", "to_pass", {"tasks": tasks})
     if not found:
         return visit.go("/quality", "Choose at least one open check first.", "info")
     return visit.page(

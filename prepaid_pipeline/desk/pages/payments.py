@@ -16,9 +16,9 @@ def payments(visit: Visit) -> Response:
     """The open payments, oldest first."""
     asked = Filter.of(visit, SHOWS)
     with visit.acting() as connection:
-        waiting = {row.kind: row for row in rows(connection, "overview", "waiting", {})}
-        found = rows(connection, "payments", "list", asked.params(visit))
-        currencies = [row.currency for row in rows(connection, "payments", "currencies", {})]
+        waiting = {row.kind: row for row in rows(connection, "desk/overview", "waiting", {})}
+        found = rows(connection, "desk/payments", "list", asked.params(visit))
+        currencies = [row.currency for row in rows(connection, "desk/payments", "currencies", {})]
     shown, after = cut(found, "task_id")
     return visit.page(
         "payments.html",
@@ -34,15 +34,15 @@ def payment(visit: Visit) -> Response:
     """One payment: invoice and record side by side, in words what differs, and the decision."""
     task_id = visit.number("task")
     with visit.acting() as connection:
-        task = one(connection, "payments", "one", {"task": task_id}, f"payment task {task_id}")
+        task = one(connection, "desk/payments", "one", {"task": task_id}, f"payment task {task_id}")
         params = {"invoice_number": task.invoice_number, "task": task_id, "team": "finance"}
         return visit.page(
             "payment.html",
             task=task,
-            lines=rows(connection, "payments", "lines", params),
-            records=rows(connection, "payments", "records", params),
-            decisions=rows(connection, "decisions", "of_task", params),
-            colleagues=rows(connection, "decisions", "colleagues", params),
+            lines=rows(connection, "desk/payments", "lines", params),
+            records=rows(connection, "desk/payments", "records", params),
+            decisions=rows(connection, "desk/decisions", "of_task", params),
+            colleagues=rows(connection, "desk/decisions", "colleagues", params),
         )
 
 
@@ -58,7 +58,7 @@ def decide(visit: Visit) -> Response:
     except NotAllowed as error:
         return visit.go(here, f"{sentence(error)}.", "refused", visit.typed("note"))
     with visit.acting() as connection:
-        task = one(connection, "payments", "one", {"task": task_id}, f"payment task {task_id}")
+        task = one(connection, "desk/payments", "one", {"task": task_id}, f"payment task {task_id}")
         following = queries.statement("desk/payments", "next").execute(
             connection, {"task": task_id}
         )

@@ -19,7 +19,7 @@ def held(visit: Visit) -> Response:
     """Plans that wait for a person, oldest first, with the reason and what can be done."""
     asked = Filter.of(visit)
     with visit.acting() as connection:
-        found = rows(connection, "held", "list", asked.params(visit))
+        found = rows(connection, "desk/held", "list", asked.params(visit))
     shown, after = cut(found, "hold_id")
     return visit.page("held.html", asked=asked, holds=shown, after=after)
 
@@ -28,7 +28,7 @@ def find(visit: Visit) -> Response:
     """From an invoice number or a plan's id to the plan."""
     name = visit.asked("name")
     with visit.acting() as connection:
-        found = rows(connection, "plans", "find", {"name": name}) if name else []
+        found = rows(connection, "desk/plans", "find", {"name": name}) if name else []
     if not found:
         return visit.go(
             "/", f"There is no service plan {name}, and no invoice of that number.", "info"
@@ -42,15 +42,15 @@ def plan(visit: Visit) -> Response:
     params = {"plan": plan_id}
     teams = visit.person.teams
     with visit.acting() as connection:
-        found = one(connection, "plans", "one", params, f"service plan {plan_id}")
-        holds = rows(connection, "held", "of_plan", params)
+        found = one(connection, "desk/plans", "one", params, f"service plan {plan_id}")
+        holds = rows(connection, "desk/held", "of_plan", params)
         return visit.page(
             "plan.html",
             plan=found,
             why=_why(connection, plan_id, teams),
             # Whether the log is whole, is for those who may read it.
             proof=seals.of_plan(connection, plan_id) if "engineering" in teams else None,
-            events=rows(connection, "plans", "events", params),
+            events=rows(connection, "desk/plans", "events", params),
             holds=holds,
             may_release=bool({"finance", "customer_success", "engineering"} & set(teams)),
             may_give_address="customer_success" in teams
@@ -82,7 +82,12 @@ def release(visit: Visit) -> Response:
     plan_id = visit.number("plan")
     params = {"plan": plan_id, "note": visit.typed("note")}
     return _done(
-        visit, plan_id, "held", "release", params, "The plan is released and goes on where it was."
+        visit,
+        plan_id,
+        "desk/held",
+        "release",
+        params,
+        "The plan is released and goes on where it was.",
     )
 
 
@@ -113,7 +118,7 @@ def void(visit: Visit) -> Response:
     said = f"Invoice {number} is void. " + (
         "The next run issues a new one." if reissue else "The plan is held until somebody decides."
     )
-    return _done(visit, plan_id, "plans", "void", params, said)
+    return _done(visit, plan_id, "desk/plans", "void", params, said)
 
 
 def cancel(visit: Visit) -> Response:
@@ -123,7 +128,11 @@ def cancel(visit: Visit) -> Response:
     try:
         with visit.acting() as connection:
             found = one(
-                connection, "plans", "subscription", {"plan": plan_id}, f"service plan {plan_id}"
+                connection,
+                "desk/plans",
+                "subscription",
+                {"plan": plan_id},
+                f"service plan {plan_id}",
             )
             params = {
                 "subscription": found.subscription_id,
@@ -151,7 +160,7 @@ def _done(
 ) -> Response:
     try:
         with visit.acting() as connection:
-            queries.statement(f"desk/{sql}", part).execute(connection, params)
+            queries.statement(sql, part).execute(connection, params)
     except NotAllowed as error:
         return visit.go(f"/plans/{plan_id}", f"{sentence(error)}.", "refused", visit.typed("note"))
     return visit.go(f"/plans/{plan_id}", said)

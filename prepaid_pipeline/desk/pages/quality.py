@@ -17,10 +17,10 @@ def checks(visit: Visit) -> Response:
     with visit.acting() as connection:
         waiting = [
             row
-            for row in rows(connection, "overview", "waiting", {})
+            for row in rows(connection, "desk/overview", "waiting", {})
             if row.team == "customer_success"
         ]
-        found = rows(connection, "quality", "list", asked.params(visit))
+        found = rows(connection, "desk/quality", "list", asked.params(visit))
     shown, after = cut(found, "task_id")
     return visit.page("checks.html", asked=asked, tasks=shown, after=after, waiting=waiting)
 
@@ -32,10 +32,10 @@ def check(visit: Visit) -> Response:
     with visit.acting() as connection:
         return visit.page(
             "check.html",
-            task=one(connection, "quality", "one", params, f"quality check {task_id}"),
-            features=rows(connection, "quality", "features", params),
-            decisions=rows(connection, "decisions", "of_task", params),
-            colleagues=rows(connection, "decisions", "colleagues", params),
+            task=one(connection, "desk/quality", "one", params, f"quality check {task_id}"),
+            features=rows(connection, "desk/quality", "features", params),
+            decisions=rows(connection, "desk/decisions", "of_task", params),
+            colleagues=rows(connection, "desk/decisions", "colleagues", params),
         )
 
 

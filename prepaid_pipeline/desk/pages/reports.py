@@ -26,7 +26,7 @@ _FILE = re.compile(r"report(?:-v(?P<version>[1-9][0-9]{0,8}))?\.(?P<ending>[a-z.
 def reports(visit: Visit) -> Response:
     """All published months, latest first, each with its versions and the files of the latest."""
     with visit.acting() as connection:
-        found = rows(connection, "reports", "months", {})
+        found = rows(connection, "desk/reports", "months", {})
     store = Store.of(visit.desk.settings)
     months = [
         {"month": month, "versions": list(of), "files": _files(store.listed(month), month)}
@@ -56,7 +56,9 @@ def report(visit: Visit) -> Response:
     asked = _FILE.fullmatch(name)
     with visit.acting() as connection:
         versions = [
-            row.version for row in rows(connection, "reports", "months", {}) if row.month == month
+            row.version
+            for row in rows(connection, "desk/reports", "months", {})
+            if row.month == month
         ]
     version = int(asked["version"]) if asked and asked["version"] else None
     unknown = version is not None and version not in versions

@@ -17,10 +17,10 @@ def parked(visit: Visit) -> Response:
     """Payments that fit no invoice, oldest first, with the invoices they may be meant for."""
     asked = Filter.of(visit, _SHOWS)
     with visit.acting() as connection:
-        shown, after = cut(rows(connection, "parked", "list", asked.params(visit)), "task_id")
+        shown, after = cut(rows(connection, "desk/parked", "list", asked.params(visit)), "task_id")
         records = {"records": [task.transaction_id for task in shown]}
         meant = defaultdict(list)
-        for suggestion in rows(connection, "parked", "suggestions", records):
+        for suggestion in rows(connection, "desk/parked", "suggestions", records):
             meant[suggestion.transaction_id].append(suggestion)
     return visit.page("parked.html", asked=asked, tasks=shown, after=after, meant=meant)
 
@@ -32,9 +32,9 @@ def parked_payment(visit: Visit) -> Response:
     with visit.acting() as connection:
         return visit.page(
             "parked_payment.html",
-            task=one(connection, "parked", "one", params, f"parked payment {task_id}"),
-            decisions=rows(connection, "decisions", "of_task", params),
-            colleagues=rows(connection, "decisions", "colleagues", params),
+            task=one(connection, "desk/parked", "one", params, f"parked payment {task_id}"),
+            decisions=rows(connection, "desk/decisions", "of_task", params),
+            colleagues=rows(connection, "desk/decisions", "colleagues", params),
         )
 
 
@@ -45,7 +45,9 @@ def assign(visit: Visit) -> Response:
     here = f"/parked/{task_id}"
     try:
         with visit.acting() as connection:
-            task = one(connection, "parked", "one", {"task": task_id}, f"parked payment {task_id}")
+            task = one(
+                connection, "desk/parked", "one", {"task": task_id}, f"parked payment {task_id}"
+            )
             params = {
                 "record": task.transaction_id,
                 "invoice_number": number.upper(),
@@ -85,7 +87,7 @@ def refunds(visit: Visit) -> Response:
     """What is to be paid back to customers, oldest first."""
     asked = Filter.of(visit, _SHOWS)
     with visit.acting() as connection:
-        found = rows(connection, "parked", "refunds", asked.params(visit))
+        found = rows(connection, "desk/parked", "refunds", asked.params(visit))
     shown, after = cut(found, "task_id")
     return visit.page("refunds.html", asked=asked, tasks=shown, after=after)
 
@@ -97,7 +99,7 @@ def refund(visit: Visit) -> Response:
     with visit.acting() as connection:
         return visit.page(
             "refund.html",
-            task=one(connection, "parked", "refund", params, f"refund task {task_id}"),
-            decisions=rows(connection, "decisions", "of_task", params),
-            colleagues=rows(connection, "decisions", "colleagues", params),
+            task=one(connection, "desk/parked", "refund", params, f"refund task {task_id}"),
+            decisions=rows(connection, "desk/decisions", "of_task", params),
+            colleagues=rows(connection, "desk/decisions", "colleagues", params),
         )

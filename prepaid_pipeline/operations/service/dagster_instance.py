@@ -44,8 +44,7 @@ def prepare_dagster_home(settings: Settings) -> dict[str, str]:
     engine = connections.engine_for(url)
     try:
         with engine.begin() as connection:
-            for statement in queries.script("operations/service/dagster_schema"):
-                statement.execute(connection, {})
+            queries.run(connection, "operations/service/dagster_schema", {})
     except DBAPIError as error:
         raise DatabaseNotReady(
             f"Dagster's schema cannot be made: {error.orig}. The user needs CREATE on the database."

@@ -130,8 +130,7 @@ def test_a_record_that_is_being_matched_wins(world: World) -> None:
     world.record(world.invoice(plan))
     with ThreadPoolExecutor(1) as pool:
         with transaction(world.engine, actor="match_payments", as_of=day(0).as_of) as connection:
-            for statement in queries.script("billing/payment_matching"):
-                statement.execute(connection, day(0).parameters())
+            payment_matching.match_batch(connection, day(0).parameters())
             cancelling = pool.submit(dunning.cancel_unpaid, world.engine, day(CANCELLING))
             wait_until_somebody_waits(world)
         assert cancelling.result(timeout=20) == 0
@@ -153,9 +152,7 @@ def test_a_record_that_lands_while_the_plan_is_cancelled_is_parked(world: World)
     params = day(CANCELLING).parameters()
     with ThreadPoolExecutor(1) as pool:
         with transaction(world.engine, actor="dun", as_of=day(CANCELLING).as_of) as connection:
-            queries.statement("billing/payment_matching", "one_matcher_at_a_time").execute(
-                connection, {}
-            )
+            payment_matching.one_at_a_time(connection)
             params["plans"] = cancel[0].execute(connection, params).one().plans
             assert cancel[2].execute(connection, params).rowcount == 1
             record = world.record(number, str(total))

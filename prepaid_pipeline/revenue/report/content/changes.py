@@ -9,7 +9,8 @@ from sqlalchemy import Connection
 
 from prepaid_pipeline.database import queries
 from prepaid_pipeline.revenue.report.content.figures import complete
-from prepaid_pipeline.revenue.report.content.parts import SQL
+
+_CAUSES = "steps/13_monthly_revenue_report/7_causes"
 
 _Figures = Mapping[str, Any]
 # The figures that are compared, and what the note calls them.
@@ -54,7 +55,7 @@ def since(
     figures are made from.
     """
     asked = {"month": month, "since": last.computed_at or last.published_at, "as_of": as_of}
-    rows = queries.statement(SQL, "causes").execute(connection, asked).mappings()
+    rows = queries.statement(_CAUSES).execute(connection, asked).mappings()
     causes = [
         {**row, "first_on": row["first_on"].isoformat(), "last_on": row["last_on"].isoformat()}
         for row in rows

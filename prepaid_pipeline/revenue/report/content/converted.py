@@ -18,7 +18,7 @@ from prepaid_pipeline.revenue.report.content.rounding import parts, rounded, tex
 from prepaid_pipeline.revenue.rules import MOVEMENTS
 
 KEYS = ("converted", "converted_missing", "reporting_currency")
-_SQL = "steps/13_monthly_revenue_report/4_converted"
+_SQL = "steps/13_monthly_revenue_report/6_converted"
 _EXCHANGE_RATES = "exchange_rates"
 
 

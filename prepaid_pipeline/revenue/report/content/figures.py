@@ -18,7 +18,7 @@ from prepaid_pipeline.revenue.report.content.sections import (
     renewals,
     retention,
 )
-from prepaid_pipeline.revenue.report.content.sections.reading import Months, by_key, read
+from prepaid_pipeline.revenue.report.content.sections.reading import SQL, Months, by_key, read
 from prepaid_pipeline.revenue.rules import KINDS, MOVEMENTS, REVERSALS
 
 # Each adds its keys to the figures of every month and currency.
@@ -39,13 +39,13 @@ def collect(
     """
     months: Months = {"first_month": first_month, "last_month": last_month}
     movements, plans, activations, reversals, credit_notes = (
-        by_key(read(connection, part, months))
+        by_key(read(connection, SQL, part, months))
         for part in ("movements", "plans", "activations", "reversals", "credit_notes")
     )
     reports: dict[date, list[dict[str, Any]]] = {
-        row["month"]: [] for row in read(connection, "months", months)
+        row["month"]: [] for row in read(connection, SQL, "months", months)
     }
-    for row in read(connection, "currencies", months):
+    for row in read(connection, SQL, "currencies", months):
         key = (row["month"], row["currency"])
         figures = _figures(row, movements[key], plans[key], activations[key])
         figures["reversals"] = _reversals(reversals[key], row["exponent"])

@@ -16,7 +16,7 @@ from prepaid_pipeline.database import queries
 from prepaid_pipeline.revenue.report.content import converted
 from prepaid_pipeline.revenue.report.content.rounding import rounded
 
-SQL = "steps/13_monthly_revenue_report/2_report_parts"
+_SQL = "steps/13_monthly_revenue_report/5_report_parts"
 COURSE_MONTHS = 13
 
 Part = Mapping[date, Any]
@@ -52,7 +52,7 @@ def collect(
 
 
 def _rows(connection: Connection, part: str, params: Mapping[str, Any]) -> Sequence[RowMapping]:
-    return queries.statement(SQL, part).execute(connection, params).mappings().all()
+    return queries.statement(_SQL, part).execute(connection, params).mappings().all()
 
 
 def course(connection: Connection, params: Mapping[str, Any]) -> Part:

@@ -1,5 +1,8 @@
 """Versions of a month's report: preliminary (0) until the month is closed, then 1, and one more for
 each later truth. Figures are staged, validated by the caller, then published.
+
+The files of ``sql/steps/13_…`` run in the order of their numbers: 1 to 3 to stage, then 1, 2 and 4
+to 8 to publish, which reads the figures once more.
 """
 
 import json
@@ -9,7 +12,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, cast
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, RowMapping
 
 from prepaid_pipeline.audit import seals
 from prepaid_pipeline.database import queries
@@ -18,10 +21,12 @@ from prepaid_pipeline.revenue.figures import Span, clean_staging, closes_on, nex
 from prepaid_pipeline.revenue.report.content import converted, parts
 from prepaid_pipeline.revenue.report.content.changes import describe, since
 from prepaid_pipeline.revenue.report.content.figures import collect, same, staged_row
-from prepaid_pipeline.revenue.report.content.sections.reading import SQL
+from prepaid_pipeline.revenue.report.content.sections.reading import SQL, Months, read
 
 PRELIMINARY = 0
-_PUBLISH = "steps/13_monthly_revenue_report/5_publish_report"
+_STAGE = "steps/13_monthly_revenue_report/3_stage"
+_VERSIONS = "steps/13_monthly_revenue_report/4_versions"
+_PUBLISH = "steps/13_monthly_revenue_report/8_publish_report"
 _PRELIMINARY_NOTE = "Preliminary: the month is not closed yet."
 
 
@@ -59,9 +64,9 @@ def load(connection: Connection, first_month: date, last_month: date) -> list[Ve
     """All versions of the months in the range, oldest first."""
     params = {"first_month": first_month, "last_month": last_month}
     figures: dict[tuple[date, int], list[dict[str, Any]]] = defaultdict(list)
-    for row in queries.statement(SQL, "reports").execute(connection, params).mappings():
+    for row in queries.statement(_VERSIONS, "reports").execute(connection, params).mappings():
         figures[row["month"], row["version"]].append(row["figures"])
-    rows = queries.statement(SQL, "versions").execute(connection, params).mappings()
+    rows = queries.statement(_VERSIONS, "versions").execute(connection, params).mappings()
     return [Version(**row, figures=tuple(figures[row["month"], row["version"]])) for row in rows]
 
 
@@ -85,8 +90,7 @@ def stage(engine: Engine, span: Span, run_id: str) -> None:
             "last_month": span.last_month,
             "reports": json.dumps(rows),
         }
-        queries.statement(SQL, "stage_months").execute(connection, params)
-        queries.statement(SQL, "stage").execute(connection, params)
+        queries.run(connection, _STAGE, params)
 
 
 def publish(
@@ -104,12 +108,11 @@ def publish(
     ``recipients`` get a mail about each version that is news: of the month that was closed last,
     or after one that they had.
     """
-    months = {"first_month": span.first_month, "last_month": span.last_month}
+    months: Months = {"first_month": span.first_month, "last_month": span.last_month}
     with engine.begin() as connection:
         reports = collect(connection, **months)
+        rows = {row["month"]: row for row in read(connection, SQL, "months", months)}
         standing = {version.month: version for version in load(connection, **months)}
-        computed = queries.statement(SQL, "months").execute(connection, months)
-        rows = {row.month: row for row in computed}
         documents = parts.collect(
             connection,
             **months,
@@ -137,8 +140,7 @@ def publish(
             is_news = made.cut_off < closes_on(next_month(month), grace_days)
             changed.append({**made.row(version, note, document), "is_news": is_news})
         params = {"run_id": run_id, "versions": json.dumps(changed), "recipients": list(recipients)}
-        for part in queries.script(_PUBLISH):
-            part.execute(connection, params)
+        queries.run(connection, _PUBLISH, params)
         clean_staging(connection, run_id)
     return [date.fromisoformat(version["month"]) for version in changed]
 
@@ -154,22 +156,22 @@ class _Made:
     """A month's report as this run makes it; ``computed`` is its row of revenue.months."""
 
     month: date
-    computed: Any
+    computed: RowMapping
     figures: list[dict[str, Any]]
     document: dict[str, Any]
 
     @property
     def cut_off(self) -> date:
-        return cast(date, self.computed.as_of)
+        return cast(date, self.computed["as_of"])
 
     def row(self, version: int, note: str, document: dict[str, Any]) -> dict[str, Any]:
-        at = self.computed.computed_at
+        at = self.computed["computed_at"]
         return {
             "month": self.month.isoformat(),
             "version": version,
             "cut_off": self.cut_off.isoformat(),
             "note": note,
-            "fingerprint": self.computed.fingerprint,
+            "fingerprint": self.computed["fingerprint"],
             "computed_at": at and at.isoformat(),
             "document": document,
         }
@@ -178,10 +180,12 @@ class _Made:
         """Whether a preliminary version says all this already."""
         document = {**self.document, "changes": None}
         published = {k: v for k, v in (last.document or {}).items() if k != "audit_seal"}
-        return (last.cut_off, last.fingerprint) == (self.cut_off, self.computed.fingerprint) and (
-            list(last.figures),
-            published,
-        ) == (self.figures, document)
+        return (last.cut_off, last.fingerprint, list(last.figures), published) == (
+            self.cut_off,
+            self.computed["fingerprint"],
+            self.figures,
+            document,
+        )
 
 
 def _successor(last: Version | None, made: _Made, *, closed: bool) -> int | None:

@@ -8,7 +8,13 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping
 
 from prepaid_pipeline.revenue.report.content.rounding import parts, rounded, text
-from prepaid_pipeline.revenue.report.content.sections.reading import Months, Reports, by_key, read
+from prepaid_pipeline.revenue.report.content.sections.reading import (
+    SQL,
+    Months,
+    Reports,
+    by_key,
+    read,
+)
 from prepaid_pipeline.revenue.rules import KINDS
 
 KEYS = ("countries",)
@@ -21,8 +27,8 @@ def add(connection: Connection, months: Months, reports: Reports) -> None:
 
     Their MRR adds up to the currency's as shown, and their net amounts to those of the kinds.
     """
-    mrr = by_key(read(connection, "countries", months))
-    activations = by_key(read(connection, "activations_by_country", months))
+    mrr = by_key(read(connection, SQL, "countries", months))
+    activations = by_key(read(connection, SQL, "activations_by_country", months))
     for month, currencies in reports.items():
         for figures in currencies:
             key, total = (month, figures["currency"]), Decimal(figures["mrr"])

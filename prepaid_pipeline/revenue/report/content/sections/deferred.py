@@ -43,8 +43,8 @@ def add(connection: Connection, months: Months, reports: Reports) -> None:
 
     The roll-forward and the lines have the currency's decimals and add up as they are.
     """
-    balances = by_key(read(connection, "deferred", months, SQL))
-    lines = by_key(read(connection, "reconciliation", months, SQL))
+    balances = by_key(read(connection, SQL, "deferred", months))
+    lines = by_key(read(connection, SQL, "reconciliation", months))
     known = known_months(connection, months)
     for month, currencies in reports.items():
         for figures in currencies:

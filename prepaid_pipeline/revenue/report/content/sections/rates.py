@@ -6,7 +6,7 @@ from sqlalchemy import Connection
 
 from prepaid_pipeline.revenue.report.content.sections.reading import Months, read
 
-SQL = "steps/13_monthly_revenue_report/3_retention_sections"
+SQL = "steps/13_monthly_revenue_report/2_retention_sections"
 
 
 def rate(part: int | Decimal, whole: int | Decimal) -> str | None:
@@ -18,4 +18,4 @@ def rate(part: int | Decimal, whole: int | Decimal) -> str | None:
 
 def known_months(connection: Connection, months: Months) -> set[object]:
     """The months that were computed by a release that knows renewals and deferred revenue."""
-    return {row["month"] for row in read(connection, "known_months", months, SQL)}
+    return {row["month"] for row in read(connection, SQL, "known_months", months)}

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, RowMapping
 
 from prepaid_pipeline.database import queries
 
-SQL = "steps/13_monthly_revenue_report/1_monthly_revenue_report"
+SQL = "steps/13_monthly_revenue_report/1_figures"
 
 # The first and the last month, as the queries name them.
 Months = dict[str, date]
@@ -18,8 +18,8 @@ Reports = dict[date, list[dict[str, Any]]]
 Key = tuple[date, str]
 
 
-def read(connection: Connection, part: str, months: Months, sql: str = SQL) -> Sequence[RowMapping]:
-    """All rows of a query over the months."""
+def read(connection: Connection, sql: str, part: str, months: Months) -> Sequence[RowMapping]:
+    """All rows of a part of ``sql/<sql>.sql`` over the months."""
     return queries.statement(sql, part).execute(connection, months).mappings().all()
 
 

@@ -18,7 +18,7 @@ def add(connection: Connection, months: Months, reports: Reports) -> None:
     of those renewed, in all, by plan and by country, most due first. None for a month of an older
     release.
     """
-    rows = by_key(read(connection, "renewals", months, SQL))
+    rows = by_key(read(connection, SQL, "renewals", months))
     known = known_months(connection, months)
     for month, currencies in reports.items():
         for figures in currencies:

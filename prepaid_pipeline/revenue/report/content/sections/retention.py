@@ -28,8 +28,8 @@ def add(connection: Connection, months: Months, reports: Reports) -> None:
     ``retention`` has a window of 1 and one of 12 months, with null rates where nobody was there
     before. The MRR of the ``cohorts``, oldest first, adds up to the month's as shown.
     """
-    windows = by_key(read(connection, "retention", months, SQL))
-    cohorts = by_key(read(connection, "cohorts", months, SQL))
+    windows = by_key(read(connection, SQL, "retention", months))
+    cohorts = by_key(read(connection, SQL, "cohorts", months))
     known = known_months(connection, months)
     for month, currencies in reports.items():
         for figures in currencies:

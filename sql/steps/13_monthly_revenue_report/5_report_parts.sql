@@ -1,5 +1,5 @@
--- What the report shows of a month as a whole, beside its figures: the course of the months before, how
--- the process ran, what the checks came to, and why a closed month has changed.
+-- Step 13: what the report shows of a month as a whole, beside its figures: the course of the months
+-- before, how the process ran, and what the checks came to.
 
 -- name: course
 -- Thirteen months up to each of the range, as they are published today.
@@ -98,62 +98,3 @@ JOIN revenue.check_results r
     OR r.stage = 'report' AND r.run_id = :run_id
 WHERE m.month BETWEEN CAST(:first_month AS date) AND CAST(:last_month AS date)
 ORDER BY m.month, CASE r.stage WHEN 'inputs' THEN 1 WHEN 'figures' THEN 2 ELSE 3 END, r.place;
-
--- name: keep_checks
-INSERT INTO revenue.check_results
-    (run_id, stage, asset, rule, place, is_warning, passed, failing, as_of)
-SELECT :run_id, :stage, r.asset, r.rule, r.place, r.is_warning, r.passed, r.failing, :as_of
-FROM jsonb_to_recordset(CAST(:results AS jsonb)) r (
-    asset text, rule text, place integer, is_warning boolean, passed boolean, failing bigint)
-ON CONFLICT (run_id, stage, asset, rule) DO UPDATE
-    SET passed = excluded.passed, failing = excluded.failing, is_warning = excluded.is_warning,
-        place = excluded.place, as_of = excluded.as_of, checked_at = clock_timestamp();
-
--- name: forget_checks
--- Kept as long as a month has its figures from the run; the stored reports have them anyway.
-DELETE FROM revenue.check_results r
-WHERE r.checked_at < clock_timestamp() - interval '7 days'
-  AND NOT EXISTS (SELECT FROM revenue.months m WHERE m.run_id = r.run_id)
-  AND (r.stage <> 'inputs' OR r.checked_at < (
-      SELECT max(checked_at) FROM revenue.check_results WHERE stage = 'inputs') - interval '1 day');
-
--- name: causes
--- What has become known since a version of the month was computed, of all that its figures are made
--- from: what was imported, activated or cut, and what happened to payments in the month.
-WITH asked AS (
-    SELECT CAST(:month AS date) AS month, (CAST(:month AS date) + interval '1 month')::date AS after,
-           CAST(:since AS timestamptz) AS since, CAST(:as_of AS date) AS as_of
-), terms AS (
-    SELECT p.service_plan_id, p.start_date, p.end_date, p.full_end_date, p.origin, p.created_at,
-           p.activated_at, a.after, a.since
-    FROM asked a JOIN prepaid.service_plans p ON p.start_date < a.after AND p.activated_on <= a.as_of
-)
-SELECT cause, sum(n)::bigint AS times, min(day) AS first_on, max(day) AS last_on
-FROM (
-    SELECT 'terms_imported' AS cause, prepaid.business_date(created_at) AS day, count(*) AS n
-    FROM terms WHERE origin = 'imported' AND created_at > since GROUP BY 2
-    UNION ALL
-    SELECT 'terms_activated', prepaid.business_date(activated_at), count(*)
-    FROM terms WHERE origin = 'pipeline' AND activated_at > since GROUP BY 2
-    UNION ALL
-    SELECT 'terms_cut', prepaid.business_date(l.at), count(DISTINCT t.service_plan_id)
-    FROM terms t JOIN prepaid.audit_log l
-        ON l.service_plan_id = t.service_plan_id AND l.event = 'term_cut' AND l.at > t.since
-    WHERE t.full_end_date IS NOT NULL AND t.end_date < t.after GROUP BY 2
-    UNION ALL
-    SELECT 'payment_records', prepaid.business_date(t.received_at), count(*)
-    FROM asked a JOIN prepaid.transactions t
-        ON t.status IN ('Refunded', 'Chargeback', 'ChargebackReversed', 'Failed')
-        AND t.occurred_at >= a.month::timestamp AT TIME ZONE 'UTC' - interval '1 day'
-        AND t.occurred_at < a.after::timestamp AT TIME ZONE 'UTC' + interval '1 day'
-        AND date_trunc('month', prepaid.business_date(t.occurred_at)::timestamp) = a.month
-        AND t.received_at > a.since
-    GROUP BY 2
-    UNION ALL
-    SELECT 'credit_notes', prepaid.business_date(n.created_at), count(*)
-    FROM asked a JOIN prepaid.credit_notes n
-        ON n.issued_on >= a.month AND n.issued_on < a.after AND n.created_at > a.since
-    GROUP BY 2
-) c
-GROUP BY cause
-ORDER BY min(day), cause;

@@ -1,18 +1,6 @@
 -- Publishing of step 12: the staged months replace the published ones, all tables or none. An empty
 -- month has no staged rows, and its old rows go all the same.
 
--- name: lock
--- One computation of monthly figures at a time (an hourly run against a backfill): whoever staged
--- later publishes later. The number is ours alone: 'prepaid revenue' has no meaning to PostgreSQL.
-SELECT pg_advisory_xact_lock(7281204);
-
--- name: keep_later
--- Figures as of a later date know more: these months leave the run. A replay asks for it otherwise.
-DELETE FROM revenue.months_staging s
-USING revenue.months m
-WHERE s.run_id = :run_id AND m.month = s.month AND m.as_of > s.as_of AND NOT :replay
-RETURNING m.month, m.as_of, s.as_of AS asked;
-
 -- name: months
 INSERT INTO revenue.months (month, as_of, run_id, fingerprint, computed_at)
 SELECT month, as_of, run_id, fingerprint, staged_at
@@ -107,5 +95,67 @@ WHERE month IN (SELECT month FROM revenue.months_staging WHERE run_id = :run_id)
 INSERT INTO revenue.credit_notes_issued (month, currency, credit_notes, net, tax, total)
 SELECT month, currency, credit_notes, net, tax, total
 FROM revenue.credit_notes_issued_staging
+WHERE run_id = :run_id
+  AND month IN (SELECT month FROM revenue.months_staging WHERE run_id = :run_id);
+
+-- name: delete_renewal_outcomes
+DELETE FROM revenue.renewal_outcomes
+WHERE month IN (SELECT month FROM revenue.months_staging WHERE run_id = :run_id);
+
+-- name: insert_renewal_outcomes
+INSERT INTO revenue.renewal_outcomes
+    (month, currency, plan_code, country, due, on_time, in_grace, reactivated, cancelled,
+     waiting, lapsed)
+SELECT month, currency, plan_code, country, due, on_time, in_grace, reactivated, cancelled,
+       waiting, lapsed
+FROM revenue.renewal_outcomes_staging
+WHERE run_id = :run_id
+  AND month IN (SELECT month FROM revenue.months_staging WHERE run_id = :run_id);
+
+-- name: delete_retention
+DELETE FROM revenue.retention
+WHERE month IN (SELECT month FROM revenue.months_staging WHERE run_id = :run_id);
+
+-- name: insert_retention
+INSERT INTO revenue.retention
+    (month, currency, window_months, customers_before, customers_kept, mrr_before, mrr_kept, mrr_now)
+SELECT month, currency, window_months, customers_before, customers_kept, mrr_before, mrr_kept, mrr_now
+FROM revenue.retention_staging
+WHERE run_id = :run_id
+  AND month IN (SELECT month FROM revenue.months_staging WHERE run_id = :run_id);
+
+-- name: delete_cohorts
+DELETE FROM revenue.cohorts
+WHERE month IN (SELECT month FROM revenue.months_staging WHERE run_id = :run_id);
+
+-- name: insert_cohorts
+INSERT INTO revenue.cohorts
+    (month, currency, cohort, customers, customers_kept, mrr, mrr_kept, mrr_now)
+SELECT month, currency, cohort, customers, customers_kept, mrr, mrr_kept, mrr_now
+FROM revenue.cohorts_staging
+WHERE run_id = :run_id
+  AND month IN (SELECT month FROM revenue.months_staging WHERE run_id = :run_id);
+
+-- name: delete_deferred_revenue
+DELETE FROM revenue.deferred_revenue
+WHERE month IN (SELECT month FROM revenue.months_staging WHERE run_id = :run_id);
+
+-- name: insert_deferred_revenue
+INSERT INTO revenue.deferred_revenue
+    (month, currency, opening, billed, recognised, refunded, closing)
+SELECT month, currency, opening, billed, recognised, refunded, closing
+FROM revenue.deferred_revenue_staging
+WHERE run_id = :run_id
+  AND month IN (SELECT month FROM revenue.months_staging WHERE run_id = :run_id);
+
+-- name: delete_reconciliation
+DELETE FROM revenue.reconciliation
+WHERE month IN (SELECT month FROM revenue.months_staging WHERE run_id = :run_id);
+
+-- name: insert_reconciliation
+INSERT INTO revenue.reconciliation
+    (month, currency, line, amount)
+SELECT month, currency, line, amount
+FROM revenue.reconciliation_staging
 WHERE run_id = :run_id
   AND month IN (SELECT month FROM revenue.months_staging WHERE run_id = :run_id);
