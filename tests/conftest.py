@@ -18,6 +18,13 @@ from prepaid_pipeline.revenue.report.formats import drawing
 from prepaid_pipeline.settings.load import Settings, load
 from tests.world import World
 
+# What the shell is set up for is not what the tests are about, nor the programs that they start.
+# Those of the faults are no settings of the product: 'make reliability' says where the figures go,
+# and a seed repeats a run.
+for _name in [name for name in os.environ if name.startswith("PREPAID_")]:
+    if not _name.startswith("PREPAID_FAULT_"):
+        del os.environ[_name]
+
 TEMPLATE = "prepaid_template"
 # Memory as files: copying the template takes 0.05 s there, up to a second on a disk that flushes.
 _MEMORY = Path("/dev/shm")

@@ -33,8 +33,6 @@ def typed(
     """Runs ``prepaid …`` through the installed entry point; there is no database."""
     monkeypatch.setenv("PREPAID_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("PREPAID_DATABASE_URL", "postgresql://nobody@/nothing?host=/nowhere")
-    for name in ("PREPAID_TIMEZONE", "PREPAID_LEAD_DAYS", "PREPAID_GRACE_DAYS", "PREPAID_SMTP_URL"):
-        monkeypatch.delenv(name, raising=False)
 
     # Run by "python -m pytest", click would take that for the program's name.
     monkeypatch.setattr(sys.modules["__main__"], "__package__", None)

@@ -144,7 +144,7 @@ def serve(database_url: URL, tmp_path: Path) -> Iterator[Callable[..., subproces
         process = subprocess.Popen(
             [sys.executable, "-m", "prepaid_pipeline.desk.serve"],
             env={
-                **{k: v for k, v in os.environ.items() if not k.startswith("PREPAID_")},
+                **os.environ,
                 "PREPAID_HOME": str(tmp_path / "home"),
                 "PREPAID_DATABASE_URL": database_url.render_as_string(hide_password=False),
                 **environ,

@@ -17,8 +17,6 @@ def location(
 ) -> dg.RepositoryDefinition:
     monkeypatch.setenv("PREPAID_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("PREPAID_DATABASE_URL", database_url.render_as_string(hide_password=False))
-    for name in ("PREPAID_SMTP_URL", "PREPAID_ALERT_TO", "PREPAID_TIMEZONE"):
-        monkeypatch.delenv(name, raising=False)
     return build_defs().get_repository_def()
 
 

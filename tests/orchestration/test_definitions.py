@@ -137,7 +137,6 @@ def test_loading_reads_no_database(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.setattr(connections, "url", refuse)
     monkeypatch.setattr(connections, "engine_for", refuse)
     monkeypatch.setenv("PREPAID_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("PREPAID_DATABASE_URL", raising=False)
     repository = build_defs().get_repository_def()
     repository.load_all_definitions()
     assert not (tmp_path / "home").exists()
@@ -166,7 +165,7 @@ def test_loading_imports_nothing_heavy() -> None:
 
 def test_dagster_accepts_the_workspace(tmp_path: Path) -> None:
     """As anybody would try it: in the checkout, without a DAGSTER_HOME, without a database."""
-    bare = {k: v for k, v in os.environ.items() if not k.startswith(("DAGSTER_", "PREPAID_"))}
+    bare = {k: v for k, v in os.environ.items() if not k.startswith("DAGSTER_")}
     dagster = Path(sys.executable).with_name("dagster")
     checked = subprocess.run(
         [dagster, "definitions", "validate", "-w", "workspace.yaml"],

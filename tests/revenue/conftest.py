@@ -23,7 +23,6 @@ def installation(
     monkeypatch.setenv("PREPAID_HOME", str(settings.home))
     monkeypatch.setenv("PREPAID_DATABASE_URL", database_url.render_as_string(hide_password=False))
     monkeypatch.setenv("PREPAID_FIRST_MONTH", "2025-01")
-    monkeypatch.delenv("PREPAID_REPORTS", raising=False)
     return settings
 
 

@@ -72,7 +72,7 @@ def started(output: Path, **settings: str) -> Iterator[Up]:
     root = Path(tempfile.mkdtemp(prefix="prepaid-up-"))
     port, home = free_port(), root / "home"
     environ = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("PREPAID_")},
+        **os.environ,
         "PREPAID_HOME": str(home),
         "PREPAID_PORT": str(port),
         "PYTHONUNBUFFERED": "1",
