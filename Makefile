@@ -6,13 +6,15 @@ PIP := $(RUN)/python -m pip --disable-pip-version-check install --quiet --constr
 # More than there are cores: some tests wait for processes, browsers and clocks.
 PROCESSES ?= 3
 
-.PHONY: install demo test test-long reliability up lint bench help
+.PHONY: install demo test test-faults test-long reliability up lint bench help
 
 help:
 	@echo "make install    the product in .venv, so that .venv/bin/prepaid works"
 	@echo "make demo       sample data through the whole process, to an opened report"
 	@echo "make up         Dagster UI and daemon on the embedded database, until Ctrl-C"
-	@echo "make test       the tests; make test-long: those that take minutes too"
+	@echo "make test       the tests that take minutes together, and a few faults"
+	@echo "make test-faults  faults for real: processes killed, disks full, clocks wrong"
+	@echo "make test-long  all tests, also those that take minutes each"
 	@echo "make reliability  every fault for real; figures into docs/reliability.md"
 	@echo "make lint       format, style, types, module dependencies"
 	@echo "make bench      how fast it is, against plain SQL that writes the same rows"
@@ -43,7 +45,10 @@ up: install
 	@exec $(RUN)/prepaid up
 
 test: $(VENV)/.installed-test
-	$(RUN)/python -m pytest -rs -n $(PROCESSES) -m "not long"
+	$(RUN)/python -m pytest -rs -n $(PROCESSES) -m "not long and (smoke or not fault)"
+
+test-faults: $(VENV)/.installed-test
+	$(RUN)/python -m pytest -rs -n 3 -m "fault and not long" tests/faults
 
 test-long: $(VENV)/.installed-test
 	$(RUN)/python -m pytest -rs -n $(PROCESSES)

@@ -22,7 +22,17 @@ WORDS = {8: "eight", 9: "nine", 10: "ten"}
 COMPUTED = {"PREPAID_DAGSTER_URL", "PREPAID_FAULT_SEED"}
 # A file that the documents name before it is there.
 COMING = {"sql/migrations/0.1.0.sql"}
-MAKE_TARGETS = ("install", "demo", "test", "test-long", "reliability", "up", "lint", "bench")
+MAKE_TARGETS = (
+    "install",
+    "demo",
+    "test",
+    "test-faults",
+    "test-long",
+    "reliability",
+    "up",
+    "lint",
+    "bench",
+)
 
 
 @cache

@@ -8,7 +8,7 @@ import pytest
 
 from tests.faults.business import Business
 from tests.faults.recorder import Recorder
-from tests.faults.stages import OPENING, SETTLING
+from tests.faults.stages import OPENING, SETTLING, Stage
 from tests.faults.workers import Workers
 
 pytestmark = pytest.mark.fault
@@ -22,6 +22,18 @@ def strike_everywhere(workers: Workers, jobs: Iterator[dict[str, object]], strik
         if ended.signal != signal.SIGKILL and not ended.struck:
             return point
     raise AssertionError("the stage has more moments than groups: give it more (stages.py)")
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("strike", ["kill", "terminate"])
+def test_killed_in_the_middle_of_a_step(business: Business, workers: Workers, strike: str) -> None:
+    jobs = Stage("step mark_invoices_paid", groups=2).jobs(business)
+    moments = workers.run(**next(jobs)).moments
+    ended = workers.run(**next(jobs), point=moments // 2, strike=strike)
+    assert (ended.signal == signal.SIGKILL) == (strike == "kill")
+    assert bool(ended.struck) == (strike == "terminate")
+    business.finish()
+    assert business.wrong() == []
 
 
 @pytest.mark.parametrize("part", _PARTS)

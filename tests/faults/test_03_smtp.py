@@ -170,7 +170,10 @@ def test_what_delivered_nothing_makes_no_copy(scene: Scene, kind: str, record: R
     assert not wrong
 
 
-@pytest.mark.parametrize("kind", UNCERTAIN)
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(k, marks=[pytest.mark.smoke] * (k == "drop after DATA")) for k in UNCERTAIN],
+)
 def test_what_may_have_arrived_makes_one_copy_more(
     scene: Scene, kind: str, record: Recorder
 ) -> None:
@@ -218,6 +221,7 @@ def test_refused(scene: Scene, record: Recorder) -> None:
     assert not wrong
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("stage", ["rcpt", "dot"])
 def test_550_fails_for_good_and_blocks_nobody(scene: Scene, stage: str, record: Recorder) -> None:
     scene.server.will(stage, None, *[Fault(b"550 no such user")] * 3)

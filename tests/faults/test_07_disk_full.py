@@ -203,6 +203,7 @@ def test_under_postgresql(
     assert refused + failures > 0
 
 
+@pytest.mark.smoke
 def test_under_the_report_store(world: World, settings: Settings, record: Recorder) -> None:
     world.tax_rate("0.0725")
     world.due_renewal()

@@ -250,6 +250,7 @@ def test_times_changed(sealed: Sealed, tried: Tried, data: st.DataObject) -> Non
         expect(tried, connection, "times changed", what={"changed"}, ids=ids)
 
 
+@pytest.mark.smoke
 @several
 @given(data=st.data())
 def test_inserted(sealed: Sealed, tried: Tried, data: st.DataObject) -> None:
@@ -311,6 +312,7 @@ def test_seals_are_removed(sealed: Sealed, tried: Tried, data: st.DataObject) ->
         assert seal in {finding.seal_number for finding in found}
 
 
+@pytest.mark.smoke
 @several
 @given(data=st.data())
 def test_the_tail_is_removed(sealed: Sealed, tried: Tried, data: st.DataObject) -> None:

@@ -147,6 +147,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.smoke
 def test_broken_bytes_and_ten_thousand_columns(
     engine: Engine, base: Path, record: Recorder
 ) -> None:
@@ -225,6 +226,7 @@ def test_formulas_and_right_to_left_names_stay_the_text_they_are(
     assert [finding for finding in found if finding.findings] == []
 
 
+@pytest.mark.smoke
 def test_formulas_do_not_run_in_the_reports_spreadsheets(record: Recorder) -> None:
     """The workbook and the CSV files of a month whose plans are called so."""
     report = full()
