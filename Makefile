@@ -5,6 +5,10 @@ RUN := $(VENV)/bin
 PIP := $(RUN)/python -m pip --disable-pip-version-check install --quiet --constraint requirements.lock
 # More than there are cores: some tests wait for processes, browsers and clocks.
 PROCESSES ?= 3
+# Neighbours stay together, as tests of a file share what they read; who has none left takes some.
+PYTEST = $(RUN)/python -m pytest -rs --dist worksteal -n
+# Or each process compiles all tests anew.
+test test-faults test-long reliability: export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: install demo test test-faults test-long reliability up lint bench help
 
@@ -45,13 +49,13 @@ up: install
 	@exec $(RUN)/prepaid up
 
 test: $(VENV)/.installed-test
-	$(RUN)/python -m pytest -rs -n $(PROCESSES) -m "not long and (smoke or not fault)"
+	$(PYTEST) $(PROCESSES) -m "not long and (smoke or not fault)"
 
 test-faults: $(VENV)/.installed-test
-	$(RUN)/python -m pytest -rs -n 3 -m "fault and not long" tests/faults
+	$(PYTEST) 3 -m "fault and not long" tests/faults
 
 test-long: $(VENV)/.installed-test
-	$(RUN)/python -m pytest -rs -n $(PROCESSES)
+	$(PYTEST) $(PROCESSES)
 
 # The figures are written also when a test fails: violations are in them.
 reliability: FIGURES := $(abspath $(VENV))/fault_figures.jsonl

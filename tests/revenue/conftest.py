@@ -2,17 +2,39 @@
 
 import sys
 from collections.abc import Callable, Iterator
+from datetime import date
+from pathlib import Path
 
 import dagster as dg
 import pytest
-from sqlalchemy import URL
+from sqlalchemy import URL, Engine
 
+import prepaid_pipeline
 from prepaid_pipeline.cli.main import main
+from prepaid_pipeline.database import connections
 from prepaid_pipeline.definitions import build_defs
+from prepaid_pipeline.importer.loading import import_directory
 from prepaid_pipeline.settings.load import Settings
+from tests.conftest import fresh_database
+from tests.revenue.history import publish
 
 # A command's exit code, and what it wrote to both streams.
 Run = Callable[..., tuple[int, str, str]]
+
+
+SAMPLE = Path(prepaid_pipeline.__file__).parent / "operations" / "sample"
+AS_OF, GRACE = date(2026, 11, 1), 7
+
+
+@pytest.fixture(scope="session")
+def sample(cluster: URL) -> Iterator[Engine]:
+    """The sample with all its months published: to be read, it takes seconds to make."""
+    with fresh_database(cluster) as url:
+        engine = connections.engine_for(url)
+        import_directory(engine, SAMPLE, as_of=AS_OF, grace_days=GRACE)
+        publish(engine, "2024-11", "2026-11", as_of=AS_OF)
+        yield engine
+        engine.dispose()
 
 
 @pytest.fixture

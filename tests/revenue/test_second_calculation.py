@@ -3,35 +3,23 @@
 from datetime import date
 from fractions import Fraction
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine
 
-import prepaid_pipeline
-from prepaid_pipeline.importer.loading import import_directory
 from prepaid_pipeline.revenue.report.content import converted
-from tests.revenue.history import publish, rows
+from tests.revenue.conftest import AS_OF, GRACE, SAMPLE
+from tests.revenue.history import rows
 from tests.revenue.second_calculation import Figures, calculate, convert
 from tests.revenue.test_converted import set_rate
-from tests.world import World
 
-SAMPLE = Path(prepaid_pipeline.__file__).parent / "operations" / "sample"
-AS_OF, GRACE = date(2026, 11, 1), 7
 A_CENT = Fraction(1, 100)
 
 
 @pytest.fixture(scope="module")
 def second() -> Figures:
     return calculate(SAMPLE, AS_OF, GRACE)
-
-
-@pytest.fixture(scope="module")
-def engine(module_world: World) -> Engine:
-    import_directory(module_world.engine, SAMPLE, as_of=AS_OF, grace_days=GRACE)
-    publish(module_world.engine, "2024-11", "2026-11", as_of=AS_OF)
-    return module_world.engine
 
 
 @pytest.mark.parametrize(
@@ -54,10 +42,10 @@ def engine(module_world: World) -> Engine:
         ),
     ],
 )
-def test_both_calculations_agree(engine: Engine, second: Figures, figure: str, select: str) -> None:
+def test_both_calculations_agree(sample: Engine, second: Figures, figure: str, select: str) -> None:
     found: dict[Any, tuple[int, Fraction]] = {
         tuple(key): (number, Fraction(amount))
-        for *key, number, amount in rows(engine, f"SELECT to_char(month, 'YYYY-MM'), {select}")
+        for *key, number, amount in rows(sample, f"SELECT to_char(month, 'YYYY-MM'), {select}")
     }
     expected = getattr(second, figure)
     assert len({month for month, *_ in expected}) >= 24
@@ -73,7 +61,7 @@ def test_both_calculations_agree(engine: Engine, second: Figures, figure: str, s
     assert apart == {}
 
 
-def test_both_convert_to_the_cent(engine: Engine, second: Figures) -> None:
+def test_both_convert_to_the_cent(sample: Engine, second: Figures) -> None:
     """Every currency of the sample into Swiss francs, at rates that change every month."""
     months = sorted({month for month, *_ in second.mrr})
     currencies = sorted({currency for _, currency, _ in second.mrr})
@@ -85,8 +73,8 @@ def test_both_convert_to_the_cent(engine: Engine, second: Figures) -> None:
     assert len(currencies) > 1
     for (month, currency), rate in rates.items():
         first_day = date.fromisoformat(f"{month}-01")
-        set_rate(engine, first_day, str(float(rate)), currency, "CHF")
-    with engine.connect() as connection:
+        set_rate(sample, first_day, str(float(rate)), currency, "CHF")
+    with sample.connect() as connection:
         first, last = (date.fromisoformat(f"{m}-01") for m in (months[1], months[-1]))
         found = converted.collect(connection, first, last, "CHF")
     assert len(found) == len(months) - 1

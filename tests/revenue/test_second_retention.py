@@ -1,21 +1,15 @@
 """Renewals, retention and deferred revenue of the sample agree with the pandas calculation."""
 
-from datetime import date
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine
 
-import prepaid_pipeline
-from prepaid_pipeline.importer.loading import import_directory
-from tests.revenue.history import publish, rows
+from tests.revenue.conftest import AS_OF, GRACE, SAMPLE
+from tests.revenue.history import rows
 from tests.revenue.second_retention import Figures, calculate
-from tests.world import World
 
-SAMPLE = Path(prepaid_pipeline.__file__).parent / "operations" / "sample"
-AS_OF, GRACE = date(2026, 11, 1), 7
 _MONTH = "to_char(month, 'YYYY-MM'), currency"
 SELECTS = {
     "renewals": (
@@ -46,18 +40,11 @@ def second() -> Figures:
     return calculate(SAMPLE, AS_OF, GRACE)
 
 
-@pytest.fixture(scope="module")
-def engine(module_world: World) -> Engine:
-    import_directory(module_world.engine, SAMPLE, as_of=AS_OF, grace_days=GRACE)
-    publish(module_world.engine, "2024-11", "2026-11", as_of=AS_OF)
-    return module_world.engine
-
-
 @pytest.mark.parametrize("figure", SELECTS)
-def test_both_calculations_agree(engine: Engine, second: Figures, figure: str) -> None:
+def test_both_calculations_agree(sample: Engine, second: Figures, figure: str) -> None:
     keys, select = SELECTS[figure]
     found: dict[Any, tuple[Any, ...]] = {
-        row[:keys]: row[keys:] for row in rows(engine, f"SELECT {select}")
+        row[:keys]: row[keys:] for row in rows(sample, f"SELECT {select}")
     }
     expected = getattr(second, figure)
     assert found.keys() == expected.keys()

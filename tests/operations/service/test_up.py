@@ -46,7 +46,15 @@ def test_up(up: Up) -> None:
         "postgres",
     ):
         assert part in commands
-    # One that dies is started again, and everything goes on.
+    up.process.send_signal(signal.SIGINT)
+    assert up.process.wait(STOP_SECONDS) == 0
+    assert left(family) == []
+    assert up.output.read_text().endswith("Stopping …\nStopped.\n")
+
+
+@pytest.mark.long
+def test_one_that_dies_is_started_again_and_everything_goes_on(up: Up) -> None:
+    family = up.family()
     (daemon,) = (p for p in family if "prepaid_pipeline.operations.service.daemon" in p.cmdline())
     daemon.kill()
     wait(lambda: "The daemon is started again.\n" in up.output.read_text(), 60)
