@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ from tests.world import World
 for _name in [name for name in os.environ if name.startswith("PREPAID_")]:
     if not _name.startswith("PREPAID_FAULT_"):
         del os.environ[_name]
+# A run in the background ignores it, and so would the programs that it starts and ends by it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TEMPLATE = "prepaid_template"
 # Memory as files: copying the template takes 0.05 s there, up to a second on a disk that flushes.
