@@ -5,7 +5,7 @@ import shutil
 import signal
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -95,17 +95,33 @@ def cluster() -> Iterator[URL]:
 
 
 @contextmanager
-def fresh_database(cluster: URL) -> Iterator[URL]:
+def fresh_database(cluster: URL, template: str = TEMPLATE) -> Iterator[URL]:
     name = f"test_{uuid.uuid4().hex[:16]}"
-    _execute(cluster, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY file_copy")
+    _execute(cluster, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
     yield cluster.set(database=name)
     _execute(cluster, f"DROP DATABASE {name} WITH (FORCE)")
 
 
-@pytest.fixture
-def database_url(cluster: URL) -> Iterator[URL]:
-    """A fresh copy of the template, dropped after the test."""
+@contextmanager
+def filled(cluster: URL, fill: Callable[[Engine], object]) -> Iterator[str]:
+    """A template that has in it what all tests of a module begin with."""
     with fresh_database(cluster) as url:
+        engine = connections.engine_for(url)
+        fill(engine)
+        engine.dispose()
+        yield str(url.database)
+
+
+@pytest.fixture(scope="session")
+def template() -> str:
+    """What the tests' databases are copies of; a module may have one of its own (``filled``)."""
+    return TEMPLATE
+
+
+@pytest.fixture
+def database_url(cluster: URL, template: str) -> Iterator[URL]:
+    """A fresh copy of the template, dropped after the test."""
+    with fresh_database(cluster, template) as url:
         yield url
 
 

@@ -3,6 +3,7 @@
 import csv
 import json
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
@@ -11,12 +12,13 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine, text
+from sqlalchemy import URL, Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from prepaid_pipeline.database.connections import acting_as
 from prepaid_pipeline.revenue.figures import last_day
 from prepaid_pipeline.settings.load import Settings
+from tests.conftest import filled
 from tests.revenue import history
 from tests.revenue.conftest import Run
 from tests.revenue.history import Term, insert, publish, rows, weekly
@@ -100,8 +102,19 @@ def test_every_figure_of_every_month(
         assert_behind(shared_engine, month)
 
 
+@pytest.fixture(scope="module")
+def template(cluster: URL) -> Iterator[str]:
+    with filled(cluster, february_and_march) as name:
+        yield name
+
+
 @pytest.fixture
 def march(engine: Engine, installation: Settings) -> Engine:
+    """What february_and_march has put in."""
+    return engine
+
+
+def february_and_march(engine: Engine) -> None:
     """One stays, one grows, one leaves, one comes."""
     insert(
         engine,
@@ -116,7 +129,6 @@ def march(engine: Engine, installation: Settings) -> Engine:
         ],
     )
     publish(engine, "2026-02", "2026-03")
-    return engine
 
 
 def test_the_sum_and_its_plans(march: Engine, prepaid: Run) -> None:
