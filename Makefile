@@ -55,7 +55,7 @@ test-faults: $(VENV)/.installed-test
 	$(PYTEST) 3 -m "fault and not long" tests/faults
 
 test-long: $(VENV)/.installed-test
-	$(PYTEST) $(PROCESSES)
+	$(PYTEST) $(PROCESSES) --hypothesis-profile long
 
 # The figures are written also when a test fails: violations are in them.
 reliability: FIGURES := $(abspath $(VENV))/fault_figures.jsonl

@@ -17,6 +17,7 @@ from sqlalchemy import URL, Engine, make_url
 from prepaid_pipeline.database import connections, embedded, migrations
 from prepaid_pipeline.revenue.report.formats import drawing
 from prepaid_pipeline.settings.load import Settings, load
+from tests import budget
 from tests.world import World
 
 # What the shell is set up for is not what the tests are about, nor the programs that they start.
@@ -27,6 +28,7 @@ for _name in [name for name in os.environ if name.startswith("PREPAID_")]:
         del os.environ[_name]
 # A run in the background ignores it, and so would the programs that it starts and ends by it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+budget.register()
 
 TEMPLATE = "prepaid_template"
 # Memory as files: copying the template takes 0.05 s there, up to a second on a disk that flushes.

@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from prepaid_pipeline.audit import seals
 from tests.audit.writers import Writer, write
+from tests.budget import examples
 from tests.world import World, context
 
 # Every entry is in exactly one seal.
@@ -200,7 +201,9 @@ STEPS = st.one_of(
 
 
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(40),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(steps=st.lists(STEPS, max_size=25))
 def test_any_order_of_four_writers(module_world: World, steps: list[tuple[str, int, int]]) -> None:

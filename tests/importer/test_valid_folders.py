@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 
 from prepaid_pipeline.importer import terms
 from prepaid_pipeline.importer.terms import Term
+from tests.budget import examples
 from tests.importer.folders import rows, take
 
 EXPONENTS = {"USD": 2, "JPY": 0, "KWD": 3}
@@ -79,7 +80,7 @@ def _folders(draw: st.DrawFn) -> dict[str, str]:
     }
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(folder=_folders())
 def test_a_valid_folder_is_imported_completely(
     shared_engine: Engine, tmp_path_factory: pytest.TempPathFactory, folder: dict[str, str]

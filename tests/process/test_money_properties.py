@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from prepaid_pipeline.database import queries
+from tests.budget import examples
 from tests.world import TODAY, World
 
 RATES = {
@@ -154,7 +155,7 @@ _MORE_THAN_ALL = Case(
 )
 
 
-@hypothesis_settings(max_examples=100, deadline=None)
+@hypothesis_settings(max_examples=examples(100), deadline=None)
 @given(case=cases())
 @example(case=_MORE_THAN_ALL)
 def test_charges_are_what_the_rules_say(taxed: World, case: Case) -> None:

@@ -16,6 +16,7 @@ from prepaid_pipeline.revenue import late_data
 from prepaid_pipeline.revenue.figures import Span
 from prepaid_pipeline.revenue.report.content import converted, versions
 from prepaid_pipeline.revenue.rules import MOVEMENTS
+from tests.budget import examples
 from tests.revenue import history
 from tests.revenue.conftest import Run
 from tests.revenue.history import RUN, Term, insert, publish, rows
@@ -146,7 +147,9 @@ RATES = st.lists(
 
 
 @settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(15),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(terms=TERMS, rates=RATES)
 def test_rates_alone_move_nothing(

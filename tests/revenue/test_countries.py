@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 
 from prepaid_pipeline.revenue.figures import last_day
 from prepaid_pipeline.revenue.report.content.figures import collect, same
+from tests.budget import examples
 from tests.revenue import history
 from tests.revenue.history import Term, insert, publish, rows, weekly
 from tests.revenue.test_movements import FIRST, MONTHS, TERMS, assert_identity
@@ -118,7 +119,9 @@ COUNTRIES = st.lists(st.sampled_from(["DE", "AT", None]), min_size=12, max_size=
 
 
 @settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(15),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(terms=TERMS, countries=COUNTRIES, first=st.integers(0, 6), cut=st.integers(0, 30))
 def test_against_plain_counting(

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine
 
 from prepaid_pipeline.revenue.figures import Span, last_day, next_month
+from tests.budget import examples
 from tests.revenue import chains
 from tests.revenue.chains import FIRST, MONTHS, Link, month_of
 from tests.revenue.history import Term, insert, publish, rows
@@ -317,7 +318,9 @@ def shared_engine(module_world: World) -> Engine:
 
 
 @settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(30),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
     given_chains=chains.chains(),
@@ -362,7 +365,9 @@ def test_against_plain_counting(
 
 
 @settings(
-    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(20),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(given_chains=chains.chains(), place=st.integers(0, MONTHS - 1))
 def test_what_happens_later_changes_no_month_that_is_over(

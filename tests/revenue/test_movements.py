@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine
 
 from prepaid_pipeline.revenue.figures import Span, last_day
+from tests.budget import examples
 from tests.revenue import history
 from tests.revenue.history import Term, insert, movements, publish, rows
 from tests.world import World
@@ -229,7 +230,9 @@ def shared_engine(module_world: World) -> Engine:
 
 
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(40),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
     terms=TERMS, begin=st.integers(0, MONTHS - 1), length=st.integers(0, 4), cut=st.integers(0, 30)

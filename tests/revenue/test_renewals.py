@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine
 
 from prepaid_pipeline.revenue.figures import Span, last_day
+from tests.budget import examples
 from tests.revenue import chains
 from tests.revenue.chains import FIRST, GRACE_DAYS, MONTHS, Chain, Link, month_of
 from tests.revenue.history import publish, rows
@@ -233,7 +234,9 @@ def counted(given_chains: list[Chain], month: date, as_of: date) -> Counter[tupl
 
 
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(25),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
     given_chains=chains.chains(),

@@ -13,6 +13,7 @@ from prepaid_pipeline.revenue import validation
 from prepaid_pipeline.revenue.figures import next_month
 from prepaid_pipeline.revenue.rules import INPUTS, MONTHLY_FIGURES
 from prepaid_pipeline.revenue.validation import Finding
+from tests.budget import examples
 from tests.revenue.history import RUN, Term, clear, insert, publish, rows
 from tests.revenue.test_report_versions import CLOSED, LATER, MARCH, report, stored
 from tests.revenue.test_reversals import BACK, PAID, credit_note, invoice, land, record
@@ -267,7 +268,9 @@ def test_records_and_credit_notes_show_in_their_own_month(engine: Engine) -> Non
 
 
 @settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(15),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
     st.lists(

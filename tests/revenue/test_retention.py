@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine
 
 from prepaid_pipeline.revenue.figures import Span, last_day
+from tests.budget import examples
 from tests.revenue import chains, history
 from tests.revenue.chains import FIRST, MONTHS, Chain
 from tests.revenue.history import Balance, Term, insert, publish, rows
@@ -141,7 +142,9 @@ def assert_close(found: Sequence[Any], expected: Sequence[Any]) -> None:
 
 
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(25),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
     given_chains=chains.chains(),

@@ -14,6 +14,7 @@ from sqlalchemy import Engine, text
 
 from prepaid_pipeline.database import queries
 from prepaid_pipeline.revenue.report.content.figures import collect
+from tests.budget import examples
 from tests.revenue.history import Term, insert, publish, rows
 from tests.world import World
 
@@ -230,7 +231,9 @@ EVENTS = st.lists(
 
 
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(25),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(events=EVENTS, seed=st.integers(0, 99))
 def test_the_order_of_delivery_does_not_matter(

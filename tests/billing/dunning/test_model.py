@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.billing.dunning.conftest import dun, mails, unpaid
+from tests.budget import examples
 from tests.world import World
 
 DAYS = st.integers(0, 45)
@@ -45,7 +46,9 @@ class Invoice:
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(60),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
     reminders=REMINDERS,

@@ -12,6 +12,7 @@ from sqlalchemy import Engine, text
 
 from tests.billing.providers.deliveries import landed, take, write
 from tests.billing.providers.statements import entry, statement
+from tests.budget import examples
 
 COLUMNS = "provider, provider_ref, invoice_number, amount, currency, status, occurred_at"
 HEADER = (
@@ -19,7 +20,9 @@ HEADER = (
     "payment_metadata[invoice_number]"
 )
 few = settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(25),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 AMOUNT = st.decimals("0.01", "9999.99", places=2)
 ENTRY = st.builds(

@@ -9,6 +9,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
+from tests.budget import examples
 from tests.world import World
 
 START = date(2026, 1, 31)
@@ -103,7 +104,9 @@ FROM prepaid.unused_credit(:plan, :day, :day)
 
 
 @hypothesis_settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(150),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
     lines=_LINES,
