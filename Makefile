@@ -16,7 +16,7 @@ help:
 	@echo "make install    the product in .venv, so that .venv/bin/prepaid works"
 	@echo "make demo       sample data through the whole process, to an opened report"
 	@echo "make up         Dagster UI and daemon on the embedded database, until Ctrl-C"
-	@echo "make test       the tests that take minutes together, and a few faults"
+	@echo "make test       the tests of every day, in minutes; a few faults are among them"
 	@echo "make test-faults  faults for real: processes killed, disks full, clocks wrong"
 	@echo "make test-long  all tests, also those that take minutes each"
 	@echo "make reliability  every fault for real; figures into docs/reliability.md"
