@@ -97,7 +97,7 @@ def test_another_address(
     assert "only failed ones can, and it is unknown" in message(care)
     care.get(f"/mails/{mails[0]}")
     care.post(f"/mails/{mails[0]}/address", address="new@example.com")
-    assert message(care) == f"Done. Mail {mails[0]} will go to new@example.com."
+    assert message(care) == f"Done. Email {mails[0]} will go to new@example.com."
     assert send_emails(world.engine, settings, as_of=TODAY) == SendResult(sent=1)
     found = world.rows(
         "SELECT recipient, corrections FROM prepaid.emails ORDER BY email_id LIMIT 1"

@@ -91,7 +91,7 @@ def test_the_reminder_names_the_earlier_last_day(taxed: World, settings: Setting
     send_emails(taxed.engine, settings, as_of=ENDS)
     for body in bodies(sent(settings)[1]):
         assert "arrived by 30 November 2026, we will cancel this order" in body
-        assert "your plan is not changed" in body
+        assert "your plan will not be changed" in body
         assert "42.90 USD" in body, "64.35 less the credit of 21.45"
 
 
