@@ -60,7 +60,7 @@ def _answer(request: Request, form: FormData, handler: Handler, teams: tuple[str
             raise
         text = (
             "The database does not answer at the moment. What you sent last may or may not have"
-            " been recorded: look at its page before you do it again."
+            " been recorded: check its page before you try again."
         )
         return trouble(visit, 503, "Please try again in a moment", text)
 
@@ -87,9 +87,9 @@ def _of_visitor(visit: Visit, handler: Handler, teams: tuple[str, ...]) -> Respo
             )
         if not visit.desk.tokens.fits(visit.typed(FIELD), visit.binding):
             text = (
-                "The page you sent this from is too old. Nothing was done; please do it again here."
+                "The page you sent this from has expired. Nothing was done; please try again here."
             )
-            return trouble(visit, 403, "Please do it again", text, again=request.url.path)
+            return trouble(visit, 403, "Please try again", text, again=request.url.path)
     response = handler(visit)
     if request.method == "POST" and person is not None:
         seals.seal_after(visit.desk.engine)
@@ -113,7 +113,7 @@ def _to_sign_in(visit: Visit) -> Response:
     if visit.request.method == "POST":
         return visit.go(
             "/sign-in",
-            "Your session has ended, and nothing was recorded. Sign in and do it again.",
+            "Your session has ended, and nothing was recorded. Sign in and try again.",
             "refused",
         )
     path = visit.request.url.path
@@ -136,8 +136,8 @@ def handle_missing(request: Request, error: Exception) -> Response:
 def handle_fault(request: Request, error: Exception) -> Response:  # noqa: ARG001
     """The page for an error of ours; the log has it."""
     text = (
-        "This is a fault of the desk, not yours. What you sent was not recorded. Your administrator"
-        " finds the cause in the desk's log."
+        "This is an error in the desk, not yours. What you sent was not recorded. Your"
+        " administrator will find the cause in the desk's log."
     )
     visit = Visit(request.app.state.desk, request, FormData(), None)
     return trouble(visit, 500, "That did not work", text)

@@ -21,7 +21,7 @@ def percentage(rate: Decimal | str | None) -> str:
 def origin(line: Mapping[str, Any], exponent: int) -> str:
     """How a line's net came about, where that is not its price alone; else nothing.
 
-    3 × 11.90 = 35.70 with tax in it, less 3.57.
+    3 × 11.90 = 35.70 including tax, less 3.57.
     """
     parts = []
     if line["quantity"] != 1:
@@ -32,7 +32,7 @@ def origin(line: Mapping[str, Any], exponent: int) -> str:
     if parts or discount or taxed:
         parts.append(money(line["list_amount"], exponent))
     if taxed:
-        parts.append("with tax in it")
+        parts.append("including tax")
     text = " ".join(parts)
     return f"{text}, less {money(discount, exponent)}" if discount else text
 

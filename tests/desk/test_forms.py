@@ -55,7 +55,7 @@ def test_approved_with_evidence(world: World, browser: Browsers, plan: int) -> N
     assert seals.unsealed(world.engine) == 0
     # The same again is a readable answer and no second sign-off.
     again = decide(finance, world.task(plan), "approved", note="evidence statement 44; seen twice")
-    assert again == "Note. You had approved this payment already."
+    assert again == "Note. You have already approved this payment."
     world.settle()
     assert world.status(plan) == "Active"
     finance.get(f"/payments/{world.task(plan)}")
@@ -102,7 +102,7 @@ def test_a_payment_that_no_longer_agrees(world: World, browser: Browsers, plan: 
         finance
     )
     finance.get("/payments/confirm?all=yes")
-    assert "None of these payments can be approved together by you" in message(finance)
+    assert "You cannot approve any of these payments together" in message(finance)
     finance.get("/payments")
     finance.post("/payments/approve", tasks=f"{task}:0")
     assert "no longer agrees" in message(finance)
@@ -128,9 +128,9 @@ def test_two_approvals(world: World, browser: Browsers, plan: int) -> None:
     world.sql("INSERT INTO prepaid.approval_limits VALUES ('USD', 5)")
     first, second = browser("finance"), browser("finance")
     task = world.task(plan)
-    assert "a second person of finance approves it next" in decide(first, task, "approved")
+    assert "a second person in finance approves it next" in decide(first, task, "approved")
     first.get("/payments/confirm?all=yes")
-    assert "None of these payments can be approved together by you" in message(first)
+    assert "You cannot approve any of these payments together" in message(first)
     assert world.status(plan) == "Pending"
     decide(second, task, "approved")
     assert world.rows("SELECT first_approved_by, decided_by FROM prepaid.tasks") == [
@@ -186,7 +186,7 @@ def test_a_parked_payment_is_closed(world: World, browser: Browsers, plan: int) 
     assert "Say what was done" in message(finance)
     finance.post(f"/parked/{review}/close", decision="approved", seen="0", note="paid back")
     assert signed(world) == [("approved", finance.name, "paid back")]
-    assert "No parked payment waits" in finance.get("/parked").text
+    assert "No parked payment is waiting" in finance.get("/parked").text
 
 
 def test_a_held_plan_is_released(world: World, browser: Browsers, plan: int) -> None:
@@ -199,7 +199,7 @@ def test_a_held_plan_is_released(world: World, browser: Browsers, plan: int) -> 
     assert "blocked account" in finance.get("/held").text
     finance.get(f"/plans/{plan}")
     finance.post(f"/plans/{plan}/release", note="asked the customer")
-    assert message(finance) == "Done. The plan is released and goes on where it was."
+    assert message(finance) == "Done. The plan is released and continues where it stopped."
     assert world.holds(plan) == []
 
 
@@ -214,7 +214,7 @@ def test_an_address_that_was_missing(world: World, browser: Browsers) -> None:
     care.post(f"/plans/{plan}/address", address="not an address")
     assert "not an e-mail address" in message(care)
     care.post(f"/plans/{plan}/address", address="new@example.com")
-    assert message(care) == "Done. The address is saved, and the plan goes on."
+    assert message(care) == "Done. The address is saved, and the plan continues."
     world.open()
     assert world.holds(plan) == []
     assert world.invoice(plan)
@@ -382,7 +382,7 @@ def test_the_history(world: World, browser: Browsers, plan: int) -> None:
     assert page.index("cleared up") < page.index("blocked account")
     assert "blocked account" not in finance.get("/history?show=approved").text
     assert "cleared up" in finance.get("/history?search=CLEARED").text
-    assert "No decision fits" in finance.get("/history?search=elsewhere").text
+    assert "No decision matches" in finance.get("/history?search=elsewhere").text
     # Each team sees its own.
     assert "cleared up" not in care.get("/history").text
 

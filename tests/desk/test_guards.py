@@ -103,13 +103,13 @@ def test_a_form_needs_the_token_of_its_session(world: World, browser: Browsers, 
     task = world.task(plan)
     old = form_token(finance.get(f"/payments/{task}"))
     for token in ("", "nonsense", old[:-3] + "abc"):
-        assert "too old" in decide(finance, task, token)
+        assert "has expired" in decide(finance, task, token)
     finance.post("/sign-out", token=old)
     assert "You are signed out" in finance.last.text
     finance.sign_in(finance.name)
-    assert "too old" in decide(finance, task, old)
+    assert "has expired" in decide(finance, task, old)
     other = browser("finance")
-    assert "too old" in decide(other, task, form_token(finance.get("/")))
+    assert "has expired" in decide(other, task, form_token(finance.get("/")))
     assert decisions(world) == 0
     finance.get(f"/payments/{task}")
     assert "approved" in decide(finance, task)

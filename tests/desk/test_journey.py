@@ -173,7 +173,7 @@ def second_approves(seen: Seen, name: str) -> None:
     sign_in(seen, name)
     seen.open("/payments?show=second")
     seen.follow("INV-")
-    expect(seen.page.get_by_text("a second person is asked for")).to_be_visible()
+    expect(seen.page.get_by_text("a second person has to approve it too")).to_be_visible()
     seen.check("second approval")
     seen.tab_to("Evidence")
     seen.page.keyboard.type("statement 44, line 7")

@@ -46,7 +46,7 @@ def test_the_list(browser: Browsers, mails: list[int]) -> None:
     assert "May have arrived" in page
     assert "2<span> undelivered" in care.get("/").text
     assert len(re.findall(r'href="/mails/\d+"', care.get("/mails?show=unknown").text)) == 1
-    assert "No undelivered mail fits" in care.get("/mails", search="nobody").text
+    assert "No undelivered email matches" in care.get("/mails", search="nobody").text
     assert care.get(f"/mails/{mails[2]}").status_code == 404
     assert "undelivered" not in browser("finance").get("/").text
 
@@ -55,14 +55,14 @@ def test_sent_again(world: World, settings: Settings, browser: Browsers, mails: 
     care = browser("customer_success")
     care.get("/mails")
     care.post("/mails/resend")
-    assert message(care) == "Note. Choose at least one mail first."
+    assert message(care) == "Note. Choose at least one email first."
     care.post("/mails/resend", mail=[str(mail) for mail in mails])
     assert f"mail {mails[2]} cannot be sent again" in message(care).lower()
     assert "it is sent. Nothing was sent." in message(care)
     assert states(world) == ["failed", "unknown", "sent"]
     care.post("/mails/resend", mail=[str(mail) for mail in mails[:2]])
-    assert message(care) == "Done. 2 mails will be sent again."
-    assert "No undelivered mail" in care.last.text
+    assert message(care) == "Done. 2 emails will be sent again."
+    assert "No undelivered email" in care.last.text
     assert send_emails(world.engine, settings, as_of=TODAY) == SendResult(sent=2)
     assert world.rows(
         "SELECT DISTINCT actor FROM prepaid.audit_log WHERE event = 'email_pending'"
@@ -76,7 +76,7 @@ def test_settled(world: World, browser: Browsers, mails: list[int]) -> None:
         engineer.post(f"/mails/{mail}/settle", note=" ")
         assert "needs a note" in message(engineer)
         engineer.post(f"/mails/{mail}/settle", note="told by phone")
-        assert message(engineer) == f"Done. Mail {mail} is off the list."
+        assert message(engineer) == f"Done. Email {mail} is settled."
     assert states(world) == ["dropped", "sent", "sent"]
 
 
@@ -97,7 +97,7 @@ def test_another_address(
     assert "only failed ones can, and it is unknown" in message(care)
     care.get(f"/mails/{mails[0]}")
     care.post(f"/mails/{mails[0]}/address", address="new@example.com")
-    assert message(care) == f"Done. Mail {mails[0]} will go to new@example.com."
+    assert message(care) == f"Done. Email {mails[0]} will go to new@example.com."
     assert send_emails(world.engine, settings, as_of=TODAY) == SendResult(sent=1)
     found = world.rows(
         "SELECT recipient, corrections FROM prepaid.emails ORDER BY email_id LIMIT 1"

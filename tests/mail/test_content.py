@@ -65,10 +65,10 @@ def test_quantity_discount_and_tax_within_the_price(
     (message,) = _sent(engine, settings)
     plain, html = _bodies(message)
     assert "Plan:      3 × Fiber 100\nIncludes:  2 × TV box\n           Radio\n" in plain
-    assert "    3 × 11.90 = 35.70 with tax in it, less 3.57\n    tax 19 %: 5.13\n" in plain
+    assert "    3 × 11.90 = 35.70 including tax, less 3.57\n    tax 19 %: 5.13\n" in plain
     assert "Your discounts: Welcome & hello, Loyal." in plain
     assert "<td>2 × TV box, Radio</td>" in html
-    assert "<small>3 × 11.90 = 35.70 with tax in it, less 3.57</small>" in html
+    assert "<small>3 × 11.90 = 35.70 including tax, less 3.57</small>" in html
     assert "<p>Your discounts: Welcome &amp; hello, Loyal.</p>" in html
 
 
@@ -78,7 +78,7 @@ def test_quantity_discount_and_tax_within_the_price(
         ({}, ""),
         ({"discount": "100"}, "1,300.00, less 100.00"),
         ({"quantity": 4}, "4 × 300.00 = 1,200.00"),
-        ({"includes_tax": True}, "1,287.00 with tax in it"),
+        ({"includes_tax": True}, "1,287.00 including tax"),
         ({"includes_tax": True, "tax": "0", "tax_rate": None}, ""),
     ],
 )

@@ -30,9 +30,9 @@ def test_at_once(world: World, settings: Settings, person: Person) -> None:
     name = world.sql("SELECT plan_name FROM prepaid.service_plans")
     assert subject == f"Your plan {name} is cancelled"
     for text in texts:
-        assert f"your plan {name} is cancelled as of 12 November 2026." in text
-        assert "Credit note CN-2026-000001: 21.45 USD for the days that are not used." in text
-        assert "We will pay 21.45 USD back to you." in text
+        assert f"Your plan {name} is cancelled as of 12 November 2026." in text
+        assert "Credit note CN-2026-000001: 21.45 USD for the unused days." in text
+        assert "We will refund 21.45 USD." in text
 
 
 def test_at_the_end_of_the_term(world: World, settings: Settings, person: Person) -> None:
@@ -44,7 +44,7 @@ def test_at_the_end_of_the_term(world: World, settings: Settings, person: Person
     _, texts = last_mail(world, settings)
     for text in texts:
         assert "Hello Customer 1," in text
-        assert "your plan Plan 2 is cancelled." in text
+        assert "Your plan Plan 2 is cancelled." in text
         assert "You can use it until 1 December 2026." in text
         assert "Credit note" not in text
 
@@ -61,7 +61,7 @@ def test_a_change_shows_what_the_credit_paid(
     subject, texts = last_mail(world, settings)
     assert subject.endswith("is your new plan")
     for text in texts:
-        assert "your plan has been changed." in text
+        assert "Your plan has been changed." in text
         for part in (
             "Unused days, credit note CN-2026-000001",
             "-21.45",

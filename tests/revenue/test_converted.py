@@ -219,8 +219,8 @@ def test_a_rate_that_comes_or_is_corrected_makes_a_new_version(two_currencies: E
         APRIL,
         3,
         "Changed since version 2: in USD: MRR 213.60 -> 200.55 (-13.05),"
-        " exchange rates 12.00 -> 0.00 (-12.00), net of new plans 439.00 -> 403.00 (-36.00),"
-        " net of renewals 0.60 -> 0.55 (-0.05).",
+        " exchange rates 12.00 -> 0.00 (-12.00), net amount of new plans 439.00 -> 403.00 (-36.00),"
+        " net amount of renewals 0.60 -> 0.55 (-0.05).",
     )
     assert named(engine, closed) == []
 
@@ -246,7 +246,7 @@ def test_figures_and_rates_that_change_together_are_both_told(two_currencies: En
     (*_, note) = close(engine, closed, "USD")[-1]
     assert note.startswith("Changed since version 1: USD: MRR 57.00 -> 67.00 (+10.00)")
     assert note.endswith(
-        "; in USD: MRR 187.50 -> 197.50 (+10.00), net of new plans 367.00 -> 377.00 (+10.00)."
+        "; in USD: MRR 187.50 -> 197.50 (+10.00), net amount of new plans 367.00 -> 377.00 (+10.00)."
     )
 
 

@@ -1,6 +1,7 @@
 """The files that reports are kept in: versions, the latest, the list of months, any store."""
 
 import json
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,21 @@ def test_another_language_writes_the_latest_anew_and_leaves_versions_alone(
     after = content(tmp_path / "2026-03")
     assert {name: after[name] for name in FIRST} == {name: first[name] for name in FIRST}
     assert "März 2026" in after["report.html"].decode()
+
+
+def test_texts_that_change_leave_published_files_alone(history: Engine, tmp_path: Path) -> None:
+    """A release, or a company, words the report anew: only what is written from then on says so."""
+    reports, home = tmp_path / "reports", tmp_path / "reworded"
+    write(history, reports, CLOSED)
+    before = content(reports)
+    (home / "texts").mkdir(parents=True)
+    (home / "texts" / "en.toml").write_text('[section]\ncourse = "Ups and downs"\n')
+    reworded = replace(settings_of(reports), home=home)
+    write(history, reports, CLOSED, settings=reworded)
+    assert content(reports) == before
+    (reports / "2026-03" / "report.html").unlink()
+    write(history, reports, CLOSED, settings=reworded)
+    assert "Ups and downs" in (reports / "2026-03" / "report.html").read_text()
 
 
 def test_the_index_lists_all_months_newest_first(history: Engine, tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def test_pdf_says_the_same_and_can_be_read_aloud() -> None:
     for wanted in (
         "October 2026",
         "Closed · version 2",
-        "34 new plans began, against 212 renewals.",
+        "34 new plans and 212 renewals began.",
         "11,902.00",
         "Fibre 1,000 yearly",
         "Opening balance",
@@ -165,9 +165,9 @@ def test_the_same_document_gives_the_same_bytes(monkeypatch: pytest.MonkeyPatch)
 
 def test_xlsx_has_a_sheet_per_table_and_real_numbers() -> None:
     book = openpyxl.load_workbook(io.BytesIO(made("xlsx")))
-    assert book.sheetnames[:4] == ["Report", "What moved MRR", "Thirteen months", "MRR by plan"]
+    assert book.sheetnames[:4] == ["Report", "MRR movements", "Thirteen months", "MRR by plan"]
     assert len(book.sheetnames) == 23
-    bridge = book["What moved MRR"]
+    bridge = book["MRR movements"]
     rows = [[cell.value for cell in row] for row in bridge.iter_rows()]
     assert rows[0] == ["Currency", "Movement", "Customers", "Amount"]
     assert rows[1] == ["USD", "Start", 276, 11589]

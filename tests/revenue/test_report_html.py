@@ -49,8 +49,8 @@ def test_it_says_how_the_month_went(history: Engine, tmp_path: Path) -> None:
         "Figures of 31 March 2026, cut-off 8 April 2026.",
         "USD: how the month went",
         "JPY: how the month went",
-        "MRR is 1,244.56 USD, 1,226.56 (+6,814.2%) more than a month ago. 1 new plan began, against"
-        " 1 renewal.",
+        "MRR is 1,244.56 USD, 1,226.56 (+6,814.2%) more than a month ago. 1 new plan and 1"
+        " renewal began.",
         "MRR is 1,000 JPY; a month ago there was none.",
         "New plans 1 10.00 USD net",
         "Renewals 1 1,234.56 USD net",
@@ -68,7 +68,7 @@ def test_it_says_how_the_month_went(history: Engine, tmp_path: Path) -> None:
 
 def test_it_says_what_was_taken_back(history: Engine, tmp_path: Path) -> None:
     page = Read(write(history, tmp_path, D(2026, 4, 8)).read_text())
-    assert page.words.count("No payment was taken back this month.") == 2
+    assert page.words.count("No payment was reversed this month.") == 2
     assert page.words.count("No credit note was issued this month.") == 2
     invoice(history)
     back = [("Chargeback", "1234.50"), ("ChargebackReversed", "34.50")]
@@ -78,13 +78,13 @@ def test_it_says_what_was_taken_back(history: Engine, tmp_path: Path) -> None:
     for wanted in (
         "Refunds 0 0.00",
         "Chargebacks 1 1,234.50",
-        "Chargebacks reversed 1 \u221234.50",
-        "Taken back 2 1,200.00",
+        "Chargeback reversals 1 \u221234.50",
+        "Reversed 2 1,200.00",
         "Issued Net, USD Tax, USD Total, USD 1 20.00 3.80 23.80",
-        "payments taken back 0.00 \u2192 1,200.00 (+1,200.00),",
+        "payment reversals 0.00 \u2192 1,200.00 (+1,200.00),",
         "credit notes 0.00 \u2192 23.80 (+23.80)",
         "Why: 1 credit note issued on",
-        "2 records of payments taken back on",
+        "2 payment reversals on",
     ):
         assert wanted in page.words, wanted
 
@@ -142,17 +142,17 @@ def test_everything_that_a_version_knows_is_shown() -> None:
         "Fibre 1,000 yearly 71 26.2% 3,124.00",
         "United States 226 240 25 170 79.8% 9,502.00",
         "All countries 283 301 34 212 11,902.00",
-        "Renewed in the days of grace 14 5.9%",
+        "Renewed in grace 14 5.9%",
         "Weekly pass 36 32 88.9%",
         "12 months 231 181 78.4% 9,120.00 7,004.10 7,811.40 76.8% 85.6%",
         "October 2026 0 21 21 100.0% 1,051.00",
         "9 older months are in the tables for spreadsheets.",
-        "Opening balance 23,871.44 Billed +9,929.50 Recognised as earned \u22129,512.18",
+        "Opening balance 23,871.44 Billed +9,929.50 Recognised \u22129,512.18",
         "Invoices, net 9,619.50 Issued in the month Tax +769.56",
         "Cash 10,136.56",
         "Payment verification 246 240 5 4 7 5.2 h 4.9 days",
         "Payment rejected 5 4 1",
-        "1 of 3 checks ask for a look.",
+        "Rules that need attention: 1 of 3.",
         "Customers can be reached by email warning 9",
         "What changed since version 1",
         "Terms imported 3 20 November 2026",
@@ -170,7 +170,7 @@ def test_everything_that_a_version_knows_is_shown() -> None:
         ("retention", "Gross retention"),
         ("cohorts", "By month of first revenue"),
         ("deferred", "Deferred revenue"),
-        ("reconciliation", "From billed to paid"),
+        ("reconciliation", "From billed to cash"),
         ("arr", "Annual run rate 142"),
     ],
 )

@@ -104,9 +104,9 @@ def test_the_mail_says_how_the_month_went_and_has_the_report(
     assert {first["To"], second["To"]} == {BOARD, CFO}
     assert first["Subject"] == "Revenue of March 2026: the report is closed"
     assert body(first, "plain").split("\n") == [
-        "MRR is 110.00 USD; a month ago there was none. 2 new plans began, against 0 renewals.",
+        "MRR is 110.00 USD; a month ago there was none. 2 new plans and 0 renewals began.",
         "",
-        "The whole report is attached as PDF.",
+        "The full report is attached as a PDF.",
         "",
     ]
     assert "<strong>110.00</strong> USD" in body(first, "html")

@@ -84,7 +84,7 @@ def test_later_truth_is_a_new_version_that_says_what_changed(engine: Engine) -> 
     assert (new.version, new.cut_off, new.figures[0]["mrr"]) == (2, LATER, "12.50")
     assert new.note == (
         "Changed since version 1: USD: MRR 10.00 -> 12.50 (+2.50), active plans 1 -> 2 (+1),"
-        " customers 1 -> 2 (+1), renewals 0 -> 1 (+1), net of renewals 0.00 -> 2.50 (+2.50),"
+        " customers 1 -> 2 (+1), renewals 0 -> 1 (+1), net amount of renewals 0.00 -> 2.50 (+2.50),"
         " revenue recognised 8.71 -> 10.56 (+1.85),"
         " deferred revenue at the end 1.29 -> 1.94 (+0.65)."
     )
@@ -202,7 +202,9 @@ def test_a_version_of_an_older_release_is_compared_by_what_it_knew(
     assert b'"reversals"' in rendering.as_("json")
     insert(engine, [Term(D(2026, 3, 9), "2.50", customer=2, kind="change")])
     report(engine, LATER)
-    assert "changes 0 -> 1 (+1), net of changes 0.00 -> 2.50 (+2.50)" in stored(engine)[-1].note
+    assert (
+        "changes 0 -> 1 (+1), net amount of changes 0.00 -> 2.50 (+2.50)" in stored(engine)[-1].note
+    )
 
 
 def test_a_late_refund_is_later_truth(engine: Engine) -> None:
@@ -211,6 +213,6 @@ def test_a_late_refund_is_later_truth(engine: Engine) -> None:
     land(engine, [record("Success", PAID), record("Refunded", BACK)])
     assert report(engine, LATER) == [MARCH]
     assert stored(engine)[-1].note == (
-        "Changed since version 1: USD: payments taken back 0.00 -> 100.00 (+100.00),"
+        "Changed since version 1: USD: payment reversals 0.00 -> 100.00 (+100.00),"
         " cash 0.00 -> -100.00 (-100.00)."
     )

@@ -26,8 +26,8 @@ def confirm(visit: Visit) -> Response:
         found = rows(connection, "desk/payments", "to_approve", params)
     if not found:
         text = (
-            "None of these payments can be approved together by you. Those that differ, and those"
-            " that somebody else must decide, are decided one by one."
+            "You cannot approve any of these payments together. Decide those that differ one by"
+            " one; the others need somebody else."
         )
         return visit.go(asked.href("/payments"), text, "info")
     tasks = found[:MOST]

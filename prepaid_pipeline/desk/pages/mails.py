@@ -25,7 +25,9 @@ def mail(visit: Visit) -> Response:
     """One of them, and what can be done about it."""
     number = visit.number("mail")
     with visit.acting() as connection:
-        found = one(connection, "desk/mails", "one", {"mail": number}, f"undelivered mail {number}")
+        found = one(
+            connection, "desk/mails", "one", {"mail": number}, f"undelivered email {number}"
+        )
     may_correct = (
         found.status == "failed"
         and found.service_plan_id is not None
@@ -42,21 +44,21 @@ def resend(visit: Visit) -> Response:
         if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 19
     ]
     if not chosen:
-        return visit.go("/mails", "Choose at least one mail first.", "info")
+        return visit.go("/mails", "Choose at least one email first.", "info")
     try:
         with visit.acting() as connection:
             asked = queries.statement("desk/mails", "resend").execute(connection, {"mails": chosen})
             resent = asked.scalar_one()
     except NotAllowed as error:
         return visit.go("/mails", f"{sentence(error)}. Nothing was sent.", "refused")
-    return visit.go("/mails", f"{resent:,} mail{'' if resent == 1 else 's'} will be sent again.")
+    return visit.go("/mails", f"{resent:,} email{'' if resent == 1 else 's'} will be sent again.")
 
 
 def settle(visit: Visit) -> Response:
     """Take one off the list: it has arrived, or is not needed any more."""
     number = visit.number("mail")
     params = {"mail": number, "note": visit.typed("note")}
-    return _done(visit, number, "settle", params, f"Mail {number} is off the list.")
+    return _done(visit, number, "settle", params, f"Email {number} is settled.")
 
 
 def address(visit: Visit) -> Response:
@@ -67,7 +69,7 @@ def address(visit: Visit) -> Response:
     except ValueError as error:
         return visit.go(f"/mails/{number}", f"{sentence(error)}.", "refused", typed)
     params = {"mail": number, "address": wanted}
-    return _done(visit, number, "correct", params, f"Mail {number} will go to {wanted}.")
+    return _done(visit, number, "correct", params, f"Email {number} will go to {wanted}.")
 
 
 def _done(visit: Visit, number: int, part: str, params: dict[str, object], said: str) -> Response:

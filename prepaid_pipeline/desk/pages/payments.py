@@ -64,12 +64,12 @@ def decide(visit: Visit) -> Response:
         )
         next_task = following.scalar_one()
     if not recorded:
-        return visit.go(here, f"You had {decision} this payment already.", "info")
+        return visit.go(here, f"You have already {decision} this payment.", "info")
     said = f"Payment of invoice {task.invoice_number} {decision}."
     if task.first_approved_by and not task.is_decided:
         said = (
             f"Your approval of invoice {task.invoice_number} is recorded. It is above the limit:"
-            " a second person of finance approves it next."
+            " a second person in finance approves it next."
         )
     return visit.go(
         f"/payments/{next_task}" if next_task and visit.typed("then") else "/payments", said

@@ -87,7 +87,7 @@ def release(visit: Visit) -> Response:
         "desk/held",
         "release",
         params,
-        "The plan is released and goes on where it was.",
+        "The plan is released and continues where it stopped.",
     )
 
 
@@ -106,7 +106,7 @@ def address(visit: Visit) -> Response:
             queries.statement("desk/held", "release").execute(connection, params)
     except NotAllowed as error:
         return visit.go(f"/plans/{plan_id}", f"{sentence(error)}.", "refused", typed)
-    return visit.go(f"/plans/{plan_id}", "The address is saved, and the plan goes on.")
+    return visit.go(f"/plans/{plan_id}", "The address is saved, and the plan continues.")
 
 
 def void(visit: Visit) -> Response:

@@ -58,6 +58,6 @@ def decide(visit: Visit) -> Response:
         following = queries.statement("desk/quality", "next").execute(connection, {"task": task_id})
         next_task = following.scalar_one()
     said = (
-        f"Check {task_id} {decision}." if recorded else f"Check {task_id} had {decision} already."
+        f"Check {task_id} {decision}." if recorded else f"Check {task_id} had already {decision}."
     )
     return visit.go(f"/quality/{next_task}" if next_task else "/quality", said)

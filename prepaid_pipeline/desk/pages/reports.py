@@ -91,4 +91,4 @@ def _month(visit: Visit) -> date:
     try:
         return parse_month(text)
     except ValueError:
-        raise UnknownThing(f"{text} is no month: expected YYYY-MM.") from None
+        raise UnknownThing(f"{text} is not a month: expected YYYY-MM.") from None

@@ -58,7 +58,7 @@ def assign(visit: Visit) -> Response:
         return visit.go(here, f"{sentence(error)}.", "refused", visit.typed("note"))
     return visit.go(
         "/parked",
-        f"The payment is assigned to invoice {number.upper()}. Once it is matched, somebody else of"
+        f"The payment is assigned to invoice {number.upper()}. Once it is matched, somebody else in"
         " finance verifies it.",
     )
 
@@ -78,7 +78,7 @@ def close(visit: Visit) -> Response:
             f"/{place}/{task_id}", f"{sentence(error)}.", "refused", visit.typed("note")
         )
     said = (
-        f"Task {task_id} is {decision}." if recorded else f"Task {task_id} was {decision} already."
+        f"Task {task_id} is {decision}." if recorded else f"Task {task_id} was already {decision}."
     )
     return visit.go(f"/{place}", said)
 

@@ -80,7 +80,7 @@ def test_a_change_makes_way_for_the_renewal(
 
     assert send_emails(taxed.engine, settings, as_of=ENDS) == SendResult(sent=2, dropped=3)
     for body in bodies(sent(settings)[1]):
-        assert "goes on as it was" in body
+        assert "continues as it was" in body
         assert "order again" not in body
 
 
@@ -90,8 +90,8 @@ def test_the_reminder_names_the_earlier_last_day(taxed: World, settings: Setting
     assert taxed.status(change) == "Pending"
     send_emails(taxed.engine, settings, as_of=ENDS)
     for body in bodies(sent(settings)[1]):
-        assert "arrived by 30 November 2026, we cancel this order" in body
-        assert "your plan is not changed" in body
+        assert "arrived by 30 November 2026, we will cancel this order" in body
+        assert "your plan will not be changed" in body
         assert "42.90 USD" in body, "64.35 less the credit of 21.45"
 
 

@@ -47,15 +47,15 @@ def test_what_a_reminder_says(taxed: World, settings: Settings) -> None:
     for body in bodies(mail):
         for part in (
             f"Hello {customer},",
-            f"invoice {number} yet. It was due on 2 November 2026.",
+            f"your payment for invoice {number}. It was due on 2 November 2026.",
             "12.87 USD",
             plan_name,
             "Add-on",
             "2 November 2026 to 1 December 2026",
             f"quote the invoice number {number}",
-            "If nothing has arrived by 2 December 2026, we cancel this order.",
-            "your plan does not begin",
-            "please ignore this mail",
+            "If nothing has arrived by 2 December 2026, we will cancel this order.",
+            "your plan will not begin",
+            "please ignore this email",
         ):
             assert part in body
 
@@ -76,9 +76,9 @@ def test_without_a_last_day_none_is_named(taxed: World, settings: Settings) -> N
     dun(taxed, 3, payment_days=None)
     assert send(taxed, replace(settings, payment_days=None)) == SendResult(sent=1)
     for body in bodies(sent(settings)[0]):
-        assert "is renewed when your payment has arrived" in body
+        assert "will be renewed once your payment has arrived" in body
         assert "ancel" not in body
-        assert "ay until" not in body
+        assert "ay by" not in body
 
 
 def test_names_cannot_write_html(taxed: World, settings: Settings) -> None:
@@ -101,11 +101,11 @@ def test_what_the_cancellation_says(taxed: World, settings: Settings) -> None:
     name = taxed.sql(
         "SELECT plan_name FROM prepaid.service_plans WHERE service_plan_id = :p", p=plan
     )
-    assert mail["Subject"] == f"Your order of {name} is cancelled"
+    assert mail["Subject"] == f"Your order for {name} is cancelled"
     for body in bodies(mail):
         for part in (
             f"{number} of 2 November 2026, 10.73 USD",
-            "The invoice is void: you need not pay",
+            "The invoice is void: you no longer need to pay it",
         ):
             assert part in body
 

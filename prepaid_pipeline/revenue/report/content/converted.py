@@ -126,8 +126,8 @@ def describe(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> str:
         "mrr": "MRR",
         "opening_mrr": "MRR at the start",
         "exchange_rates": "exchange rates",
-        "new_net": "net of new plans",
-        "renewal_net": "net of renewals",
+        "new_net": "net amount of new plans",
+        "renewal_net": "net amount of renewals",
     }
     changes = [
         f"{label} {was[key]} -> {now[key]} ({Decimal(now[key]) - Decimal(was[key]):+f})"
