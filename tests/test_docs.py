@@ -13,6 +13,8 @@ from prepaid_pipeline.cli.main import COMMANDS, FORMER_NAMES, prepaid
 from prepaid_pipeline.database import queries
 from prepaid_pipeline.definitions import build_defs
 from prepaid_pipeline.importer.files import files
+from prepaid_pipeline.settings.desk import DeskSettings
+from prepaid_pipeline.settings.load import Settings
 
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -45,14 +47,7 @@ def section(page: str, heading: str) -> str:
 
 
 def settings() -> set[str]:
-    sources = ("settings/load.py", "settings/mail.py", "desk/configuration.py")
-    return {
-        name
-        for source in sources
-        for name in re.findall(
-            r'"(PREPAID_[A-Z_]+)"', (ROOT / "prepaid_pipeline" / source).read_text(encoding="utf-8")
-        )
-    }
+    return set(Settings.variables()) | set(DeskSettings.variables())
 
 
 def commands() -> dict[str, click.Command]:

@@ -16,7 +16,6 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from prepaid_pipeline.desk import rendering
-from prepaid_pipeline.desk.configuration import DeskSettings
 from prepaid_pipeline.desk.guards import FormTokens, OnlyTls, SecureHeaders
 from prepaid_pipeline.desk.pages import (
     account,
@@ -36,6 +35,7 @@ from prepaid_pipeline.desk.routing import ANYBODY, action, handle_fault, handle_
 from prepaid_pipeline.desk.sessions import Sessions
 from prepaid_pipeline.desk.visits import Desk
 from prepaid_pipeline.errors import SettingError
+from prepaid_pipeline.settings.desk import DeskSettings
 from prepaid_pipeline.settings.load import Settings
 
 _LARGEST_FORM = 512 * 1024
@@ -122,7 +122,7 @@ def _routes() -> list[BaseRoute]:
 
 
 def _oidc_routes(desk: DeskSettings, secret: str) -> list[BaseRoute]:
-    if desk.oidc is None:
+    if desk.oidc_issuer is None:
         return []
     if find_spec("authlib") is None:
         raise SettingError(
@@ -130,7 +130,7 @@ def _oidc_routes(desk: DeskSettings, secret: str) -> list[BaseRoute]:
         )
     from prepaid_pipeline.desk import oidc  # noqa: PLC0415  (an extra, not always installed)
 
-    return oidc.routes(desk, desk.oidc, secret)
+    return oidc.routes(desk, secret)
 
 
 def _hosts(desk: DeskSettings) -> list[str]:

@@ -106,7 +106,7 @@ def _source(page: Mapping[str, Any]) -> bytes:
 
 def _seller(settings: Settings) -> tuple[str, ...]:
     sender = sender_address(settings)
-    return settings.mails.seller or (sender.display_name or sender.addr_spec,)
+    return settings.seller or (sender.display_name or sender.addr_spec,)
 
 
 @cache

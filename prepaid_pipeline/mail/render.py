@@ -63,7 +63,7 @@ def write(details: Mapping[str, Any], settings: Settings) -> Message:
 
 def _values(details: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
     if details["template"] == "overdue_tasks":
-        return _overdue(details) | {"desk": settings.sign_offs.desk_url}
+        return _overdue(details) | {"desk": settings.desk_url}
     if details["template"] == report.TEMPLATE:
         return report.values(details, settings)
     # Terms are [start, end): the last day that is paid for is the one before the end.

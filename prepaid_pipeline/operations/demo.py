@@ -5,7 +5,7 @@ through the functions that the sign-off tables use, and the pipeline drains what
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,7 @@ def start_clean(settings: Settings) -> None:
 
 def play(engine: Engine, settings: Settings, say: Say) -> None:
     """Import the sample and let the days pass. Mails are files, whatever PREPAID_SMTP_URL says."""
-    settings = replace(settings, smtp_url=None)
+    settings = settings.model_copy(update={"smtp_url": None})
     reports = import_directory(engine, SAMPLE, as_of=DAYS[0], grace_days=settings.grace_days)
     say(f"imported {sum(report.rows for report in reports)} rows of {len(reports)} files")
     accounts.add(engine, FINANCE, "finance")
