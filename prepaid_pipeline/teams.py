@@ -1,10 +1,10 @@
-"""The teams whose people work with the product; the database has the same (sql/schema)."""
+"""The teams whose people work with the product, for Python; the database has a role for each."""
 
 from enum import StrEnum
 
 
 class Team(StrEnum):
-    """A team is also the name of a role of the database, of what tasks say and of owners."""
+    """A team's name: of its role in the database, in tasks, settings and owners of assets."""
 
     FINANCE = "finance"
     CUSTOMER_SUCCESS = "customer_success"
@@ -16,6 +16,13 @@ class Team(StrEnum):
         """As a person reads it: Customer success."""
         return self.value.replace("_", " ").capitalize()
 
+    @property
+    def owner(self) -> str:
+        """As Dagster names the owner of an asset."""
+        return f"team:{self.value}"
 
-# Teams that tasks are given to: somebody leads each, whom overdue ones are told.
+
+# As plain texts, for statements and the command line.
+TEAMS = tuple(team.value for team in Team)
+# Tasks are given to these; each has a lead, who is told of what stays overdue.
 LED = (Team.FINANCE, Team.CUSTOMER_SUCCESS)

@@ -12,7 +12,9 @@ from zoneinfo import ZoneInfo
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from prepaid_pipeline.desk.navigation import BAR
 from prepaid_pipeline.language.english import count, day, money, month_name
+from prepaid_pipeline.teams import Team
 
 STATIC = Path(__file__).parent / "static"
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -22,12 +24,6 @@ _KINDS = {
     "payment_refund": "Refund to pay",
     "quality_check": "Quality check",
     "quality_follow_up": "Follow-up",
-}
-_TEAMS = {
-    "finance": "Finance",
-    "customer_success": "Customer success",
-    "leadership": "Leadership",
-    "engineering": "Engineering",
 }
 
 
@@ -48,13 +44,13 @@ def environment(timezone: ZoneInfo) -> Environment:
         "month": month_name,
         "moment": _moment(timezone),
         "kind": lambda kind: _KINDS.get(kind, kind),
-        "team": lambda team: _TEAMS.get(team, team),
+        "team": lambda team: Team(team).label,
         "words": lambda text: str(text).replace("_", " "),
         "plural": plural,
         "hours": hours,
         "first_up": lambda text: str(text)[:1].upper() + str(text)[1:],
     }
-    made.globals["style_version"] = version("desk.css")
+    made.globals |= {"style_version": version("desk.css"), "navigation": BAR, "Team": Team}
     return made
 
 

@@ -8,6 +8,7 @@ from prepaid_pipeline.desk.pages.lists import Filter, cut
 from prepaid_pipeline.desk.pages.payments import sentence
 from prepaid_pipeline.desk.visits import Visit, one, rows
 from prepaid_pipeline.errors import NotAllowed
+from prepaid_pipeline.teams import Team
 
 SHOWS = ("failed", "unknown")
 
@@ -29,7 +30,7 @@ def mail(visit: Visit) -> Response:
     may_correct = (
         found.status == "failed"
         and found.service_plan_id is not None
-        and "customer_success" in visit.person.teams
+        and Team.CUSTOMER_SUCCESS in visit.person.teams
     )
     return visit.page("mail.html", mail=found, may_correct=may_correct)
 
