@@ -9,6 +9,7 @@ import click
 import dagster as dg
 import pytest
 
+from prepaid_pipeline.billing.providers import formats
 from prepaid_pipeline.cli.main import COMMANDS, FORMER_NAMES, prepaid
 from prepaid_pipeline.database import queries
 from prepaid_pipeline.definitions import build_defs
@@ -106,6 +107,17 @@ def test_jobs_sensors_and_schedules() -> None:
 def test_assets() -> None:
     assets = {key.path[-1] for key in location().asset_graph.materializable_asset_keys}
     assert missing(assets) == []
+
+
+def test_formats_of_payment_files() -> None:
+    """The names that --format takes are described where the formats are."""
+    page = (ROOT / "docs" / "payments-import.md").read_text(encoding="utf-8")
+    for found in formats.FORMATS:
+        assert f"`{found.name}`" in page
+    command = commands()["payments import"]
+    (option,) = (found for found in command.params if found.name == "file_format")
+    assert isinstance(option.type, click.Choice)
+    assert set(option.type.choices) == set(formats.BY_NAME)
 
 
 def hold_reasons() -> set[str]:

@@ -162,7 +162,7 @@ def test_memory_holds_one_entry(tmp_path: Path) -> None:
     program = [
         sys.executable,
         "-m",
-        "tests.providers.read_statement",
+        "tests.billing.providers.read_statement",
         tmp_path / "big.xml",
         "20000",
     ]
