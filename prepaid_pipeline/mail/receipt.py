@@ -127,7 +127,7 @@ class _Words:
     currency: str
 
     def amount(self, value: Decimal | str) -> str:
-        return self.say.money(Decimal(value).quantize(Decimal(1).scaleb(-self.exponent)))
+        return self.say.money(value, self.exponent)
 
     def total(self, value: Decimal) -> str:
         return f"{self.amount(value)} {self.currency}"

@@ -12,7 +12,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from prepaid_pipeline.addresses import one_line, recipient_address
-from prepaid_pipeline.language.mail_words import day, money, origin, percentage, times
+from prepaid_pipeline.language.english import day, money
+from prepaid_pipeline.language.mail_words import origin, percentage, times
 from prepaid_pipeline.mail import mime, receipt, report
 from prepaid_pipeline.mail.transport import sender_address
 from prepaid_pipeline.settings.load import Settings

@@ -8,6 +8,7 @@ from prepaid_pipeline.desk.pages.lists import Filter, cut
 from prepaid_pipeline.desk.pages.payments import sentence
 from prepaid_pipeline.desk.visits import Visit, one, rows
 from prepaid_pipeline.errors import NotAllowed
+from prepaid_pipeline.language.english import plural
 from prepaid_pipeline.teams import Team
 
 SHOWS = ("failed", "unknown")
@@ -50,7 +51,7 @@ def resend(visit: Visit) -> Response:
             resent = asked.scalar_one()
     except NotAllowed as error:
         return visit.go("/mails", f"{sentence(error)}. Nothing was sent.", "refused")
-    return visit.go("/mails", f"{resent:,} mail{'' if resent == 1 else 's'} will be sent again.")
+    return visit.go("/mails", f"{plural(resent, 'mail')} will be sent again.")
 
 
 def settle(visit: Visit) -> Response:
