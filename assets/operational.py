@@ -4,9 +4,11 @@ process, from the customer to the mail, and ends where the monthly figures begin
 
 import dagster as dg
 
-PIPELINE = ["team:engineering"]
-FINANCE = ["team:finance"]
-SUPPORT = ["team:customer_success"]
+from prepaid_pipeline.teams import Team
+
+PIPELINE = [Team.ENGINEERING.owner]
+FINANCE = [Team.FINANCE.owner]
+SUPPORT = [Team.CUSTOMER_SUCCESS.owner]
 
 
 def _table(

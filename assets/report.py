@@ -17,6 +17,7 @@ from prepaid_pipeline.revenue.report.content.figures import collect
 from prepaid_pipeline.revenue.report.formats import drawing, files
 from prepaid_pipeline.revenue.rules import MONTHLY_REPORT
 from prepaid_pipeline.storage import INDEX, Store
+from prepaid_pipeline.teams import Team
 
 NAME = "monthly_revenue_report"
 _SPEC = dg.AssetSpec(
@@ -26,7 +27,7 @@ _SPEC = dg.AssetSpec(
     skippable=True,
     group_name="report",
     freshness_policy=common.FRESH,
-    owners=["team:leadership", "team:finance"],
+    owners=[Team.LEADERSHIP.owner, Team.FINANCE.owner],
     kinds={"html", "pdf"},
     description="New plans against renewals, MRR and what moved it. Preliminary until the month is"
     " closed, then a version that stays.",

@@ -16,6 +16,7 @@ from prepaid_pipeline.revenue import figures, validation
 from prepaid_pipeline.revenue.report.content.figures import collect
 from prepaid_pipeline.revenue.report.formats import drawing
 from prepaid_pipeline.revenue.rules import MONTHLY_FIGURES
+from prepaid_pipeline.teams import Team
 
 OP_NAME = "monthly_figures"
 _DESCRIPTIONS = {
@@ -48,7 +49,7 @@ def _spec(name: str, deps: list[str]) -> dg.AssetSpec:
         skippable=True,
         group_name="revenue",
         freshness_policy=common.FRESH,
-        owners=["team:finance"],
+        owners=[Team.FINANCE.owner],
         kinds={"postgres", "sql"},
         description=_DESCRIPTIONS[name],
         metadata={"dagster/table_name": f"revenue.{name}"},

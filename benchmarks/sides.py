@@ -18,6 +18,7 @@ from prepaid_pipeline.database import queries
 from prepaid_pipeline.database.connections import acting_as, transaction
 from prepaid_pipeline.people import accounts
 from prepaid_pipeline.process import steps
+from prepaid_pipeline.teams import Team
 
 AS_OF = date(2026, 6, 10)
 CONTEXT = Context(as_of=AS_OF, grace_days=7, lead_days=7, actor="benchmark")
@@ -38,7 +39,7 @@ def script(name: str) -> tuple[queries.Statement, ...]:
 
 def prepare(engine: Engine, plans: int) -> None:
     """``plans`` due plans, and the person who will approve their payments."""
-    accounts.add(engine, OFFICER, "finance")
+    accounts.add(engine, OFFICER, Team.FINANCE)
     with engine.begin() as connection:
         for statement in script("generate"):
             statement.execute(connection, {"plans": plans, "as_of": AS_OF})

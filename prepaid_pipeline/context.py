@@ -8,7 +8,8 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 
 from prepaid_pipeline.database import connections
-from prepaid_pipeline.settings.load import PAYMENT_DAYS, REMINDER_DAYS, Settings
+from prepaid_pipeline.settings.load import Settings
+from prepaid_pipeline.settings.renewals import PAYMENT_DAYS, REMINDER_DAYS
 
 BATCH_SIZE = 10_000
 # A step over a full batch takes seconds and renews the lease. A worker that is slower than this

@@ -58,7 +58,7 @@ def configure(settings: Settings, quiet: bool = False) -> None:
 
     ``quiet``: as text only warnings, for commands whose output a person reads.
     """
-    as_json = settings.operations.log_format == "json"
+    as_json = settings.log_format == "json"
     logger = logging.getLogger(_ROOT)
     logger.handlers[:] = [_handler(as_json)]
     logger.setLevel(logging.WARNING if quiet and not as_json else logging.INFO)
@@ -69,7 +69,7 @@ def configure_service(settings: Settings) -> str:
     Dagster's own log format that goes with it.
     """
     configure(settings)
-    as_json = settings.operations.log_format == "json"
+    as_json = settings.log_format == "json"
     logging.getLogger().handlers[:] = [_handler(as_json)]
     logging.captureWarnings(True)
     # What Dagster says of its own parameters is nothing that anybody here can act on.

@@ -21,8 +21,8 @@ def waiting_too_long(context: dg.SensorEvaluationContext, database: Database) ->
     settings = database.settings()
     asked = {
         "today": settings.today(),
-        "escalate_days": settings.sign_offs.escalate_days,
-        "unsent_hours": settings.operations.unsent_hours,
+        "escalate_days": settings.escalate_days,
+        "unsent_hours": settings.unsent_hours,
     }
     with database.engine().connect() as connection:
         look = queries.statement("sensors/waiting_too_long", "matters")

@@ -9,10 +9,13 @@ import click
 import dagster as dg
 import pytest
 
+from prepaid_pipeline.billing.providers import formats
 from prepaid_pipeline.cli.main import COMMANDS, FORMER_NAMES, prepaid
 from prepaid_pipeline.database import queries
 from prepaid_pipeline.definitions import build_defs
 from prepaid_pipeline.importer.files import files
+from prepaid_pipeline.settings.desk import DeskSettings
+from prepaid_pipeline.settings.load import Settings
 
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -55,14 +58,7 @@ def section(page: str, heading: str) -> str:
 
 
 def settings() -> set[str]:
-    sources = ("settings/load.py", "settings/mail.py", "desk/configuration.py")
-    return {
-        name
-        for source in sources
-        for name in re.findall(
-            r'"(PREPAID_[A-Z_]+)"', (ROOT / "prepaid_pipeline" / source).read_text(encoding="utf-8")
-        )
-    }
+    return set(Settings.variables()) | set(DeskSettings.variables())
 
 
 def commands() -> dict[str, click.Command]:
@@ -121,6 +117,17 @@ def test_jobs_sensors_and_schedules() -> None:
 def test_assets() -> None:
     assets = {key.path[-1] for key in location().asset_graph.materializable_asset_keys}
     assert missing(assets) == []
+
+
+def test_formats_of_payment_files() -> None:
+    """The names that --format takes are described where the formats are."""
+    page = (ROOT / "docs" / "payments-import.md").read_text(encoding="utf-8")
+    for found in formats.FORMATS:
+        assert f"`{found.name}`" in page
+    command = commands()["payments import"]
+    (option,) = (found for found in command.params if found.name == "file_format")
+    assert isinstance(option.type, click.Choice)
+    assert set(option.type.choices) == set(formats.BY_NAME)
 
 
 def hold_reasons() -> set[str]:

@@ -6,13 +6,14 @@ docs/audit.md says what they prove. Where they are copied to outside the databas
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from prepaid_pipeline.database import queries
+from prepaid_pipeline.language.english import minute
 
 log = logging.getLogger(__name__)
 
@@ -194,7 +195,7 @@ def _gone(first: int, last: int) -> Finding:
 
 
 def _seal(connection: Connection, row: Any) -> Iterator[Finding]:
-    number, made = row.seal_number, f"seal {row.seal_number} of {_utc(row.sealed_at)}"
+    number, made = row.seal_number, f"seal {row.seal_number} of {minute(row.sealed_at)}"
     if not row.is_itself:
         yield Finding("seal_changed", f"{made} was changed: its own hash does not fit it", number)
     if not row.is_chained and row.has_predecessor:
@@ -245,10 +246,6 @@ def _against(connection: Connection, anchors: Iterable[Anchor]) -> Iterator[Find
         else:
             text = f"{said} with another hash: the log was rewritten, or it is another database's"
             yield Finding("rewritten", text, number)
-
-
-def _utc(at: datetime) -> str:
-    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _named(ids: list[int]) -> str:

@@ -15,7 +15,8 @@ from prepaid_pipeline import logs
 from prepaid_pipeline.audit import seals
 from prepaid_pipeline.csv_safety import harmless
 from prepaid_pipeline.database import connections, migrations
-from prepaid_pipeline.settings.load import Settings, load, parse_month
+from prepaid_pipeline.settings.load import Settings, load
+from prepaid_pipeline.settings.parsers import parse_month
 
 
 class _Date(click.ParamType[date]):

@@ -12,8 +12,8 @@ from prepaid_pipeline.settings.load import Settings
 def desk_command(settings: Settings, engine: Engine) -> None:  # noqa: ARG001
     """Serve the sign-off desk until Ctrl-C, without Dagster."""
     from prepaid_pipeline.desk import serve
-    from prepaid_pipeline.desk.configuration import load
     from prepaid_pipeline.desk.login import own_login
+    from prepaid_pipeline.settings.desk import load
 
     desk = load()
     serve.require_free_port(desk)

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 from sqlalchemy import Engine
 
+from prepaid_pipeline.billing.providers import formats
 from prepaid_pipeline.cli.common import echo_json, json_option, with_database
 from prepaid_pipeline.cli.payment_records import (
     payments_assign,
@@ -15,8 +16,6 @@ from prepaid_pipeline.cli.payment_records import (
 from prepaid_pipeline.cli.progress import progress_bar
 from prepaid_pipeline.errors import ImportRefused
 from prepaid_pipeline.settings.load import Settings
-
-_FORMATS = ("stripe", "camt053")
 
 
 @click.group("payments")
@@ -39,9 +38,11 @@ for _command in (payments_list, payments_suggestions, payments_assign):
 @click.option(
     "--format",
     "file_format",
-    type=click.Choice(_FORMATS),
+    type=click.Choice(list(formats.BY_NAME)),
     default=None,
-    help="What the files are. Default: each says it itself.",
+    help="What the files are: "
+    + "; ".join(f"{found.name}, {found.title}" for found in formats.FORMATS)
+    + ". Default: each says it itself.",
 )
 @click.option(
     "--provider",
@@ -59,7 +60,7 @@ def payments_import(
     settings: Settings,
     engine: Engine,
 ) -> None:
-    """Import Stripe's CSV exports and camt.053 bank statements.
+    """Import files of payment providers and banks.
 
     Each file is taken as a whole or not at all; the same file again adds nothing.
     docs/payments-import.md describes what becomes a record.

@@ -16,6 +16,7 @@ from prepaid_pipeline.database import queries
 from prepaid_pipeline.people import accounts, decisions
 from prepaid_pipeline.process import story
 from prepaid_pipeline.settings.load import Settings
+from prepaid_pipeline.teams import TEAMS
 
 _KINDS = (
     "payment_verification",
@@ -33,7 +34,7 @@ def user_command() -> None:
 
 @user_command.command("add")
 @click.argument("name")
-@click.option("--team", type=click.Choice(accounts.TEAMS), required=True)
+@click.option("--team", type=click.Choice(TEAMS), required=True)
 @click.option("--email", default=None, metavar="ADDRESS", help="Where reminders of tasks go.")
 @with_database
 def user_add(
@@ -54,7 +55,7 @@ def user_add(
 def user_list(as_json: bool, settings: Settings, engine: Engine) -> None:  # noqa: ARG001
     """List the people with their teams and whether they may sign in."""
     with engine.connect() as connection:
-        asked = {"teams": list(accounts.TEAMS)}
+        asked = {"teams": list(TEAMS)}
         found = queries.statement("people/accounts", "people").execute(connection, asked)
         rows = [dict(row._mapping) for row in found]
     if as_json:

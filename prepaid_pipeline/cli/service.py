@@ -27,7 +27,7 @@ def up_command() -> None:
     settings = load()
     logs.configure(settings)
     log = logging.getLogger(up.__name__)
-    as_json = settings.operations.log_format == "json"
+    as_json = settings.log_format == "json"
     up.run(settings, (lambda line: logs.event(log, line)) if as_json else click.echo)
 
 

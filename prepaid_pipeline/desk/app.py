@@ -16,8 +16,8 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from prepaid_pipeline.desk import rendering
-from prepaid_pipeline.desk.configuration import DeskSettings
 from prepaid_pipeline.desk.guards import FormTokens, OnlyTls, SecureHeaders
+from prepaid_pipeline.desk.navigation import ANYBODY, DECIDERS, ON_FEATURES, ON_PAYMENTS
 from prepaid_pipeline.desk.pages import (
     account,
     approvals,
@@ -32,16 +32,15 @@ from prepaid_pipeline.desk.pages import (
     reviews,
     signing_in,
 )
-from prepaid_pipeline.desk.routing import ANYBODY, action, handle_fault, handle_missing, page
+from prepaid_pipeline.desk.routing import action, handle_fault, handle_missing, page
 from prepaid_pipeline.desk.sessions import Sessions
 from prepaid_pipeline.desk.visits import Desk
 from prepaid_pipeline.errors import SettingError
+from prepaid_pipeline.settings.desk import DeskSettings
 from prepaid_pipeline.settings.load import Settings
+from prepaid_pipeline.teams import Team
 
 _LARGEST_FORM = 512 * 1024
-_MONEY = ("finance", "engineering")
-_FEATURES = ("customer_success", "engineering")
-_DECIDERS = ("finance", "customer_success", "engineering")
 
 
 def build(engine: Engine, settings: Settings, desk: DeskSettings) -> Starlette:
@@ -77,40 +76,42 @@ def _routes() -> list[BaseRoute]:
         action("/sign-in", signing_in.check_password),
         action("/sign-out", signing_in.sign_out, *ANYBODY),
         page("/", overview.overview, *ANYBODY),
-        page("/payments", payments.payments, *_MONEY),
-        page("/payments/confirm", approvals.confirm, "finance"),
-        action("/payments/approve", approvals.approve, "finance"),
-        page("/payments/approve", approvals.to_list, *_MONEY),
-        page("/payments/{task:int}", payments.payment, *_MONEY),
-        action("/payments/{task:int}/decide", payments.decide, "finance"),
-        page("/payments/{task:int}/decide", payments.moved, *_MONEY),
-        action("/tasks/{task:int}/reassign", payments.reassign, "finance", "customer_success"),
-        page("/parked", reviews.parked, *_MONEY),
-        page("/parked/{task:int}", reviews.parked_payment, *_MONEY),
-        action("/parked/{task:int}/assign", reviews.assign, "finance"),
-        action("/parked/{task:int}/close", reviews.close, "finance"),
-        page("/refunds", reviews.refunds, *_MONEY),
-        page("/refunds/{task:int}", reviews.refund, *_MONEY),
-        action("/refunds/{task:int}/close", reviews.close, "finance"),
-        page("/quality", quality.checks, *_FEATURES),
-        page("/quality/confirm", passing.confirm, "customer_success"),
-        action("/quality/pass", passing.passed, "customer_success"),
-        page("/quality/pass", passing.to_list, *_FEATURES),
-        page("/quality/{task:int}", quality.check, *_FEATURES),
-        action("/quality/{task:int}/decide", quality.decide, "customer_success"),
-        page("/held", plans.held, *_DECIDERS),
-        page("/plans", plans.find, *_DECIDERS),
-        page("/plans/{plan:int}", plans.plan, *_DECIDERS),
-        action("/plans/{plan:int}/release", plans.release, *_DECIDERS),
-        action("/plans/{plan:int}/address", plans.address, "customer_success"),
-        action("/plans/{plan:int}/void", plans.void, "finance"),
-        action("/plans/{plan:int}/cancel", plans.cancel, "finance"),
-        page("/mails", mails.mails, *_FEATURES),
-        action("/mails/resend", mails.resend, *_FEATURES),
-        page("/mails/{mail:int}", mails.mail, *_FEATURES),
-        action("/mails/{mail:int}/settle", mails.settle, *_FEATURES),
-        action("/mails/{mail:int}/address", mails.address, "customer_success"),
-        page("/history", history.history, *_DECIDERS),
+        page("/payments", payments.payments, *ON_PAYMENTS),
+        page("/payments/confirm", approvals.confirm, Team.FINANCE),
+        action("/payments/approve", approvals.approve, Team.FINANCE),
+        page("/payments/approve", approvals.to_list, *ON_PAYMENTS),
+        page("/payments/{task:int}", payments.payment, *ON_PAYMENTS),
+        action("/payments/{task:int}/decide", payments.decide, Team.FINANCE),
+        page("/payments/{task:int}/decide", payments.moved, *ON_PAYMENTS),
+        action(
+            "/tasks/{task:int}/reassign", payments.reassign, Team.FINANCE, Team.CUSTOMER_SUCCESS
+        ),
+        page("/parked", reviews.parked, *ON_PAYMENTS),
+        page("/parked/{task:int}", reviews.parked_payment, *ON_PAYMENTS),
+        action("/parked/{task:int}/assign", reviews.assign, Team.FINANCE),
+        action("/parked/{task:int}/close", reviews.close, Team.FINANCE),
+        page("/refunds", reviews.refunds, *ON_PAYMENTS),
+        page("/refunds/{task:int}", reviews.refund, *ON_PAYMENTS),
+        action("/refunds/{task:int}/close", reviews.close, Team.FINANCE),
+        page("/quality", quality.checks, *ON_FEATURES),
+        page("/quality/confirm", passing.confirm, Team.CUSTOMER_SUCCESS),
+        action("/quality/pass", passing.passed, Team.CUSTOMER_SUCCESS),
+        page("/quality/pass", passing.to_list, *ON_FEATURES),
+        page("/quality/{task:int}", quality.check, *ON_FEATURES),
+        action("/quality/{task:int}/decide", quality.decide, Team.CUSTOMER_SUCCESS),
+        page("/held", plans.held, *DECIDERS),
+        page("/plans", plans.find, *DECIDERS),
+        page("/plans/{plan:int}", plans.plan, *DECIDERS),
+        action("/plans/{plan:int}/release", plans.release, *DECIDERS),
+        action("/plans/{plan:int}/address", plans.address, Team.CUSTOMER_SUCCESS),
+        action("/plans/{plan:int}/void", plans.void, Team.FINANCE),
+        action("/plans/{plan:int}/cancel", plans.cancel, Team.FINANCE),
+        page("/mails", mails.mails, *ON_FEATURES),
+        action("/mails/resend", mails.resend, *ON_FEATURES),
+        page("/mails/{mail:int}", mails.mail, *ON_FEATURES),
+        action("/mails/{mail:int}/settle", mails.settle, *ON_FEATURES),
+        action("/mails/{mail:int}/address", mails.address, Team.CUSTOMER_SUCCESS),
+        page("/history", history.history, *DECIDERS),
         page("/account", account.account, *ANYBODY),
         page("/reports", reports.reports, *ANYBODY),
         page("/reports/index.html", reports.index, *ANYBODY),
@@ -122,7 +123,7 @@ def _routes() -> list[BaseRoute]:
 
 
 def _oidc_routes(desk: DeskSettings, secret: str) -> list[BaseRoute]:
-    if desk.oidc is None:
+    if desk.oidc_issuer is None:
         return []
     if find_spec("authlib") is None:
         raise SettingError(
@@ -130,7 +131,7 @@ def _oidc_routes(desk: DeskSettings, secret: str) -> list[BaseRoute]:
         )
     from prepaid_pipeline.desk import oidc  # noqa: PLC0415  (an extra, not always installed)
 
-    return oidc.routes(desk, desk.oidc, secret)
+    return oidc.routes(desk, secret)
 
 
 def _hosts(desk: DeskSettings) -> list[str]:

@@ -10,8 +10,8 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
 from prepaid_pipeline.database import connections, queries
 from prepaid_pipeline.database.connections import refusal
-from prepaid_pipeline.desk.configuration import DeskSettings
 from prepaid_pipeline.errors import SettingError
+from prepaid_pipeline.settings.desk import DeskSettings
 from prepaid_pipeline.settings.load import Settings
 
 _SQL = "desk/login"

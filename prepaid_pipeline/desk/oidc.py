@@ -20,22 +20,22 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 
-from prepaid_pipeline.desk.configuration import DeskSettings, Oidc
 from prepaid_pipeline.desk.pages.signing_in import enter, own_path
 from prepaid_pipeline.desk.routing import trouble
 from prepaid_pipeline.desk.visits import Desk, Visit
+from prepaid_pipeline.settings.desk import DeskSettings
 
 _SECONDS = 600
 _NEXT = "next"
 
 
-def routes(desk: DeskSettings, provider: Oidc, secret: str) -> list[BaseRoute]:
+def routes(desk: DeskSettings, secret: str) -> list[BaseRoute]:
     """``/oidc/start`` and ``/oidc/callback``, with a short-lived cookie between the two."""
     client = OAuth().register(
         "provider",
-        client_id=provider.client_id,
-        client_secret=provider.client_secret,
-        server_metadata_url=f"{provider.issuer}/.well-known/openid-configuration",
+        client_id=desk.oidc_client_id,
+        client_secret=desk.oidc_client_secret,
+        server_metadata_url=f"{desk.oidc_issuer}/.well-known/openid-configuration",
         client_kwargs={"scope": "openid profile email", "code_challenge_method": "S256"},
     )
 
@@ -59,7 +59,7 @@ def routes(desk: DeskSettings, provider: Oidc, secret: str) -> list[BaseRoute]:
                 request, "The sign-in did not work, or took too long. Start it again from here."
             )
         request.session.clear()
-        return await run_in_threadpool(_enter, request, provider, claims, where)
+        return await run_in_threadpool(_enter, request, claims, where)
 
     key = hashlib.sha256(f"desk oidc {secret}".encode()).hexdigest()
     session = Middleware(
@@ -76,9 +76,9 @@ def routes(desk: DeskSettings, provider: Oidc, secret: str) -> list[BaseRoute]:
     return [Mount("/oidc", routes=found, middleware=[session])]
 
 
-def _enter(request: Request, provider: Oidc, claims: dict[str, Any], where: str) -> Response:
+def _enter(request: Request, claims: dict[str, Any], where: str) -> Response:
     desk: Desk = request.app.state.desk
-    name = _name(desk, provider, claims)
+    name = _name(desk, claims)
     if name is None or not desk.sessions.may_sign_in(name):
         return _refused(
             request,
@@ -89,11 +89,12 @@ def _enter(request: Request, provider: Oidc, claims: dict[str, Any], where: str)
     return enter(visit, name, where)
 
 
-def _name(desk: Desk, provider: Oidc, claims: dict[str, Any]) -> str | None:
-    value = claims.get(provider.claim)
+def _name(desk: Desk, claims: dict[str, Any]) -> str | None:
+    claim = desk.desk.oidc_claim
+    value = claims.get(claim)
     if not isinstance(value, str):
         return None
-    if provider.claim != "email":
+    if claim != "email":
         return value
     # Anybody can write an address that is not theirs into a profile.
     return desk.sessions.person_of(value) if claims.get("email_verified") is True else None

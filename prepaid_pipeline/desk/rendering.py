@@ -2,8 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from datetime import date, datetime
-from decimal import Decimal
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,17 @@ from zoneinfo import ZoneInfo
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from prepaid_pipeline.language.english import count, day, money, month_name
+from prepaid_pipeline.desk.navigation import BAR
+from prepaid_pipeline.language.english import (
+    count,
+    day,
+    hours,
+    money,
+    month_name,
+    plural,
+    short_day,
+)
+from prepaid_pipeline.teams import Team
 
 STATIC = Path(__file__).parent / "static"
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -22,12 +31,6 @@ _KINDS = {
     "payment_refund": "Refund to pay",
     "quality_check": "Quality check",
     "quality_follow_up": "Follow-up",
-}
-_TEAMS = {
-    "finance": "Finance",
-    "customer_success": "Customer success",
-    "leadership": "Leadership",
-    "engineering": "Engineering",
 }
 
 
@@ -48,31 +51,14 @@ def environment(timezone: ZoneInfo) -> Environment:
         "month": month_name,
         "moment": _moment(timezone),
         "kind": lambda kind: _KINDS.get(kind, kind),
-        "team": lambda team: _TEAMS.get(team, team),
+        "team": lambda team: Team(team).label,
         "words": lambda text: str(text).replace("_", " "),
         "plural": plural,
         "hours": hours,
         "first_up": lambda text: str(text)[:1].upper() + str(text)[1:],
     }
-    made.globals["style_version"] = version("desk.css")
+    made.globals |= {"style_version": version("desk.css"), "navigation": BAR, "Team": Team}
     return made
-
-
-def short_day(value: date) -> str:
-    """``8 Nov 2026``."""
-    return f"{value.day} {value:%b %Y}"
-
-
-def plural(number: int, one: str, many: str | None = None) -> str:
-    """``1 payment``, ``2,709 payments``."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
-
-
-def hours(number: Decimal) -> str:
-    """``40 min``, ``5.2 h``, ``3.1 days``, of a number of hours."""
-    if number < 1:
-        return f"{round(number * 60)} min"
-    return f"{number:.1f} h" if number < 48 else f"{number / 24:.1f} days"
 
 
 def _moment(timezone: ZoneInfo) -> Callable[[datetime], str]:

@@ -13,9 +13,9 @@ from uvicorn.config import LOGGING_CONFIG
 from prepaid_pipeline import logs
 from prepaid_pipeline.database import connections
 from prepaid_pipeline.desk.app import build
-from prepaid_pipeline.desk.configuration import DeskSettings, load
 from prepaid_pipeline.desk.login import own_login
 from prepaid_pipeline.errors import PrepaidError, SettingError
+from prepaid_pipeline.settings.desk import DeskSettings, load
 from prepaid_pipeline.settings.load import Settings
 from prepaid_pipeline.settings.load import load as load_settings
 
@@ -54,10 +54,10 @@ def run(settings: Settings, desk: DeskSettings, login: URL) -> None:
             app,
             host=desk.host,
             port=desk.port,
-            ssl_certfile=desk.tls_certificate,
+            ssl_certfile=desk.tls_cert,
             ssl_keyfile=str(desk.tls_key) if desk.tls_key else None,
-            proxy_headers=bool(desk.proxies),
-            forwarded_allow_ips=",".join(desk.proxies) or None,
+            proxy_headers=bool(desk.proxy),
+            forwarded_allow_ips=",".join(desk.proxy) or None,
             server_header=False,
             date_header=True,
             log_level="info",
@@ -74,7 +74,7 @@ def run(settings: Settings, desk: DeskSettings, login: URL) -> None:
 def environ(settings: Settings, desk: DeskSettings) -> Mapping[str, str]:
     """What a process that works elsewhere needs: the login, and its files named absolutely."""
     files = {
-        "PREPAID_DESK_TLS_CERT": desk.tls_certificate,
+        "PREPAID_DESK_TLS_CERT": desk.tls_cert,
         "PREPAID_DESK_TLS_KEY": desk.tls_key,
     }
     return {

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from prepaid_pipeline.database import queries
 from prepaid_pipeline.desk import passwords
-from prepaid_pipeline.desk.configuration import DeskSettings
+from prepaid_pipeline.settings.desk import DeskSettings
 
 _SQL = "desk/sessions"
 
@@ -70,7 +70,7 @@ class Sessions:
         params = {
             "token_hash": _hash(token),
             "person": name,
-            "idle_seconds": self.settings.idle_seconds,
+            "idle_seconds": 60 * self.settings.idle_minutes,
             "absolute_seconds": self.settings.absolute_seconds,
         }
         with self.engine.begin() as connection:

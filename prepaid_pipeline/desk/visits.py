@@ -16,10 +16,10 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from prepaid_pipeline.database import queries
 from prepaid_pipeline.database.connections import acting_as, refusal
-from prepaid_pipeline.desk.configuration import DeskSettings
 from prepaid_pipeline.desk.guards import FIELD, FormTokens
 from prepaid_pipeline.desk.sessions import Person, Sessions
 from prepaid_pipeline.errors import UnknownThing
+from prepaid_pipeline.settings.desk import DeskSettings
 from prepaid_pipeline.settings.load import Settings
 
 _MESSAGE_COOKIE = "desk_message"

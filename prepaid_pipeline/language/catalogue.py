@@ -64,10 +64,12 @@ class Language:
         chosen = f"{key}.{form}" if f"{key}.{form}" in self.texts else f"{key}.other"
         return self(chosen, n=self.count(number), **values)
 
-    def money(self, amount: Amount) -> str:
-        """``455,661.00``: as many decimals as the amount has, which are its currency's."""
+    def money(self, amount: Amount, exponent: int | None = None) -> str:
+        """``455,661.00``: with ``exponent`` decimals, by default as many as the amount has."""
         number = Decimal(amount)
-        return self._number("decimal", number, max(0, -int(number.as_tuple().exponent)))
+        if exponent is None:
+            exponent = max(0, -int(number.as_tuple().exponent))
+        return self._number("decimal", number, exponent)
 
     def signed(self, amount: Amount) -> str:
         """The same with a sign, but for nothing."""
@@ -87,7 +89,7 @@ class Language:
             return DASH
         number = Decimal(hours)
         if number >= 48:
-            return self("unit.days", n=self.money((number / 24).quantize(Decimal("0.1"))))
+            return self("unit.days", n=self.money(number / 24, 1))
         return self("unit.hours", n=self.money(number))
 
     def day(self, value: str | date) -> str:

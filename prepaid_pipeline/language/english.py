@@ -1,13 +1,20 @@
-"""Numbers and dates as the command line and the sign-off pages show them, which speak English."""
+"""Numbers and dates in English: of the command line, the sign-off pages and the mails.
+
+Reports and receipts speak the installation's language: ``catalogue``.
+"""
 
 import calendar
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal
 
 
-def money(amount: str | Decimal) -> str:
-    """``455,661.00``; the decimals are those of the stored amount, so the currency's."""
-    return f"{Decimal(amount):,f}".replace("-", "\N{MINUS SIGN}")
+def money(amount: str | Decimal, exponent: int | None = None) -> str:
+    """``455,661.00``: with ``exponent`` decimals, by default those of the stored amount.
+
+    The exponent is the currency's (ISO 4217): 1,234.50 in USD, 1,235 in JPY.
+    """
+    decimals = "" if exponent is None else f".{exponent}"
+    return f"{Decimal(amount):,{decimals}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def count(number: int) -> str:
@@ -21,7 +28,29 @@ def day(text: str | date) -> str:
     return f"{value.day} {calendar.month_name[value.month]} {value.year}"
 
 
+def short_day(value: date) -> str:
+    """``8 Nov 2026``."""
+    return f"{value.day} {calendar.month_abbr[value.month]} {value.year}"
+
+
+def minute(at: datetime) -> str:
+    """``2026-11-08 14:05 UTC``: a moment to the minute, the same for everybody."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
 def month_name(text: str | date) -> str:
     """``October 2026``, of ``2026-10`` or the month's first day."""
     value = date.fromisoformat(f"{text}-01") if isinstance(text, str) else text
     return f"{calendar.month_name[value.month]} {value.year}"
+
+
+def plural(number: int, one: str, many: str | None = None) -> str:
+    """``1 payment``, ``2,709 payments``."""
+    return f"{count(number)} {one if number == 1 else many or one + 's'}"
+
+
+def hours(number: Decimal) -> str:
+    """``40 min``, ``5.2 h``, ``3.1 days``, of a number of hours."""
+    if number < 1:
+        return f"{round(number * 60)} min"
+    return f"{number:.1f} h" if number < 48 else f"{number / 24:.1f} days"

@@ -1,14 +1,10 @@
-"""How amounts, rates, days and lines are written in mails and receipts."""
+"""How rates and the lines of an invoice are written in mails."""
 
 from collections.abc import Mapping
-from datetime import date
 from decimal import Decimal
 from typing import Any
 
-
-def money(amount: Decimal | str, exponent: int) -> str:
-    """An amount with its currency's decimals (ISO 4217): 1,234.50 in USD, 1,235 in JPY."""
-    return f"{Decimal(amount):,.{exponent}f}"
+from prepaid_pipeline.language.english import money
 
 
 def percentage(rate: Decimal | str | None) -> str:
@@ -35,11 +31,6 @@ def origin(line: Mapping[str, Any], exponent: int) -> str:
         parts.append("including tax")
     text = " ".join(parts)
     return f"{text}, less {money(discount, exponent)}" if discount else text
-
-
-def day(value: date) -> str:
-    """A date that reads the same everywhere: 1 November 2026."""
-    return f"{value.day} {value:%B %Y}"
 
 
 def times(name: str, quantity: int) -> str:

@@ -47,7 +47,7 @@ def _by_mail(settings: Settings, subject: str, body: str) -> bool:
 
 def _by_webhook(settings: Settings, subject: str, body: str) -> bool:
     """POST ``{"source", "at", "subject", "text"}``; chat services show ``text``."""
-    url = settings.operations.alert_webhook
+    url = settings.alert_webhook
     if url is None:
         return False
     alert = {

@@ -1,6 +1,5 @@
 """The mail of a day's anchor: a seal that is remembered where no database administrator reaches."""
 
-from dataclasses import replace
 from datetime import date
 
 from prepaid_pipeline.audit import anchors
@@ -15,4 +14,5 @@ def send_anchor(settings: Settings, day: date, seal: Seal) -> bool:
     Raises MailNotSent if it cannot be handed over.
     """
     subject = f"Audit log of {day.isoformat()}: seal {seal.seal_number}"
-    return send_alert(replace(settings, alert_to=settings.anchor_to), subject, anchors.text(seal))
+    told = settings.model_copy(update={"alert_to": settings.anchor_to})
+    return send_alert(told, subject, anchors.text(seal))

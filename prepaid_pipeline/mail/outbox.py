@@ -54,7 +54,7 @@ class Outbox:
     def claim(self, size: int) -> Claim:
         """Take up to ``size`` mails that are due, without those that are no longer true."""
         started = time.monotonic()
-        lease_seconds = WORK_SECONDS + LAST_ATTEMPT_SECONDS + self._settings.mails.answer_seconds
+        lease_seconds = WORK_SECONDS + LAST_ATTEMPT_SECONDS + self._settings.smtp_timeout
         with self._transaction() as connection:
             params = {"batch_size": size, "lease_seconds": lease_seconds}
             lost = _run(connection, "recover", params)
@@ -105,7 +105,7 @@ class Outbox:
             "email_ids": [outcome.email_id for outcome in tried],
             "outcomes": [outcome.kind for outcome in tried],
             "errors": [outcome.error for outcome in tried],
-            "retry_hours": self._settings.mails.retry_hours,
+            "retry_hours": self._settings.mail_retry_hours,
             "lease": claim.lease,
         }
         untried = [outcome.email_id for outcome in outcomes if outcome.kind == "untried"]

@@ -106,7 +106,7 @@ def _source(page: Mapping[str, Any]) -> bytes:
 
 def _seller(settings: Settings) -> tuple[str, ...]:
     sender = sender_address(settings)
-    return settings.mails.seller or (sender.display_name or sender.addr_spec,)
+    return settings.seller or (sender.display_name or sender.addr_spec,)
 
 
 @cache
@@ -127,7 +127,7 @@ class _Words:
     currency: str
 
     def amount(self, value: Decimal | str) -> str:
-        return self.say.money(Decimal(value).quantize(Decimal(1).scaleb(-self.exponent)))
+        return self.say.money(value, self.exponent)
 
     def total(self, value: Decimal) -> str:
         return f"{self.amount(value)} {self.currency}"

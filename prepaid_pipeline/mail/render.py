@@ -12,7 +12,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from prepaid_pipeline.addresses import one_line, recipient_address
-from prepaid_pipeline.language.mail_words import day, money, origin, percentage, times
+from prepaid_pipeline.language.english import day, money
+from prepaid_pipeline.language.mail_words import origin, percentage, times
 from prepaid_pipeline.mail import mime, receipt, report
 from prepaid_pipeline.mail.transport import sender_address
 from prepaid_pipeline.settings.load import Settings
@@ -63,7 +64,7 @@ def write(details: Mapping[str, Any], settings: Settings) -> Message:
 
 def _values(details: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
     if details["template"] == "overdue_tasks":
-        return _overdue(details) | {"desk": settings.sign_offs.desk_url}
+        return _overdue(details) | {"desk": settings.desk_url}
     if details["template"] == report.TEMPLATE:
         return report.values(details, settings)
     # Terms are [start, end): the last day that is paid for is the one before the end.

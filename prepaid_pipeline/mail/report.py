@@ -79,6 +79,6 @@ def _link(month: date, version: int, settings: Settings) -> str:
     """Where the page can be opened from elsewhere; nothing when it is only here, in a folder."""
     store = Store.of(settings)
     name = store.name(month, "html", version)
-    if settings.sign_offs.desk_url:
-        return f"{settings.sign_offs.desk_url}/reports/{name}"
+    if settings.desk_url:
+        return f"{settings.desk_url}/reports/{name}"
     return "" if store.is_local else store.address(name)

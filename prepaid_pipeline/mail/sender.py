@@ -121,8 +121,7 @@ def _batches(
 
 @contextmanager
 def _couriers(settings: Settings) -> Iterator[Couriers]:
-    mails = settings.mails
-    couriers = Couriers(opener(settings), mails.connections, mails.rate)
+    couriers = Couriers(opener(settings), settings.smtp_connections, settings.mail_rate)
     try:
         yield couriers
     finally:
@@ -142,14 +141,14 @@ def _deliver(
     outbox: Outbox, couriers: Couriers, batch: _Batch, settings: Settings
 ) -> dict[str, int]:
     """Hand over a batch; how many mails are in which state now."""
-    mails, states = settings.mails, Counter[str]()
-    window = mails.connections * _MARKED_PER_CONNECTION
-    if mails.rate:
-        window = max(1, min(window, mails.rate))
+    states, connections = Counter[str](), settings.smtp_connections
+    window = connections * _MARKED_PER_CONNECTION
+    if settings.mail_rate:
+        window = max(1, min(window, settings.mail_rate))
     outcomes = list(batch.outcomes)
     # What may have arrived is marked as late as can be: a second unknown attempt is the last one.
     for waiting, marked in (
-        (deque(mail for mail in batch.mails if mail.is_repeated), mails.connections),
+        (deque(mail for mail in batch.mails if mail.is_repeated), connections),
         (deque(mail for mail in batch.mails if not mail.is_repeated), window),
     ):
         flying = 0

@@ -13,4 +13,4 @@ def opener(settings: Settings) -> Callable[[], Transport]:
     if settings.smtp_url is None:
         return lambda: FileTransport(settings.mail_directory)
     server = parse_smtp_url(settings.smtp_url)
-    return lambda: SmtpTransport(server, sender, settings.mails.answer_seconds)
+    return lambda: SmtpTransport(server, sender, settings.smtp_timeout)

@@ -5,7 +5,7 @@ through the functions that the sign-off tables use, and the pipeline drains what
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from prepaid_pipeline.operations.service import lock
 from prepaid_pipeline.people import accounts, decisions
 from prepaid_pipeline.process.drain import drain
 from prepaid_pipeline.settings.load import Settings
+from prepaid_pipeline.teams import Team
 
 SAMPLE = Path(__file__).parent / "sample"
 DAYS = tuple(date(2026, 11, day) for day in (1, 3, 6, 9, 12, 16, 20))
@@ -65,12 +66,12 @@ def start_clean(settings: Settings) -> None:
 
 def play(engine: Engine, settings: Settings, say: Say) -> None:
     """Import the sample and let the days pass. Mails are files, whatever PREPAID_SMTP_URL says."""
-    settings = replace(settings, smtp_url=None)
+    settings = settings.model_copy(update={"smtp_url": None})
     reports = import_directory(engine, SAMPLE, as_of=DAYS[0], grace_days=settings.grace_days)
     say(f"imported {sum(report.rows for report in reports)} rows of {len(reports)} files")
-    accounts.add(engine, FINANCE, "finance")
-    accounts.add(engine, FINANCE_LEAD, "finance")
-    accounts.add(engine, CUSTOMER_SUCCESS, "customer_success")
+    accounts.add(engine, FINANCE, Team.FINANCE)
+    accounts.add(engine, FINANCE_LEAD, Team.FINANCE)
+    accounts.add(engine, CUSTOMER_SUCCESS, Team.CUSTOMER_SUCCESS)
     for as_of in DAYS:
         context = Context.of(settings, as_of, actor="prepaid demo")
         opened = drain(engine, settings, context)

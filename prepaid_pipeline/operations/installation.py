@@ -17,10 +17,9 @@ def write_settings(engine: Engine, settings: Settings) -> None:
     What changes is audited. Raises SettingError for one that this server or database cannot use.
     """
     migrations.write_timezone(engine, settings.timezone)
-    rules = settings.sign_offs
-    limits = rules.second_approval_above
+    limits = settings.second_approval_above
     asked = {
-        "task_days": rules.task_days,
+        "task_days": settings.task_days,
         "grace_days": settings.grace_days,
         "currencies": list(limits),
         "amounts": list(limits.values()),

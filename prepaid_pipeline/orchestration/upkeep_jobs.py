@@ -22,7 +22,7 @@ def delete_old_runs(
     settings = database.settings()
     # A day that is to come would delete more than anybody meant.
     day = min(config.context(context, database).as_of, settings.today())
-    kept_from = day - timedelta(days=settings.operations.keep_runs_days)
+    kept_from = day - timedelta(days=settings.keep_runs_days)
     before = datetime.combine(kept_from, time(), settings.timezone)
 
     def forget(run_id: str) -> None:

@@ -7,8 +7,8 @@ from prepaid_pipeline.addresses import recipient_address
 from prepaid_pipeline.database import queries
 from prepaid_pipeline.database.connections import refusal, sqlstate, transaction
 from prepaid_pipeline.errors import NotAllowed, UnknownThing
+from prepaid_pipeline.teams import TEAMS
 
-TEAMS = ("finance", "customer_success", "leadership", "engineering")
 # The role of the sign-off pages' own login.
 DESK = "desk"
 _NAME_LIMIT = 63  # PostgreSQL's NAMEDATALEN - 1, in bytes

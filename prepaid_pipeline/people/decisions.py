@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from prepaid_pipeline.database import queries
 from prepaid_pipeline.database.connections import acting_as, refusal
 from prepaid_pipeline.errors import UnknownThing
-from prepaid_pipeline.people.accounts import TEAMS
+from prepaid_pipeline.teams import TEAMS
 
 _PAYMENT_WORDS = {"approve": "approved", "reject": "rejected"}
 _QUALITY_WORDS = {"approve": "passed", "reject": "failed"}

@@ -16,11 +16,10 @@ def remind_overdue(engine: Engine, settings: Settings, context: Context) -> int:
     A task is overdue from the day after its due date, and goes to the lead ``escalate_days`` after
     it. Each address is told of a task once per stage, whoever asks how often.
     """
-    rules = settings.sign_offs
     asked = context.parameters() | {
-        "escalate_days": rules.escalate_days,
-        "teams": list(rules.leads),
-        "addresses": list(rules.leads.values()),
+        "escalate_days": settings.escalate_days,
+        "teams": list(settings.team_leads),
+        "addresses": list(settings.team_leads.values()),
     }
     with transaction(
         engine, actor=context.actor, run_id=context.run_id, as_of=context.as_of

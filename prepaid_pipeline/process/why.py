@@ -1,7 +1,9 @@
 """Why a plan is what it is, in one or two sentences drawn from its story."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
+
+from prepaid_pipeline.language.english import minute
 
 
 def why(facts: Any, done: Any | None) -> str:
@@ -83,4 +85,4 @@ def _who(done: Any | None) -> str:
 
 
 def _at(moment: datetime | None) -> str:
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if moment else "an unknown time"
+    return minute(moment) if moment else "an unknown time"

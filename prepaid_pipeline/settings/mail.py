@@ -1,39 +1,44 @@
-"""The settings of sending: how many connections, how fast, how patient, and who is the seller."""
+"""The settings of mail: which server, how fast, how patient, who sends and who is written to."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import Annotated
 
-CONNECTIONS, ANSWER_SECONDS, RETRY_HOURS = 4, 300, 96
-_MOST_CONNECTIONS, _FASTEST, _LONGEST_ANSWER, _LONGEST_RETRY = 50, 10_000, 3600, 720
+from pydantic import BeforeValidator, Field
 
-WholeNumber = Callable[[Mapping[str, str], str, int, int, int], int]
+from prepaid_pipeline.settings.environment import FromEnvironment
+from prepaid_pipeline.settings.parsers import addresses, parts, whole_number
 
-
-@dataclass(frozen=True)
-class MailSettings:
-    """``rate`` is mails per second of one sender, None: as fast as the server takes them.
-
-    ``answer_seconds`` is how long the server may take to answer once it has a whole mail (RFC 5321
-    section 4.5.3.2.6 asks for 10 minutes). ``retry_hours``: from the first time that it puts a
-    mail off to the last attempt. ``seller`` are the lines that name the seller on receipts.
-    """
-
-    connections: int = CONNECTIONS
-    rate: int | None = None
-    answer_seconds: int = ANSWER_SECONDS
-    retry_hours: int = RETRY_HOURS
-    seller: tuple[str, ...] = ()
+# RFC 5321, section 4.5.3.2.6, asks for 10 minutes.
+ANSWER_SECONDS = 300
 
 
-def mail_settings(env: Mapping[str, str], whole_number: WholeNumber) -> MailSettings:
-    """Read them. Raises SettingError, which names the setting."""
-    rate = "PREPAID_MAIL_RATE"
-    return MailSettings(
-        whole_number(env, "PREPAID_SMTP_CONNECTIONS", CONNECTIONS, 1, _MOST_CONNECTIONS),
-        whole_number(env, rate, 0, 1, _FASTEST) if env.get(rate) else None,
-        whole_number(env, "PREPAID_SMTP_TIMEOUT", ANSWER_SECONDS, 1, _LONGEST_ANSWER),
-        whole_number(env, "PREPAID_MAIL_RETRY_HOURS", RETRY_HOURS, 1, _LONGEST_RETRY),
-        tuple(
-            line for part in (env.get("PREPAID_SELLER") or "").split(";") if (line := part.strip())
-        ),
+class MailSettings(FromEnvironment):
+    """How mails leave, and to whom they go beside the customers."""
+
+    smtp_url: str | None = Field(None, description="the mail server; None: mails become files")
+    smtp_connections: Annotated[int, whole_number(1, 50)] = Field(
+        4, description="how many connections to the server one sender may have"
+    )
+    smtp_timeout: Annotated[int, whole_number(1, 3600)] = Field(
+        ANSWER_SECONDS,
+        description="seconds that the server may take to answer once it has a whole mail",
+    )
+    mail_rate: Annotated[int | None, whole_number(1, 10_000)] = Field(
+        None, description="mails per second of one sender; None: as fast as the server takes them"
+    )
+    mail_retry_hours: Annotated[int, whole_number(1, 720)] = Field(
+        96, description="hours from the first time that the server puts a mail off to the last try"
+    )
+    mail_from: str = Field(
+        "Prepaid plans <billing@localhost>", description="the sender, as name and address"
+    )
+    seller: Annotated[tuple[str, ...], BeforeValidator(lambda text: parts(text, ";"))] = Field(
+        (), description="the lines that name the seller on receipts"
+    )
+    report_recipients: Annotated[tuple[str, ...], BeforeValidator(addresses)] = Field(
+        (), description="addresses that a closed month's report is mailed to"
+    )
+    alert_to: str | None = Field(None, description="addresses of alerts; None: only logged")
+    anchor_to: str | None = Field(
+        default_factory=lambda others: others["alert_to"],
+        description="addresses of the audit log's daily anchor",
     )

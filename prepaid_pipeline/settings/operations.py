@@ -1,54 +1,50 @@
 """The settings of running it: ports for looking, what is kept, logs, alerts, room on the disks."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import Annotated
 from urllib.parse import urlsplit
 
-from prepaid_pipeline.errors import SettingError
+from pydantic import BeforeValidator, Field
 
-LOG_FORMATS = ("text", "json")
-KEEP_RUNS_DAYS, FREE_MB, UNSENT_HOURS = 90, 500, 24
+from prepaid_pipeline.settings.environment import FromEnvironment
+from prepaid_pipeline.settings.parsers import YEAR, one_of, whole_number
 
-
-@dataclass(frozen=True)
-class OperationsSettings:
-    """``read_only_port`` and ``metrics_port`` are on 127.0.0.1; None: not served.
-
-    ``keep_runs_days`` (days) is how long ended runs are kept, ``free_mb`` (10^6 bytes) what must be
-    free on each disk, ``unsent_hours`` after how many hours a mail that was not sent is told.
-    ``alert_webhook`` is an http or https URL, None unless it was given.
-    """
-
-    read_only_port: int | None
-    metrics_port: int | None
-    keep_runs_days: int
-    free_mb: int
-    unsent_hours: int
-    log_format: str
-    alert_webhook: str | None
+_PORTS = (1, 65535)
 
 
-def log_format(env: Mapping[str, str], name: str) -> str:
-    """Read text or json. Raises SettingError."""
-    text = env.get(name) or LOG_FORMATS[0]
-    if text not in LOG_FORMATS:
-        raise SettingError(f"{name}={text!r}: expected {' or '.join(LOG_FORMATS)}")
-    return text
-
-
-def webhook(env: Mapping[str, str], name: str) -> str | None:
-    """Read a URL such as https://hooks.example.com/T1. Raises SettingError, without the URL: it
-    often contains the secret that lets one post there.
-    """
-    if not (text := env.get(name)):
-        return None
+def _webhook(text: str) -> str:
+    """A URL. The error does not show it: it often contains the secret that lets one post there."""
     try:
-        parts = urlsplit(text)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        url = urlsplit(text)
+        usable = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
     except ValueError:
         usable = False
     if not usable:
-        raise SettingError(
-            f"{name} cannot be read: expected a URL such as https://hooks.example.com/T1"
-        )
+        raise ValueError(" cannot be read: expected a URL such as https://hooks.example.com/T1")
     return text
+
+
+class OperationsSettings(FromEnvironment):
+    """All ports are on 127.0.0.1."""
+
+    port: Annotated[int, whole_number(*_PORTS)] = Field(3000, description="Dagster's UI")
+    read_only_port: Annotated[int | None, whole_number(*_PORTS, none="off")] = Field(
+        None, description="Dagster's UI in which nothing can be changed; None: not served"
+    )
+    metrics_port: Annotated[int | None, whole_number(*_PORTS, none="off")] = Field(
+        None, description="the metrics; None: not served"
+    )
+    keep_runs_days: Annotated[int, whole_number(1, 10 * YEAR)] = Field(
+        90, description="days for which ended runs are kept"
+    )
+    free_mb: Annotated[int, whole_number(0, 10**9)] = Field(
+        500, description="what must be free on each disk, in 10^6 bytes"
+    )
+    unsent_hours: Annotated[int, whole_number(1, 10**4)] = Field(
+        24, description="hours after which a mail that was not sent is told"
+    )
+    log_format: Annotated[str, one_of("text", "json")] = Field(
+        "text", description="how processes log"
+    )
+    alert_webhook: Annotated[str | None, BeforeValidator(_webhook)] = Field(
+        None, description="a URL to which alerts are posted; None: nowhere"
+    )

@@ -24,7 +24,9 @@ def files(settings: Settings) -> list[Path]:
 
 
 def test_an_anchor_is_a_file_of_the_day_and_a_mail(world: World, settings: Settings) -> None:
-    settings = replace(settings, anchor_to="auditor@example.com, b@example.com", alert_to=None)
+    settings = settings.model_copy(
+        update={"anchor_to": "auditor@example.com, b@example.com", "alert_to": None}
+    )
     write(world.engine, 3)
     made = anchors.anchor(world.engine, settings, TODAY)
     assert made is not None
@@ -67,7 +69,9 @@ def test_an_anchor_that_was_changed(world: World, settings: Settings) -> None:
 
 
 def test_when_the_mail_fails_the_file_is_there(world: World, settings: Settings) -> None:
-    nobody = replace(settings, anchor_to="a@example.com", smtp_url="smtp://127.0.0.1:1")
+    nobody = settings.model_copy(
+        update={"anchor_to": "a@example.com", "smtp_url": "smtp://127.0.0.1:1"}
+    )
     write(world.engine)
     made = anchors.anchor(world.engine, nobody, TODAY)
     assert made is not None

@@ -13,9 +13,9 @@ from starlette.testclient import TestClient
 
 from prepaid_pipeline.database import connections
 from prepaid_pipeline.desk.app import build
-from prepaid_pipeline.desk.configuration import DeskSettings, load
 from prepaid_pipeline.desk.login import own_login
 from prepaid_pipeline.people import accounts
+from prepaid_pipeline.settings.desk import DeskSettings, load
 from prepaid_pipeline.settings.load import Settings
 from tests.world import TODAY, World
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from prepaid_pipeline.desk.configuration import load
 from prepaid_pipeline.errors import SettingError
+from prepaid_pipeline.settings.desk import load
 
 SECRET = "0123456789abcdef0123456789abcdef"
 PUBLIC = {"PREPAID_DESK_HOST": "0.0.0.0", "PREPAID_DESK_URL": "https://desk.example.com"}
@@ -28,13 +28,13 @@ def test_as_it_comes_nobody_else_can_reach_it() -> None:
 
 def test_public_with_all_that_it_needs(tmp_path: Path) -> None:
     proxied = load(PUBLIC | PROXY | KEY)
-    assert proxied.proxies == ("10.0.0.5", "10.1.0.0/16")
+    assert proxied.proxy == ("10.0.0.5", "10.1.0.0/16")
     assert proxied.is_https
     certificate, key = tmp_path / "c.pem", tmp_path / "k.pem"
     certificate.touch()
     key.touch()
     own = {"PREPAID_DESK_TLS_CERT": str(certificate), "PREPAID_DESK_TLS_KEY": str(key)}
-    assert load(PUBLIC | own | KEY).tls_certificate == certificate
+    assert load(PUBLIC | own | KEY).tls_cert == certificate
     # Without a desk nothing is asked of it.
     assert load(PUBLIC | {"PREPAID_DESK_PORT": "off"}).port is None
 
@@ -74,8 +74,7 @@ def test_refused(environ: dict[str, str], said: str) -> None:
 
 
 def test_a_provider() -> None:
-    provider = load(OIDC).oidc
-    assert provider is not None
-    assert provider.issuer == "https://login.example.com"
-    assert provider.claim == "preferred_username"
-    assert load({}).oidc is None
+    desk = load(OIDC)
+    assert desk.oidc_issuer == "https://login.example.com"
+    assert desk.oidc_claim == "preferred_username"
+    assert load({}).oidc_issuer is None

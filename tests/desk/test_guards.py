@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 from starlette.testclient import TestClient
 
 from prepaid_pipeline.desk.app import build
-from prepaid_pipeline.desk.configuration import load
+from prepaid_pipeline.settings.desk import load
 from prepaid_pipeline.settings.load import Settings
 from tests.desk.conftest import PASSWORD, Browser, form_token
 from tests.desk.many import payments

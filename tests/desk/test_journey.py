@@ -10,8 +10,8 @@ from playwright.sync_api import expect
 from sqlalchemy import Engine
 
 from prepaid_pipeline.desk.app import build
-from prepaid_pipeline.desk.configuration import load
 from prepaid_pipeline.revenue.report.formats import files
+from prepaid_pipeline.settings.desk import load
 from prepaid_pipeline.settings.load import Settings
 from prepaid_pipeline.storage import Store
 from tests.desk.chromium import Seen, needs_chromium, served, window

@@ -19,10 +19,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import URL, Engine, text
 from sqlalchemy.exc import ProgrammingError
 
-from prepaid_pipeline.desk.configuration import DeskSettings, load
 from prepaid_pipeline.desk.login import own_login
 from prepaid_pipeline.errors import SettingError
 from prepaid_pipeline.people import accounts
+from prepaid_pipeline.settings.desk import DeskSettings, load
 from prepaid_pipeline.settings.load import Settings
 from tests.mail.conftest import free_port
 from tests.world import World

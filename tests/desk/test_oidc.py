@@ -11,8 +11,8 @@ from sqlalchemy import Engine
 from starlette.testclient import TestClient
 
 from prepaid_pipeline.desk.app import build
-from prepaid_pipeline.desk.configuration import load
 from prepaid_pipeline.people import accounts
+from prepaid_pipeline.settings.desk import load
 from prepaid_pipeline.settings.load import Settings
 from tests.desk.chromium import served
 from tests.desk.provider import CLIENT_ID, CLIENT_SECRET, Provider

@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ class Business:
 
     def __init__(self, engine: Engine, settings: Settings, sink: Sink) -> None:
         self.engine, self.sink = engine, sink
-        self.settings = replace(settings, smtp_url=sink.url)
+        self.settings = settings.model_copy(update={"smtp_url": sink.url})
         self.world = World(engine)
         self.reference: dict[str, str] = {}
         self._parts = {s.name: s for s in queries.parse("plans", _SQL.read_text(encoding="utf-8"))}

@@ -11,9 +11,9 @@ from starlette.testclient import TestClient
 
 from prepaid_pipeline.database import connections
 from prepaid_pipeline.desk.app import build
-from prepaid_pipeline.desk.configuration import load
 from prepaid_pipeline.desk.login import own_login
 from prepaid_pipeline.people import accounts, decisions
+from prepaid_pipeline.settings.desk import load
 from tests.desk.conftest import PASSWORD, Browser
 from tests.desk.test_forms import decide
 from tests.faults.business import Business

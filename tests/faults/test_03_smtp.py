@@ -8,7 +8,6 @@ import os
 import random
 import signal
 from collections.abc import Iterator
-from dataclasses import replace
 from email import message_from_bytes
 from typing import Any
 
@@ -107,8 +106,8 @@ class Scene:
         )
 
     def send(self, **settings: Any) -> SendResult:
-        mails = replace(self.settings.mails, **settings)
-        return send_emails(self.world.engine, replace(self.settings, mails=mails), as_of=TODAY)
+        changed = self.settings.model_copy(update=settings)
+        return send_emails(self.world.engine, changed, as_of=TODAY)
 
     def finish(self) -> None:
         """Clean runs; then a person sends again what may or may not have arrived."""
@@ -181,7 +180,7 @@ def test_what_may_have_arrived_makes_one_copy_more(
     for fault in UNCERTAIN[kind]:
         scene.order()
         scene.server.will("dot", None, *[fault] * 3)
-        first = scene.send(answer_seconds=1 if fault.seconds else 10)
+        first = scene.send(smtp_timeout=1 if fault.seconds else 10)
         assert (first.sent, first.retried) == (MAILS - 3, 3)
         scene.finish()
         assert scene.extra() == (3 if fault.delivered else 0)

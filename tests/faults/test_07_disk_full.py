@@ -11,7 +11,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -210,7 +209,7 @@ def test_under_the_report_store(world: World, settings: Settings, record: Record
     world.open()
     found: list[str] = []
     with small_disk(2) as disk:
-        there = replace(settings, reports=str(disk / "reports"))
+        there = settings.model_copy(update={"reports": str(disk / "reports")})
         store = Store.of(there)
         old, new = b"old" * 1000, b"new" * MEGABYTE
         assert store.write("2026-10/report.html", old)

@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from typing import Any
@@ -193,4 +193,6 @@ def mailbox() -> Iterator[tuple[Mailbox, str]]:
 @pytest.fixture
 def over_smtp(settings: Settings, mailbox: tuple[Mailbox, str]) -> Settings:
     """The settings with that mail server."""
-    return replace(settings, smtp_url=mailbox[1], mail_from="Prepaid <billing@example.com>")
+    return settings.model_copy(
+        update={"smtp_url": mailbox[1], "mail_from": "Prepaid <billing@example.com>"}
+    )

@@ -1,7 +1,6 @@
 """What stands in a confirmation, and that nothing else can get into it."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import date
 from email.message import EmailMessage
 
@@ -238,4 +237,4 @@ def test_a_mail_directory_that_cannot_be_written(
     order()
     assert send_emails(engine, settings, as_of=AS_OF) == SendResult(retried=1)
     settings.home.unlink()
-    assert send_emails(engine, replace(settings), as_of=AS_OF) == SendResult()
+    assert send_emails(engine, settings.model_copy(), as_of=AS_OF) == SendResult()

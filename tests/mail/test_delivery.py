@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -27,7 +26,7 @@ Row = Callable[[int], Mapping[str, Any]]
 
 def mailing(settings: Settings, server: Server, **changes: Any) -> Settings:
     """The settings with that server, and changed settings of the mails."""
-    return replace(settings, smtp_url=server.url, mails=replace(settings.mails, **changes))
+    return settings.model_copy(update={"smtp_url": server.url, **changes})
 
 
 @pytest.fixture
@@ -113,7 +112,7 @@ def test_no_server_there(
     engine: Engine, settings: Settings, order: Callable[..., int], row: Row
 ) -> None:
     first, second = order(), order()
-    nobody = replace(settings, smtp_url=f"smtp://127.0.0.1:{free_port()}")
+    nobody = settings.model_copy(update={"smtp_url": f"smtp://127.0.0.1:{free_port()}"})
     assert send_emails(engine, nobody, as_of=AS_OF) == SendResult(retried=2)
     for email_id in (first, second):
         assert "refused" in row(email_id)["last_error"]
@@ -187,7 +186,7 @@ def test_several_connections_at_once(
         order(recipient=f"p{n}@example.com")
     with serving() as server:
         server.will("dot", *[Fault(OK["dot"], delivered=True, seconds=0.02)] * 60)
-        several = mailing(settings, server, connections=3)
+        several = mailing(settings, server, smtp_connections=3)
         assert send_emails(engine, several, as_of=AS_OF) == SendResult(sent=60)
         assert server.most_at_once == server.connections == 3
         assert {len(copies) for copies in server.delivered.values()} == {1}
@@ -210,7 +209,7 @@ def test_pacing(engine: Engine, settings: Settings, order: Callable[..., int]) -
         order(recipient=f"p{n}@example.com")
     with serving() as server:
         started = time.monotonic()
-        paced = mailing(settings, server, rate=20)
+        paced = mailing(settings, server, mail_rate=20)
         assert send_emails(engine, paced, as_of=AS_OF) == SendResult(sent=9)
         assert time.monotonic() - started >= 8 / 20
 
@@ -224,7 +223,7 @@ def test_given_up_after_a_last_attempt(
     due_again: Callable[[], None],
 ) -> None:
     email_id = order()
-    patient = replace(over_smtp, mails=replace(over_smtp.mails, retry_hours=2))
+    patient = over_smtp.model_copy(update={"mail_retry_hours": 2})
     box.answers = ["451 later"] * 3
 
     def wait(hours: float) -> None:
@@ -297,7 +296,7 @@ def test_at_most_limit(engine: Engine, settings: Settings, order: Callable[..., 
 def test_alerts(over_smtp: Settings, box: Mailbox) -> None:
     assert send_alert(over_smtp, "ignored", "nobody to tell") is False
     assert box.contents == []
-    settings = replace(over_smtp, alert_to="a@example.com, b@example.com")
+    settings = over_smtp.model_copy(update={"alert_to": "a@example.com, b@example.com"})
     assert send_alert(settings, "run failed\nBcc: spy@example.com", "Look at the run.") is True
     assert [to for to, _ in box.contents] == ["a@example.com", "b@example.com"]
     message = box.messages()[0]
@@ -331,4 +330,4 @@ def test_smtp_urls_that_cannot_be_read(url: str) -> None:
 @pytest.mark.parametrize("value", ["Prepaid", "", "a@b, c@d", "Prepaid <@>"])
 def test_a_sender_that_is_no_address(engine: Engine, settings: Settings, value: str) -> None:
     with pytest.raises(SettingError, match="PREPAID_MAIL_FROM"):
-        send_emails(engine, replace(settings, mail_from=value), as_of=AS_OF)
+        send_emails(engine, settings.model_copy(update={"mail_from": value}), as_of=AS_OF)

@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import date
 from email.message import EmailMessage
 from typing import Any
@@ -32,7 +31,7 @@ def mailed(engine: Engine, settings: Settings) -> Callable[..., list[EmailMessag
         with engine.begin() as connection:
             for statement in _PAID if paid else ():
                 connection.execute(text(statement))
-        from_seller = replace(settings, mails=replace(settings.mails, seller=SELLER))
+        from_seller = settings.model_copy(update={"seller": SELLER})
         send_emails(engine, from_seller, as_of=AS_OF)
         files = sorted(settings.mail_directory.iterdir(), key=lambda f: int(f.name.split(".")[0]))
         return [parse(file.read_bytes()) for file in files]
@@ -232,7 +231,7 @@ def test_in_the_language_of_the_installation(
     with engine.begin() as connection:
         for statement in _PAID:
             connection.execute(text(statement))
-    send_emails(engine, replace(settings, locale="de_DE"), as_of=AS_OF)
+    send_emails(engine, settings.model_copy(update={"locale": "de_DE"}), as_of=AS_OF)
     (file,) = settings.mail_directory.iterdir()
     said = words(parse(file.read_bytes()))
     for part in (
@@ -246,4 +245,4 @@ def test_in_the_language_of_the_installation(
 
 
 def test_the_seller_s_lines() -> None:
-    assert load({"PREPAID_SELLER": " A Ltd ; ;VAT 1"}).mails.seller == ("A Ltd", "VAT 1")
+    assert load({"PREPAID_SELLER": " A Ltd ; ;VAT 1"}).seller == ("A Ltd", "VAT 1")

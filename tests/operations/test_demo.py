@@ -1,6 +1,5 @@
 """The demo plays the whole process: its people decide, and plans come out of it active."""
 
-from dataclasses import replace
 from datetime import date
 
 import pytest
@@ -22,7 +21,7 @@ def test_plans_are_activated(
         monkeypatch.setattr(demo, role, world.officer(f"test_demo_{role.lower()}", team))
     monkeypatch.setattr(demo.accounts, "add", lambda *_: None)
     said: list[str] = []
-    demo.play(engine, replace(settings, smtp_url=None), said.append)
+    demo.play(engine, settings.model_copy(update={"smtp_url": None}), said.append)
     plans = {outcome.outcome: outcome.plans for outcome in demo.outcomes(engine)}
     assert plans["activated as renewal"] > 20
     assert plans["activated as new"] > 0

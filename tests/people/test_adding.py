@@ -10,6 +10,7 @@ from sqlalchemy.engine import Engine
 from prepaid_pipeline.database import connections
 from prepaid_pipeline.errors import NotAllowed
 from prepaid_pipeline.people import accounts, decisions
+from prepaid_pipeline.teams import TEAMS
 from tests.people.conftest import sql_as
 from tests.world import World
 
@@ -33,7 +34,7 @@ def teams(world: World, name: str) -> list[str]:
 @pytest.mark.parametrize(
     ("name", "refusal"),
     [
-        *((team, "it is reserved") for team in accounts.TEAMS),
+        *((team, "it is reserved") for team in TEAMS),
         ("none", "it is reserved"),
         ("public", "it is reserved"),
         ("pg_monitor", "it is reserved"),
@@ -109,7 +110,7 @@ def owner(cluster: URL, database_url: URL) -> Iterator[Engine]:
     admin = connections.engine_for(cluster)
     with admin.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text(f"CREATE ROLE {name} LOGIN CREATEROLE PASSWORD 'secret'"))
-        for team in accounts.TEAMS:
+        for team in TEAMS:
             connection.execute(text(f"GRANT {team} TO {name} WITH ADMIN OPTION, INHERIT FALSE"))
     as_admin = connections.engine_for(database_url)
     with as_admin.begin() as connection:

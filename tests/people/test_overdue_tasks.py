@@ -3,7 +3,6 @@
 import email
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import date, timedelta
 from email import policy
 
@@ -31,7 +30,7 @@ def plan(world: World) -> int:
 @pytest.fixture
 def rules(settings: Settings) -> Settings:
     """The defaults (3 days, then 7), with a lead for finance."""
-    return replace(settings, sign_offs=replace(settings.sign_offs, leads={"finance": LEAD}))
+    return settings.model_copy(update={"team_leads": {"finance": LEAD}})
 
 
 def somebody(world: World, person: Person, team: str, address: str | None) -> str:
@@ -135,7 +134,7 @@ def test_the_mail_leads_to_the_desk(
     somebody(world, person, "finance", "ann@example.com")
     overdue_tasks.remind_overdue(world.engine, rules, after(1))
     url = "https://desk.example.com"
-    public = replace(rules, sign_offs=replace(rules.sign_offs, desk_url=url))
+    public = rules.model_copy(update={"desk_url": url})
     assert send_emails(world.engine, public, as_of=TODAY).sent == 1
     (path,) = rules.mail_directory.glob("*.eml")
     mail = email.message_from_bytes(path.read_bytes(), policy=policy.default)
@@ -186,9 +185,7 @@ def test_handing_on(world: World, plan: int, person: Person) -> None:
 def test_leads_that_cannot_be_read(text: str) -> None:
     with pytest.raises(SettingError, match=r"PREPAID_TEAM_LEADS: .* cannot be read"):
         load({"PREPAID_TEAM_LEADS": text})
-    assert load(
-        {"PREPAID_TEAM_LEADS": "finance=a@b.c; customer_success=d@e.f"}
-    ).sign_offs.leads == {
+    assert load({"PREPAID_TEAM_LEADS": "finance=a@b.c; customer_success=d@e.f"}).team_leads == {
         "finance": "a@b.c",
         "customer_success": "d@e.f",
     }

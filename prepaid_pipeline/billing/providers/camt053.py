@@ -21,6 +21,7 @@ from prepaid_pipeline.billing.providers.records import (
     REFUNDED,
     SUCCESS,
     Fault,
+    Format,
     Payment,
     Source,
 )
@@ -208,3 +209,6 @@ def meaning(word: str, credit: bool, returned: bool, pays_back: bool) -> tuple[s
     if word != "BOOK":
         return "", "debit that is not booked"
     return (CHARGEBACK if returned else REFUNDED), ""
+
+
+FORMAT = Format("camt053", "camt.053 bank statements", lambda start: start.startswith(b"<"), read)

@@ -1,26 +1,23 @@
-"""The formats that are read, and how a file says which one it is."""
+"""The formats that are read, in the order in which a file is asked whether it is one."""
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from prepaid_pipeline.billing.providers import camt053, stripe
-from prepaid_pipeline.billing.providers.records import Payment, Source
+from prepaid_pipeline.billing.providers.records import Format
 
-READERS: dict[str, Callable[[Source], Iterator[Payment]]] = {
-    "stripe": stripe.read,
-    "camt053": camt053.read,
-}
+# The last one recognises every file: its reader says what is wrong with one that is nothing.
+FORMATS: tuple[Format, ...] = (camt053.FORMAT, stripe.FORMAT)
+BY_NAME = {found.name: found for found in FORMATS}
 _BOMS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
+_START = 1024
 
 
-def detect(path: Path) -> str:
-    """The format of a file, from its first bytes: XML is a statement, all else an export.
-
-    Raises OSError.
-    """
+def recognised(path: Path) -> Format:
+    """The format of a file, from its first bytes. Raises OSError."""
     with path.open("rb") as stream:
-        start = stream.read(1024)
+        start = stream.read(_START)
     for mark in _BOMS:
         start = start.removeprefix(mark)
     # In UTF-16 every other byte of the first signs is 0.
-    return "camt053" if start.lstrip(b"\0 \t\r\n").startswith(b"<") else "stripe"
+    start = start.lstrip(b"\0 \t\r\n")
+    return next(found for found in FORMATS if found.recognises(start))

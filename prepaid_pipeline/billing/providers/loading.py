@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine
 
-from prepaid_pipeline.billing.providers.formats import READERS, detect
+from prepaid_pipeline.billing.providers.formats import BY_NAME, recognised
 from prepaid_pipeline.billing.providers.records import STATUSES, Payment, PaymentsReport, Source
 from prepaid_pipeline.database import connections, queries
 from prepaid_pipeline.errors import ImportRefused
@@ -50,9 +50,9 @@ def import_payments(
     source = Source(path, provider, timezone, problems, on_read)
     report = PaymentsReport(path.name, file_format or "", "unchanged")
     try:
-        report.format = file_format or detect(path)
+        report.format = file_format or recognised(path).name
         with connections.transaction(engine, actor="payments import") as connection:
-            _land(connection, READERS[report.format](source), source, report)
+            _land(connection, BY_NAME[report.format].read(source), source, report)
             if problems:
                 raise ImportRefused(path.name)
     except ImportRefused:

@@ -1,7 +1,7 @@
 """What every reader of a provider's file gives: payment records, and what is none."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 from decimal import Decimal
@@ -86,3 +86,16 @@ class PaymentsReport:
 
 class Fault(Exception):  # noqa: N818  (never leaves the readers; it becomes a line of the report)
     """A row cannot be read. Arguments: where in it, what was found, what was expected."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format that is read. ``name`` is typed after --format, ``title`` says what files are it.
+
+    ``recognises`` is given the first bytes of a file, without byte order mark and blanks.
+    """
+
+    name: str
+    title: str
+    recognises: Callable[[bytes], bool]
+    read: Callable[[Source], Iterator[Payment]]

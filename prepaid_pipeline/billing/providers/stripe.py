@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from prepaid_pipeline.billing.providers import stripe_balance, stripe_payments, stripe_table
-from prepaid_pipeline.billing.providers.records import Fault, Payment, Source
+from prepaid_pipeline.billing.providers.records import Fault, Format, Payment, Source
 from prepaid_pipeline.billing.providers.stripe_table import Header, Row
 from prepaid_pipeline.importer.csv_records import CsvRecords
 from prepaid_pipeline.importer.reports import quoted
@@ -50,3 +50,6 @@ def read(source: Source) -> Iterator[Payment]:
             except Fault as fault:
                 source.problems.add(line, *fault.args)
         source.rows = table.rows
+
+
+FORMAT = Format("stripe", "Stripe's CSV exports", lambda _: True, read)

@@ -10,6 +10,6 @@ def account(visit: Visit) -> Response:
     desk = visit.desk.desk
     return visit.page(
         "account.html",
-        idle_minutes=desk.idle_seconds // 60,
-        session_hours=desk.absolute_seconds // 3600,
+        idle_minutes=desk.idle_minutes,
+        session_hours=desk.session_hours,
     )

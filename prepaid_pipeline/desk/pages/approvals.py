@@ -11,6 +11,7 @@ from prepaid_pipeline.desk.pages.lists import Filter
 from prepaid_pipeline.desk.pages.payments import SHOWS, record, sentence
 from prepaid_pipeline.desk.visits import Visit, rows
 from prepaid_pipeline.errors import NotAllowed
+from prepaid_pipeline.language.english import plural
 
 _SHOWN = 25
 
@@ -51,7 +52,7 @@ def approve(visit: Visit) -> Response:
         recorded = record(visit, tasks, seen, "approved", visit.typed("note") or None, True)
     except NotAllowed as error:
         return visit.go("/payments", f"{sentence(error)}. Look at the list again.", "refused")
-    said = f"{recorded:,} payment{'' if recorded == 1 else 's'} approved."
+    said = f"{plural(recorded, 'payment')} approved."
     if first := visit.typed("first"):
         said += f" Above the limit, and waiting for a second person: {first}."
     return visit.go("/payments", said)

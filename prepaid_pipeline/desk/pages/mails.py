@@ -8,6 +8,8 @@ from prepaid_pipeline.desk.pages.lists import Filter, cut
 from prepaid_pipeline.desk.pages.payments import sentence
 from prepaid_pipeline.desk.visits import Visit, one, rows
 from prepaid_pipeline.errors import NotAllowed
+from prepaid_pipeline.language.english import plural
+from prepaid_pipeline.teams import Team
 
 SHOWS = ("failed", "unknown")
 
@@ -31,7 +33,7 @@ def mail(visit: Visit) -> Response:
     may_correct = (
         found.status == "failed"
         and found.service_plan_id is not None
-        and "customer_success" in visit.person.teams
+        and Team.CUSTOMER_SUCCESS in visit.person.teams
     )
     return visit.page("mail.html", mail=found, may_correct=may_correct)
 
@@ -51,7 +53,7 @@ def resend(visit: Visit) -> Response:
             resent = asked.scalar_one()
     except NotAllowed as error:
         return visit.go("/mails", f"{sentence(error)}. Nothing was sent.", "refused")
-    return visit.go("/mails", f"{resent:,} email{'' if resent == 1 else 's'} will be sent again.")
+    return visit.go("/mails", f"{plural(resent, 'email')} will be sent again.")
 
 
 def settle(visit: Visit) -> Response:

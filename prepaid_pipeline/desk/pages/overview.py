@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 from starlette.responses import RedirectResponse, Response
 
+from prepaid_pipeline.desk.navigation import ON_FEATURES
 from prepaid_pipeline.desk.visits import Visit, rows
+from prepaid_pipeline.teams import Team
 
 _TITLES = {
     "payment_verification": "Payments to verify",
@@ -22,17 +24,17 @@ _PLACES = {
 }
 _TASK = {kind: place.partition("?")[0] for kind, place in _PLACES.items()}
 _OF_TEAM = {
-    "finance": ("payment_verification", "payment_review", "payment_refund"),
-    "customer_success": ("quality_check", "quality_follow_up"),
+    Team.FINANCE: ("payment_verification", "payment_review", "payment_refund"),
+    Team.CUSTOMER_SUCCESS: ("quality_check", "quality_follow_up"),
 }
 
 
 def overview(visit: Visit) -> Response:
     """The start page. Leadership has nothing to decide: their start is the reports."""
     teams = visit.person.teams
-    if set(teams) == {"leadership"}:
+    if set(teams) == {Team.LEADERSHIP}:
         return RedirectResponse("/reports", 303)
-    of_all = "engineering" in teams
+    of_all = Team.ENGINEERING in teams
     kinds = [kind for team, kinds in _OF_TEAM.items() for kind in kinds if of_all or team in teams]
     with visit.acting() as connection:
         waiting = {row.kind: row for row in rows(connection, "desk/overview", "waiting", {})}
@@ -55,4 +57,4 @@ def overview(visit: Visit) -> Response:
 
 
 def _sees_mails(teams: Sequence[str]) -> bool:
-    return bool({"customer_success", "engineering"} & set(teams))
+    return bool(set(ON_FEATURES) & set(teams))

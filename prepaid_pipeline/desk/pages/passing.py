@@ -6,6 +6,7 @@ from prepaid_pipeline.desk.pages.choices import chosen, seen_tasks
 from prepaid_pipeline.desk.pages.payments import record, sentence
 from prepaid_pipeline.desk.visits import Visit, rows
 from prepaid_pipeline.errors import NotAllowed
+from prepaid_pipeline.language.english import plural
 
 
 def confirm(visit: Visit) -> Response:
@@ -30,7 +31,7 @@ def passed(visit: Visit) -> Response:
         recorded = record(visit, tasks, seen, "passed", visit.typed("note") or None)
     except NotAllowed as error:
         return visit.go("/quality", f"{sentence(error)}. Look at the list again.", "refused")
-    return visit.go("/quality", f"{recorded:,} check{'' if recorded == 1 else 's'} passed.")
+    return visit.go("/quality", f"{plural(recorded, 'check')} passed.")
 
 
 def to_list(visit: Visit) -> Response:  # noqa: ARG001

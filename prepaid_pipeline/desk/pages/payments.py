@@ -8,6 +8,7 @@ from prepaid_pipeline.database import queries
 from prepaid_pipeline.desk.pages.lists import Filter, cut
 from prepaid_pipeline.desk.visits import Visit, one, rows
 from prepaid_pipeline.errors import NotAllowed
+from prepaid_pipeline.teams import Team
 
 SHOWS = ("agree", "differ", "none", "second", "overdue", "mine")
 
@@ -35,7 +36,7 @@ def payment(visit: Visit) -> Response:
     task_id = visit.number("task")
     with visit.acting() as connection:
         task = one(connection, "desk/payments", "one", {"task": task_id}, f"payment task {task_id}")
-        params = {"invoice_number": task.invoice_number, "task": task_id, "team": "finance"}
+        params = {"invoice_number": task.invoice_number, "task": task_id, "team": Team.FINANCE}
         return visit.page(
             "payment.html",
             task=task,

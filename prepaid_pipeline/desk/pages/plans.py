@@ -8,11 +8,13 @@ from starlette.responses import RedirectResponse, Response
 from prepaid_pipeline.addresses import recipient_address
 from prepaid_pipeline.audit import seals
 from prepaid_pipeline.database import queries
+from prepaid_pipeline.desk.navigation import DECIDERS, ON_PAYMENTS
 from prepaid_pipeline.desk.pages.lists import Filter, cut
 from prepaid_pipeline.desk.pages.payments import sentence
 from prepaid_pipeline.desk.visits import Visit, one, rows
 from prepaid_pipeline.errors import NotAllowed
 from prepaid_pipeline.process import why
+from prepaid_pipeline.teams import Team
 
 
 def held(visit: Visit) -> Response:
@@ -49,14 +51,14 @@ def plan(visit: Visit) -> Response:
             plan=found,
             why=_why(connection, plan_id, teams),
             # Whether the log is whole, is for those who may read it.
-            proof=seals.of_plan(connection, plan_id) if "engineering" in teams else None,
+            proof=seals.of_plan(connection, plan_id) if Team.ENGINEERING in teams else None,
             events=rows(connection, "desk/plans", "events", params),
             holds=holds,
-            may_release=bool({"finance", "customer_success", "engineering"} & set(teams)),
-            may_give_address="customer_success" in teams
+            may_release=bool(set(DECIDERS) & set(teams)),
+            may_give_address=Team.CUSTOMER_SUCCESS in teams
             and any(hold.reason_code == "no_email" for hold in holds),
-            may_void="finance" in teams and found.invoice_status == "Open",
-            may_cancel="finance" in teams
+            may_void=Team.FINANCE in teams and found.invoice_status == "Open",
+            may_cancel=Team.FINANCE in teams
             and found.status in ("Pending", "Processing", "Active")
             and found.origin == "pipeline",
         )
@@ -67,12 +69,12 @@ def _why(connection: Connection, plan_id: int, teams: Collection[str]) -> str | 
 
     Whoever may not read payments is not told what a plan still waits for: None.
     """
-    source = "process/story" if {"finance", "engineering"} & set(teams) else "desk/plans"
+    source = "process/story" if set(ON_PAYMENTS) & set(teams) else "desk/plans"
     params = {"plan": plan_id}
     facts = queries.statement(source, "why").execute(connection, params).one_or_none()
     if facts is None:
         return None
-    source = "process/story" if "engineering" in teams else "desk/plans"
+    source = "process/story" if Team.ENGINEERING in teams else "desk/plans"
     done = queries.statement(source, "done").execute(connection, params).one_or_none()
     return why.why(facts, done)
 

@@ -7,6 +7,7 @@ from prepaid_pipeline.desk.pages.lists import Filter, cut
 from prepaid_pipeline.desk.pages.payments import record, seen, sentence
 from prepaid_pipeline.desk.visits import Visit, clean, one, rows
 from prepaid_pipeline.errors import NotAllowed
+from prepaid_pipeline.teams import Team
 
 SHOWS = ("follow_up", "overdue", "mine")
 
@@ -18,7 +19,7 @@ def checks(visit: Visit) -> Response:
         waiting = [
             row
             for row in rows(connection, "desk/overview", "waiting", {})
-            if row.team == "customer_success"
+            if row.team == Team.CUSTOMER_SUCCESS
         ]
         found = rows(connection, "desk/quality", "list", asked.params(visit))
     shown, after = cut(found, "task_id")
@@ -28,7 +29,7 @@ def checks(visit: Visit) -> Response:
 def check(visit: Visit) -> Response:
     """One check: which features to look at, and the decision."""
     task_id = visit.number("task")
-    params = {"task": task_id, "team": "customer_success"}
+    params = {"task": task_id, "team": Team.CUSTOMER_SUCCESS}
     with visit.acting() as connection:
         return visit.page(
             "check.html",

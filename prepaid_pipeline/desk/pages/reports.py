@@ -9,7 +9,7 @@ from starlette.responses import RedirectResponse, Response
 from prepaid_pipeline.desk.guards import POLICY, REPORT_POLICY
 from prepaid_pipeline.desk.visits import Visit, rows
 from prepaid_pipeline.errors import UnknownThing
-from prepaid_pipeline.settings.load import parse_month
+from prepaid_pipeline.settings.parsers import parse_month
 from prepaid_pipeline.storage import Store
 
 # How the files of a report end, what they are called and what they are.

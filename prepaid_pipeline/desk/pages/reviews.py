@@ -9,6 +9,7 @@ from prepaid_pipeline.desk.pages.lists import Filter, cut
 from prepaid_pipeline.desk.pages.payments import note_with_evidence, record, seen, sentence
 from prepaid_pipeline.desk.visits import Visit, one, rows
 from prepaid_pipeline.errors import NotAllowed
+from prepaid_pipeline.teams import Team
 
 _SHOWS = ("overdue", "mine")
 
@@ -28,7 +29,7 @@ def parked(visit: Visit) -> Response:
 def parked_payment(visit: Visit) -> Response:
     """One parked payment: why, and what can be done about it from here."""
     task_id = visit.number("task")
-    params = {"task": task_id, "team": "finance"}
+    params = {"task": task_id, "team": Team.FINANCE}
     with visit.acting() as connection:
         return visit.page(
             "parked_payment.html",
@@ -95,7 +96,7 @@ def refunds(visit: Visit) -> Response:
 def refund(visit: Visit) -> Response:
     """One refund: the credit note and who approves it."""
     task_id = visit.number("task")
-    params = {"task": task_id, "team": "finance"}
+    params = {"task": task_id, "team": Team.FINANCE}
     with visit.acting() as connection:
         return visit.page(
             "refund.html",

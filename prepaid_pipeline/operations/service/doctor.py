@@ -11,7 +11,6 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
 from prepaid_pipeline.database import connections, migrations, queries
-from prepaid_pipeline.desk import configuration
 from prepaid_pipeline.desk.login import own_login
 from prepaid_pipeline.errors import DatabaseNotReady, PrepaidError, SettingError
 from prepaid_pipeline.language import catalogue
@@ -23,6 +22,7 @@ from prepaid_pipeline.operations.service.dagster_instance import (
     workspace_file,
 )
 from prepaid_pipeline.operations.service.lock import holder
+from prepaid_pipeline.settings.desk import load as load_desk
 from prepaid_pipeline.settings.load import Settings
 
 _SQL = "operations/service/doctor"
@@ -89,7 +89,7 @@ def _mail(settings: Settings) -> str:
 
 
 def _desk() -> str:
-    desk = configuration.load()
+    desk = load_desk()
     if desk.port is None:
         return "off (PREPAID_DESK_PORT)"
     return f"{desk.url}, {'for others too' if desk.is_public else 'for this machine only'}"
@@ -97,7 +97,7 @@ def _desk() -> str:
 
 def _desk_login(settings: Settings, engine: Engine) -> str:
     try:
-        desk = configuration.load()
+        desk = load_desk()
         migrations.require_current(engine)
     except (DatabaseNotReady, SettingError):
         return "not looked at"

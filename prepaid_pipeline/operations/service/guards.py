@@ -100,10 +100,10 @@ def _has_room(name: str, path: Path, settings: Settings) -> str:
         free = shutil.disk_usage(existing).free // _MEGABYTE
     except OSError:
         return f"{name}: another user's, not looked at"
-    if free < settings.operations.free_mb:
+    if free < settings.free_mb:
         raise PrepaidError(
             f"The disk of {name} ({path}) has {free} MB left, less than PREPAID_FREE_MB"
-            f" ({settings.operations.free_mb}). Make room before it is full: on a full disk the"
+            f" ({settings.free_mb}). Make room before it is full: on a full disk the"
             " database takes no decision."
         )
     return f"{free} MB free for {name}"

@@ -52,7 +52,7 @@ def daemon(workspace: Path) -> Sequence[str]:
 
 def webserver(settings: Settings, workspace: Path, port: int, read_only: bool) -> Sequence[str]:
     """After ``python -m``: Dagster's UI; read-only, it starts, stops and changes nothing."""
-    log_format = "json" if settings.operations.log_format == "json" else "colored"
+    log_format = "json" if settings.log_format == "json" else "colored"
     return [
         "dagster_webserver",
         "--host",

@@ -57,7 +57,7 @@ def _arguments(settings: Settings, part: str) -> Sequence[str]:
         return processes.daemon(workspace)
     if part == "webserver":
         return processes.webserver(settings, workspace, settings.port, read_only=False)
-    port = _port(settings.operations.read_only_port, "PREPAID_READ_ONLY_PORT")
+    port = _port(settings.read_only_port, "PREPAID_READ_ONLY_PORT")
     return processes.webserver(settings, workspace, port, read_only=True)
 
 
@@ -74,7 +74,7 @@ def _become(arguments: Sequence[str], environ: Mapping[str, str], directory: Pat
 
 
 def _serve_metrics(engine: Engine, settings: Settings) -> None:
-    port = _port(settings.operations.metrics_port, "PREPAID_METRICS_PORT")
+    port = _port(settings.metrics_port, "PREPAID_METRICS_PORT")
     ended = threading.Event()
 
     def end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001

@@ -12,7 +12,7 @@ from pathlib import Path
 from dagster import DagsterInstance
 
 from prepaid_pipeline.database import connections, embedded, migrations
-from prepaid_pipeline.desk import configuration, serve
+from prepaid_pipeline.desk import serve
 from prepaid_pipeline.errors import PrepaidError, SettingError
 from prepaid_pipeline.operations import installation
 from prepaid_pipeline.operations.service import guards, metrics, processes
@@ -21,6 +21,7 @@ from prepaid_pipeline.operations.service.dagster_instance import prepare_dagster
 from prepaid_pipeline.operations.service.lock import UP, SessionLock
 from prepaid_pipeline.operations.service.processes import HOST
 from prepaid_pipeline.operations.service.supervisor import StopRequest, Supervisor
+from prepaid_pipeline.settings.desk import load as load_desk
 from prepaid_pipeline.settings.load import Settings
 
 _START_SECONDS = 180.0
@@ -39,7 +40,7 @@ def run(settings: Settings, say: Callable[[str], None]) -> None:
         if settings.database_url is None and embedded.running_url(settings.home) is None:
             # Before it starts: a Ctrl-C while it starts must stop it too.
             stack.callback(embedded.stop, settings.home)
-        desk = configuration.load()
+        desk = load_desk()
         say("Starting the database …")
         engine = connections.engine(settings)
         stack.callback(engine.dispose)
@@ -62,20 +63,18 @@ def run(settings: Settings, say: Callable[[str], None]) -> None:
         stack.callback(say, "Stopping …")
         say("Starting Dagster …")
         _start(supervisor, settings, socket_path, stop)
-        if settings.operations.metrics_port is not None:
-            stack.callback(
-                metrics.serve(engine, settings, settings.operations.metrics_port).shutdown
-            )
+        if settings.metrics_port is not None:
+            stack.callback(metrics.serve(engine, settings, settings.metrics_port).shutdown)
         if desk.port is not None and not stop.requested:
             supervisor.start("desk", ["prepaid_pipeline.desk.serve"])
             _wait(lambda: serve.answers(desk), "the sign-off desk", supervisor, stop)
             say(f"Sign-off desk: {desk.url}")
         if not stop.requested:
             say(f"Dagster UI: http://{HOST}:{settings.port}   (logs: {settings.home / 'log'})")
-            if settings.operations.read_only_port is not None:
-                say(f"Dagster UI, read-only: http://{HOST}:{settings.operations.read_only_port}")
-            if settings.operations.metrics_port is not None:
-                say(f"Metrics: http://{HOST}:{settings.operations.metrics_port}/metrics")
+            if settings.read_only_port is not None:
+                say(f"Dagster UI, read-only: http://{HOST}:{settings.read_only_port}")
+            if settings.metrics_port is not None:
+                say(f"Metrics: http://{HOST}:{settings.metrics_port}/metrics")
             say("Stop with Ctrl-C.")
         _keep_up(supervisor, settings, lock, stop, say)
     say("Stopped.")
@@ -113,8 +112,8 @@ def _start_server_again(settings: Settings, say: Callable[[str], None]) -> None:
 
 def _ports(settings: Settings) -> dict[str, int]:
     extra = {
-        "PREPAID_READ_ONLY_PORT": settings.operations.read_only_port,
-        "PREPAID_METRICS_PORT": settings.operations.metrics_port,
+        "PREPAID_READ_ONLY_PORT": settings.read_only_port,
+        "PREPAID_METRICS_PORT": settings.metrics_port,
     }
     return {"PREPAID_PORT": settings.port} | {n: port for n, port in extra.items() if port}
 
@@ -124,7 +123,7 @@ def _start(supervisor: Supervisor, settings: Settings, socket: Path, stop: StopR
     _make_storage()
     supervisor.start("code-server", processes.code_server(socket))
     _wait(lambda: _listens(socket), "the code server", supervisor, stop)
-    read_only = settings.operations.read_only_port
+    read_only = settings.read_only_port
     ports = {"webserver": settings.port} | ({"read-only": read_only} if read_only else {})
     for name, port in ports.items():
         arguments = processes.webserver(settings, workspace, port, name == "read-only")

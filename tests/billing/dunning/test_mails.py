@@ -1,6 +1,5 @@
 """What stands in the mails, and that a reminder that is not true any more does not go out."""
 
-from dataclasses import replace
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 
@@ -74,7 +73,7 @@ def test_what_is_owed_is_the_total_without_the_credit(taxed: World, settings: Se
 def test_without_a_last_day_none_is_named(taxed: World, settings: Settings) -> None:
     unpaid(taxed)
     dun(taxed, 3, payment_days=None)
-    assert send(taxed, replace(settings, payment_days=None)) == SendResult(sent=1)
+    assert send(taxed, settings.model_copy(update={"payment_days": None})) == SendResult(sent=1)
     for body in bodies(sent(settings)[0]):
         assert "will be renewed once your payment has arrived" in body
         assert "ancel" not in body
@@ -163,7 +162,7 @@ def test_also_one_that_was_written_and_waits_for_its_next_attempt(
 ) -> None:
     (plan,) = unpaid(taxed)
     dun(taxed, 7)
-    nobody = replace(settings, smtp_url=f"smtp://127.0.0.1:{free_port()}")
+    nobody = settings.model_copy(update={"smtp_url": f"smtp://127.0.0.1:{free_port()}"})
     assert send(taxed, nobody) == SendResult(retried=1)
     assert taxed.sql("SELECT content IS NOT NULL FROM prepaid.emails")
     taxed.record(taxed.invoice(plan))

@@ -4,7 +4,6 @@ import os
 import time
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
@@ -174,7 +173,7 @@ def test_a_store_that_does_not_answer_takes_no_other_metric_along(
 ) -> None:
     write(engine, 3)
     anchors.anchor(engine, settings, TODAY)
-    nowhere = replace(settings, reports="nonesuch://reports")
+    nowhere = settings.model_copy(update={"reports": "nonesuch://reports"})
     assert audit_metrics(engine, nowhere) == {"unsealed_entries": 0}
     monkeypatch.setattr(metrics, "_STORE_SECONDS", 0.05)
     monkeypatch.setattr(anchors, "latest", lambda _: time.sleep(1))

@@ -1,0 +1,21 @@
+"""Which teams see which pages, and what stands in the bar at the top."""
+
+from prepaid_pipeline.teams import Team
+
+ANYBODY = tuple(Team)
+ON_PAYMENTS = (Team.FINANCE, Team.ENGINEERING)
+ON_FEATURES = (Team.CUSTOMER_SUCCESS, Team.ENGINEERING)
+DECIDERS = (Team.FINANCE, Team.CUSTOMER_SUCCESS, Team.ENGINEERING)
+
+# Address, name and teams of each page in the bar.
+BAR = (
+    ("/", "Overview", DECIDERS),
+    ("/payments", "Payments", ON_PAYMENTS),
+    ("/parked", "Parked", ON_PAYMENTS),
+    ("/refunds", "Refunds", ON_PAYMENTS),
+    ("/quality", "Quality checks", ON_FEATURES),
+    ("/held", "Held plans", DECIDERS),
+    ("/mails", "Emails", ON_FEATURES),
+    ("/history", "Decisions", DECIDERS),
+    ("/reports", "Reports", ANYBODY),
+)
