@@ -7,9 +7,8 @@
 WITH present AS MATERIALIZED (
     SELECT p.service_plan_id, l.plan_id, l.term_months, l.term_days
     FROM prepaid.service_plans p
-    CROSS JOIN LATERAL (SELECT plan_id FROM prepaid.subscriptions
-                        WHERE subscription_id = p.subscription_id OFFSET 0) s
-    CROSS JOIN LATERAL (SELECT * FROM prepaid.plans WHERE plan_id = s.plan_id OFFSET 0) l
+    JOIN prepaid.subscriptions s ON s.subscription_id = p.subscription_id
+    JOIN prepaid.plans l ON l.plan_id = s.plan_id
     WHERE p.service_plan_id = ANY (:plans) AND p.retrieved_at IS NULL AND p.opened_on IS NOT NULL
       AND s.plan_id <> p.plan_id
 )
@@ -77,23 +76,22 @@ SELECT p.service_plan_id, 'no_addon_price', format(
     'Add it (import addons.csv), then release the hold.',
     p.currency, p.start_date, string_agg(a.addon_code, ', ' ORDER BY a.addon_code))
 FROM prepaid.service_plans p
-CROSS JOIN LATERAL (
-    SELECT a.* FROM prepaid.subscription_addons sa JOIN prepaid.addons a USING (addon_id)
-    WHERE sa.subscription_id = p.subscription_id OFFSET 0) a
+JOIN prepaid.subscription_addons sa ON sa.subscription_id = p.subscription_id
+JOIN prepaid.addons a ON a.addon_id = sa.addon_id
 WHERE p.service_plan_id = ANY (:plans)
   AND p.retrieved_at IS NULL
   AND NOT EXISTS (
       SELECT FROM prepaid.addon_prices ap
       WHERE ap.addon_id = a.addon_id AND ap.currency = p.currency
         AND ap.term_months = p.term_months AND ap.term_days = p.term_days
-        AND ap.valid_from <= p.start_date OFFSET 0)
+        AND ap.valid_from <= p.start_date)
   AND (a.recurring OR NOT EXISTS (
       SELECT FROM prepaid.service_plans other
       WHERE other.subscription_id = p.subscription_id
         AND (other.status <> 'Cancelled' OR other.activated_on IS NOT NULL
              AND other.end_date > other.start_date)
         AND other.service_plan_id <> p.service_plan_id
-        AND other.addons @> jsonb_build_array(jsonb_build_object('addon_code', a.addon_code)) OFFSET 0))
+        AND other.addons @> jsonb_build_array(jsonb_build_object('addon_code', a.addon_code))))
 GROUP BY p.service_plan_id
 ON CONFLICT (service_plan_id, reason_code) WHERE released_at IS NULL DO NOTHING;
 

@@ -34,7 +34,7 @@ WITH series AS (
     ) charged
     WHERE p.service_plan_id = ANY (:plans) AND p.status = 'Processing'
       AND NOT EXISTS (SELECT FROM prepaid.invoices i WHERE i.service_plan_id = p.service_plan_id
-                      AND i.status <> 'Void' OFFSET 0)
+                      AND i.status <> 'Void')
 ), numbered AS (
     INSERT INTO prepaid.invoices (invoice_number, service_plan_id, customer_id, currency,
                                   net, tax, total, status, tax_note, issued_on, credit)

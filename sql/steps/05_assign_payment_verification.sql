@@ -8,7 +8,7 @@ SELECT 'payment_verification', i.service_plan_id, i.invoice_id, 'finance', :as_o
 FROM prepaid.invoices i
 WHERE i.service_plan_id = ANY (:plans) AND i.status = 'Open' AND i.payable > 0
   AND NOT EXISTS (SELECT FROM prepaid.tasks k WHERE k.invoice_id = i.invoice_id
-                  AND k.kind = 'payment_verification' AND k.status <> 'Withdrawn' OFFSET 0)
+                  AND k.kind = 'payment_verification' AND k.status <> 'Withdrawn')
 ORDER BY i.invoice_id;
 
 -- name: hand_over

@@ -10,8 +10,7 @@ SELECT i.service_plan_id, 'payment_mismatch', format(
     'Clear it up with the payment provider, then release the hold.',
     i.invoice_number, i.payable, i.currency, t.refs, t.statuses, t.amount, t.currencies)
 FROM prepaid.invoices i
-CROSS JOIN LATERAL (SELECT customer_ref FROM prepaid.customers
-                    WHERE customer_id = i.customer_id OFFSET 0) c
+JOIN prepaid.customers c ON c.customer_id = i.customer_id
 CROSS JOIN LATERAL (
     SELECT string_agg(m.provider_ref, ', ') AS refs, string_agg(DISTINCT m.status, ', ') AS statuses,
            sum(m.amount) AS amount, string_agg(DISTINCT m.currency, ', ') AS currencies,
@@ -19,7 +18,7 @@ CROSS JOIN LATERAL (
            bool_and(m.assigned_by IS NOT NULL OR (m.invoice_number,
                coalesce(m.customer_ref, c.customer_ref)) = (i.invoice_number, c.customer_ref)) AS fits
     FROM prepaid.transactions m
-    WHERE m.invoice_id = i.invoice_id AND m.outcome = 'matched' OFFSET 0) t
+    WHERE m.invoice_id = i.invoice_id AND m.outcome = 'matched') t
 WHERE i.service_plan_id = ANY (:plans) AND i.status = 'Open' AND i.payable > 0
   AND ((t.statuses, t.currencies, t.fits) IS DISTINCT FROM ('Success', i.currency, true)
        OR t.amount <> i.payable AND (t.amount < i.payable OR NOT t.assigned))
@@ -34,13 +33,12 @@ SELECT p.service_plan_id, 'subscription_cancelled', format(
     CASE WHEN s.cancelled_on IS NULL THEN 'was set not to renew'
          ELSE 'was cancelled as of ' || s.cancelled_on END)
 FROM prepaid.service_plans p
-CROSS JOIN LATERAL (SELECT * FROM prepaid.subscriptions
-                    WHERE subscription_id = p.subscription_id OFFSET 0) s
+JOIN prepaid.subscriptions s ON s.subscription_id = p.subscription_id
 WHERE p.service_plan_id = ANY (:plans) AND p.status = 'Pending' AND (
     s.cancelled_on <= p.planned_start
     OR NOT s.auto_renew AND p.kind = 'renewal' AND p.opened_on IS NOT NULL)
   AND NOT EXISTS (SELECT FROM prepaid.holds h WHERE h.service_plan_id = p.service_plan_id
-                  AND h.reason_code = 'subscription_cancelled' OFFSET 0)
+                  AND h.reason_code = 'subscription_cancelled')
 ON CONFLICT (service_plan_id, reason_code) WHERE released_at IS NULL DO NOTHING;
 
 -- name: note_nothing_to_pay

@@ -20,12 +20,12 @@ WITH paid AS MATERIALIZED (
                AND (sum(m.amount) = i.payable
                     OR sum(m.amount) > i.payable AND bool_and(m.assigned_by IS NOT NULL)) AS fits
         FROM prepaid.transactions m
-        WHERE m.invoice_id = i.invoice_id AND m.outcome = 'matched' OFFSET 0) t
+        WHERE m.invoice_id = i.invoice_id AND m.outcome = 'matched') t
     WHERE i.service_plan_id = ANY (:plans) AND i.status = 'Open'
       AND (i.payable = 0 OR t.fits AND EXISTS (
           SELECT FROM prepaid.tasks k
           WHERE k.invoice_id = i.invoice_id AND k.kind = 'payment_verification'
-            AND k.status <> 'Withdrawn' AND k.decision = 'approved' OFFSET 0))
+            AND k.status <> 'Withdrawn' AND k.decision = 'approved'))
 )
 UPDATE prepaid.invoices i
 SET status = 'Paid', paid_on = :as_of, transaction_id = paid.transaction_id

@@ -102,13 +102,12 @@ SELECT DISTINCT ON (p.service_plan_id) p.service_plan_id, 'overlapping_term', fo
     'Cancel one of them, then release the hold.',
     p.start_date, p.end_date, other.start_date, other.end_date, other.service_plan_id)
 FROM prepaid.service_plans p
-CROSS JOIN LATERAL (
-    SELECT * FROM prepaid.service_plans o
-    WHERE o.subscription_id = p.subscription_id AND o.service_plan_id <> p.service_plan_id
-      AND o.activated_on IS NOT NULL
-      -- What a change of plan replaces is cut below.
-      AND NOT (p.kind = 'change' AND o.service_plan_id = p.previous_plan_id)
-      AND daterange(o.start_date, o.end_date) && daterange(p.start_date, p.end_date) OFFSET 0) other
+JOIN prepaid.service_plans other
+    ON other.subscription_id = p.subscription_id AND other.service_plan_id <> p.service_plan_id
+    AND other.activated_on IS NOT NULL
+    -- What a change of plan replaces is cut below.
+    AND NOT (p.kind = 'change' AND other.service_plan_id = p.previous_plan_id)
+    AND daterange(other.start_date, other.end_date) && daterange(p.start_date, p.end_date)
 WHERE p.service_plan_id = ANY (:plans)
   AND p.status = 'Pending'
 ORDER BY p.service_plan_id, other.start_date

@@ -8,7 +8,7 @@ FROM prepaid.service_plans p
 WHERE p.service_plan_id = ANY (:plans)
   AND p.status = 'Active'
   AND NOT EXISTS (SELECT FROM prepaid.tasks k
-                  WHERE k.service_plan_id = p.service_plan_id AND k.kind = 'quality_check' OFFSET 0)
+                  WHERE k.service_plan_id = p.service_plan_id AND k.kind = 'quality_check')
 ORDER BY p.service_plan_id;
 
 -- name: settle
