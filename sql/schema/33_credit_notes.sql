@@ -32,6 +32,20 @@ CREATE INDEX credit_notes_by_day ON prepaid.credit_notes (issued_on);
 CREATE TRIGGER credit_notes_stay BEFORE DELETE OR TRUNCATE ON prepaid.credit_notes
     FOR EACH STATEMENT EXECUTE FUNCTION prepaid.refuse_change();
 
+CREATE FUNCTION prepaid.audit_new_credit_notes() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO prepaid.audit_log
+        (event, service_plan_id, entity, entity_id, detail, actor, run_id, as_of)
+    SELECT 'credit_note_issued', service_plan_id, 'credit_note', credit_note_id,
+           format('%s over %s %s', credit_note_number, total, currency),
+           prepaid.actor(), prepaid.run_id(), prepaid.as_of()
+    FROM new_rows;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER audit_new_credit_notes AFTER INSERT ON prepaid.credit_notes
+    REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION prepaid.audit_new_credit_notes();
+
 CREATE TABLE prepaid.credit_note_lines (
     credit_note_id bigint NOT NULL REFERENCES prepaid.credit_notes,
     line_number integer NOT NULL,
@@ -155,7 +169,7 @@ BEGIN
 END $$;
 
 -- Issues the credit note of a term; its id, null when there is nothing to credit. applied is what it
--- pays of invoice applied_to; the rest is to be paid back (the task opens by itself).
+-- pays of invoice applied_to; the rest is owed to the customer, and finance is asked to pay it back.
 CREATE FUNCTION prepaid.issue_credit_note(
     plan bigint, from_date date, taxed_on date, why text, remark text,
     applied_to bigint DEFAULT NULL, applied numeric DEFAULT 0, paid_plan bigint DEFAULT NULL
@@ -183,24 +197,10 @@ BEGIN
         SELECT n.credit_note_id, l.* FROM issued n CROSS JOIN lines l
     )
     SELECT credit_note_id INTO note_id FROM issued;
+    INSERT INTO prepaid.tasks
+        (kind, service_plan_id, invoice_id, credit_note_id, assigned_role, opened_on, due_on)
+    SELECT 'payment_refund', n.service_plan_id, n.invoice_id, n.credit_note_id, 'finance', n.issued_on,
+           prepaid.task_due_on(n.issued_on)
+    FROM prepaid.credit_notes n WHERE n.credit_note_id = note_id AND n.refund > 0;
     RETURN note_id;
 END $$;
-
--- What is not used to pay another invoice is owed to the customer: finance is asked to pay it back.
-CREATE FUNCTION prepaid.follow_credit_note() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    INSERT INTO prepaid.audit_log
-        (event, service_plan_id, entity, entity_id, after, detail, actor, run_id, as_of)
-    VALUES ('credit_note_issued', NEW.service_plan_id, 'credit_note', NEW.credit_note_id, NULL,
-            format('%s over %s %s', NEW.credit_note_number, NEW.total, NEW.currency),
-            prepaid.actor(), prepaid.run_id(), prepaid.as_of());
-    IF NEW.total > NEW.applied THEN
-        INSERT INTO prepaid.tasks
-            (kind, service_plan_id, invoice_id, credit_note_id, assigned_role, opened_on)
-        VALUES ('payment_refund', NEW.service_plan_id, NEW.invoice_id, NEW.credit_note_id, 'finance',
-                NEW.issued_on);
-    END IF;
-    RETURN NULL;
-END $$;
-CREATE TRIGGER follow_credit_note AFTER INSERT ON prepaid.credit_notes
-    FOR EACH ROW EXECUTE FUNCTION prepaid.follow_credit_note();

@@ -57,13 +57,9 @@ CREATE INDEX tasks_quality_to_close ON prepaid.tasks (task_id)
 -- costs the process next to nothing.
 CREATE INDEX tasks_by_day ON prepaid.tasks USING brin (opened_on) WITH (autosummarize = on);
 
-CREATE FUNCTION prepaid.set_due_date() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    NEW.due_on := NEW.opened_on + (SELECT task_days FROM prepaid.installation);
-    RETURN NEW;
-END $$;
-CREATE TRIGGER set_due_date BEFORE INSERT ON prepaid.tasks
-    FOR EACH ROW WHEN (NEW.due_on IS NULL) EXECUTE FUNCTION prepaid.set_due_date();
+-- Until when a task is to be decided. Whoever opens one says so: due_on has no default.
+CREATE FUNCTION prepaid.task_due_on(opened_on date) RETURNS date LANGUAGE sql STABLE RETURN
+    opened_on + (SELECT task_days FROM prepaid.installation);
 
 CREATE FUNCTION prepaid.audit_task_status() RETURNS trigger LANGUAGE plpgsql
 SET enable_nestloop TO off AS $$

@@ -108,9 +108,9 @@ BEGIN
         WHERE i.service_plan_id = plan AND i.status = 'Open' AND k.invoice_id = i.invoice_id
           AND k.kind = 'payment_verification' AND k.status <> 'Withdrawn'
           AND k.decision IS DISTINCT FROM 'approved';
-        INSERT INTO prepaid.tasks (kind, service_plan_id, invoice_id, assigned_role, opened_on)
-        SELECT 'payment_verification', plan, i.invoice_id, 'finance',
-               prepaid.today()
+        INSERT INTO prepaid.tasks (kind, service_plan_id, invoice_id, assigned_role, opened_on, due_on)
+        SELECT 'payment_verification', plan, i.invoice_id, 'finance', prepaid.today(),
+               prepaid.task_due_on(prepaid.today())
         FROM prepaid.invoices i
         WHERE i.service_plan_id = plan AND i.status = 'Open' AND i.payable > 0
           AND NOT EXISTS (SELECT FROM prepaid.tasks k WHERE k.invoice_id = i.invoice_id
