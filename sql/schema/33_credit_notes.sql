@@ -199,8 +199,8 @@ BEGIN
     SELECT credit_note_id INTO note_id FROM issued;
     INSERT INTO prepaid.tasks
         (kind, service_plan_id, invoice_id, credit_note_id, assigned_role, opened_on, due_on)
-    SELECT 'payment_refund', n.service_plan_id, n.invoice_id, n.credit_note_id, 'finance', n.issued_on,
-           prepaid.task_due_on(n.issued_on)
+    SELECT 'payment_refund', n.service_plan_id, n.invoice_id, n.credit_note_id,
+           prepaid.team_of('payment_refund'), n.issued_on, prepaid.task_due_on(n.issued_on)
     FROM prepaid.credit_notes n WHERE n.credit_note_id = note_id AND n.refund > 0;
     RETURN note_id;
 END $$;

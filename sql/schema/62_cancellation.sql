@@ -127,7 +127,7 @@ BEGIN
     END IF;
 END $$;
 
--- Cancels a subscription, or one plan of it, for the person who is acting (customer_success, finance).
+-- Cancels a subscription, or one plan of it, for the person who is acting.
 -- Returns what happened to each plan: it ends, ended or never begins; on which day; the credit note.
 CREATE FUNCTION prepaid.cancel(
     subscription bigint, plan bigint, at_once boolean, on_date date, why text
@@ -136,7 +136,7 @@ CREATE FUNCTION prepaid.cancel(
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
-    person text := prepaid.person_in(ARRAY['customer_success', 'finance'], 'cancel plans', why);
+    person text := prepaid.person_who_says_why('cancel plans', why);
     today date := prepaid.today();
     s record;
     named record;

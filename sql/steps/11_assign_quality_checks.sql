@@ -3,7 +3,7 @@
 
 -- name: assign
 INSERT INTO prepaid.tasks (kind, service_plan_id, assigned_role, opened_on, due_on)
-SELECT 'quality_check', p.service_plan_id, 'customer_success', :as_of,
+SELECT 'quality_check', p.service_plan_id, prepaid.team_of('quality_check'), :as_of,
        -- In parentheses it is asked once, and not for each row.
        (SELECT prepaid.task_due_on(:as_of))
 FROM prepaid.service_plans p

@@ -91,7 +91,7 @@ CHECKS = [
     _constraint("tasks", "tasks_check3", _task("kind", "'payment_refund'")),
     _constraint("tasks", "tasks_check4", _task("kind", "'payment_review'")),
     _constraint("tasks", "tasks_check5", _task("service_plan_id", "NULL", "quality")),
-    _constraint("tasks", "tasks_kind_check", _task("kind", "'tea'", "quality")),
+    _constraint("tasks", "tasks_kind_check", _task("kind", "'tea'")),
     _constraint("tasks", "tasks_status_check", _task("status", "'Lost'", "rejected")),
     _constraint("tasks", "tasks_first_approval_is_whole", _task("first_approved_by", "'x'")),
     _constraint(
@@ -411,7 +411,7 @@ RULES = [
     ),
     Control(
         f"{RULE}: a team is nobody",
-        _members("r.rolname <> ALL", "r.rolname = r.rolname OR r.rolname <> ALL"),
+        _members("NOT (r.rolname IN", "true OR NOT (r.rolname IN"),
         _decide("cheap", "approved"),
         "finance",
     ),
