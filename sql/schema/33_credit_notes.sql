@@ -150,22 +150,21 @@ BEGIN
                          ELSE c.tax * 10::numeric ^ term.exponent * unused END AS share,
                CASE WHEN c.tax IS NULL THEN 1 ELSE days END AS parts
         FROM credited c
-    ), allocated AS (
-        SELECT s.*, div(s.share, s.parts) AS floor_tax,
-               div(2 * sum(s.share) OVER tax_group + s.parts, 2 * s.parts)
-                   - sum(div(s.share, s.parts)) OVER tax_group AS left_over,
+    ), ranked AS (
+        SELECT s.*, sum(s.share) OVER tax_group AS shares, sum(div(s.share, s.parts)) OVER tax_group AS floors,
                row_number() OVER (PARTITION BY s.tax_class, s.tax_rate
                    ORDER BY mod(s.share, s.parts) DESC, s.line_number) AS place
         FROM shares s
         WINDOW tax_group AS (PARTITION BY s.tax_class, s.tax_rate)
+    ), taxed AS (
+        SELECT r.*, prepaid.allocated(r.share, r.parts, r.shares, r.floors, r.place) AS tax_units
+        FROM ranked r
     )
-    SELECT a.line_number, a.description, round(a.net_units / 10::numeric ^ term.exponent, term.exponent),
-           a.tax_class, a.tax_rate,
-           round((a.floor_tax + (a.place <= a.left_over)::integer) / 10::numeric ^ term.exponent,
-                 term.exponent)
-    FROM allocated a
-    WHERE a.net_units > 0 OR a.floor_tax > 0 OR a.place <= a.left_over
-    ORDER BY a.line_number;
+    SELECT t.line_number, t.description, round(t.net_units / 10::numeric ^ term.exponent, term.exponent),
+           t.tax_class, t.tax_rate, round(t.tax_units / 10::numeric ^ term.exponent, term.exponent)
+    FROM taxed t
+    WHERE t.net_units > 0 OR t.tax_units > 0
+    ORDER BY t.line_number;
 END $$;
 
 -- Issues the credit note of a term; its id, null when there is nothing to credit. applied is what it
