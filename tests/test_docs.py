@@ -130,25 +130,41 @@ def test_formats_of_payment_files() -> None:
     assert set(option.type.choices) == set(formats.BY_NAME)
 
 
-def hold_reasons() -> set[str]:
-    """The reason codes of every statement that holds a plan."""
+def hold_reasons() -> dict[str, str]:
+    """Code -> advice, as the rows of prepaid.hold_reasons are written."""
+    schema = queries.read("schema/46_holds")
+    rows = schema.partition("INSERT INTO prepaid.hold_reasons")[2].partition(";\n")[0]
+    found = re.findall(
+        r"\('(\w+)', (?:true|false), (?:true|false),\s+('.*?')\)(?:,\n|$)", rows, re.DOTALL
+    )
+    return {
+        code: re.sub(r"'\s+'", "", advice).strip("'").replace("''", "'") for code, advice in found
+    }
+
+
+def test_reasons_for_holds() -> None:
+    """With the advice that the database has."""
+    told = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", documentation(), re.MULTILINE))
+    assert len(hold_reasons()) > 10
+    for code, advice in hold_reasons().items():
+        assert told.get(code, "").replace("`", "") == advice, code
+
+
+def test_each_reason_is_held_for() -> None:
+    """The codes of every statement that holds a plan."""
     statements, codes = 0, list[str]()
     for path in queries.sql_directory().rglob("*.sql"):
         if path.parent.name == "migrations":
             continue
         sql = path.read_text(encoding="utf-8")
-        statements += sql.count("INSERT INTO prepaid.holds")
+        statements += sql.count("INSERT INTO prepaid.holds ")
         codes += re.findall(
             r"INSERT INTO prepaid\.holds \(service_plan_id, reason_code, text\)\s+"
             r"SELECT (?:DISTINCT ON \([^)]*\) )?[\w.]+, '(\w+)'",
             sql,
         )
     assert len(codes) == statements
-    return set(codes)
-
-
-def test_reasons_for_holds() -> None:
-    assert missing(hold_reasons()) == []
+    assert set(codes) == hold_reasons().keys()
 
 
 def test_checks() -> None:

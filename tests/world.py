@@ -371,6 +371,17 @@ class World:
         tasks = [self.task(plan) for plan in plans]
         decisions.decide(self.engine, self.officer(), tasks, word, note)
 
+    def cancel(self, *plans: int) -> None:
+        """Cancel plans before their activation."""
+        with self.engine.begin() as connection:
+            named = {"plans": list(plans)}
+            for statement in (
+                "SELECT prepaid.close_waiting_plans(CAST(:plans AS bigint[]))",
+                "UPDATE prepaid.service_plans SET status = 'Cancelled'"
+                " WHERE service_plan_id = ANY (:plans)",
+            ):
+                connection.execute(text(statement), named)
+
     def match(self, at: Context | None = None) -> dict[str, int]:
         return payment_matching.match_payments(self.engine, at or context())
 

@@ -115,8 +115,8 @@ JOIN prepaid.charges ch USING (service_plan_id)
 WHERE p.previous_plan_id BETWEEN :first AND :last AND p.status = 'Processing';
 
 -- name: ask_finance
-INSERT INTO prepaid.tasks (kind, service_plan_id, invoice_id, assigned_role, opened_on)
-SELECT 'payment_verification', p.service_plan_id, i.invoice_id, 'finance', :as_of
+INSERT INTO prepaid.tasks (kind, service_plan_id, invoice_id, assigned_role, opened_on, due_on)
+SELECT 'payment_verification', p.service_plan_id, i.invoice_id, 'finance', :as_of, prepaid.task_due_on(:as_of)
 FROM prepaid.service_plans p
 JOIN prepaid.invoices i USING (service_plan_id)
 WHERE p.previous_plan_id BETWEEN :first AND :last AND p.status = 'Processing';

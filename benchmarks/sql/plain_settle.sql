@@ -29,8 +29,8 @@ FROM prepaid.service_plans
 WHERE previous_plan_id BETWEEN :first AND :last AND status = 'Active';
 
 -- name: ask_customer_success
-INSERT INTO prepaid.tasks (kind, service_plan_id, assigned_role, opened_on)
-SELECT 'quality_check', service_plan_id, 'customer_success', :as_of
+INSERT INTO prepaid.tasks (kind, service_plan_id, assigned_role, opened_on, due_on)
+SELECT 'quality_check', service_plan_id, 'customer_success', :as_of, prepaid.task_due_on(:as_of)
 FROM prepaid.service_plans
 WHERE previous_plan_id BETWEEN :first AND :last AND status = 'Active';
 

@@ -51,6 +51,10 @@ def cancel_unpaid(engine: Engine, context: Context) -> int:
                 return cancelled
             params["plans"] = locked.plans
             queries.statement(_SQL, "lock_verifications").execute(connection, params)
+            params["plans"] = (
+                queries.statement(_SQL, "tell").execute(connection, params).scalar_one()
+            )
+            queries.statement(_SQL, "close").execute(connection, params)
             cancelled += queries.statement(_SQL, "cancel").execute(connection, params).rowcount
 
 

@@ -44,8 +44,8 @@ WHERE service_plan_id = ANY (CAST(:plans AS bigint[])) AND kind = 'payment_verif
   AND status <> 'Withdrawn'
 ORDER BY task_id FOR UPDATE;
 
--- name: cancel
--- The trigger close_cancelled_plan voids the invoice and withdraws the question to finance.
+-- name: tell
+-- Notes and tells whose last day to pay is over by what is known now; the plans that are to be cancelled.
 WITH overdue AS MATERIALIZED (
     SELECT u.*, prepaid.last_day_to_pay(u.due_on, CAST(:payment_days AS integer), u.running_until) AS last_day
     FROM unnest(CAST(:plans AS bigint[])) locked (service_plan_id)
@@ -65,5 +65,11 @@ WITH overdue AS MATERIALIZED (
     FROM overdue WHERE email IS NOT NULL ORDER BY invoice_id
     ON CONFLICT (service_plan_id, template, occasion) DO NOTHING
 )
-UPDATE prepaid.service_plans p SET status = 'Cancelled'
-FROM overdue WHERE p.service_plan_id = overdue.service_plan_id;
+SELECT CAST(coalesce(array_agg(service_plan_id ORDER BY service_plan_id), '{}') AS text) FROM overdue;
+
+-- name: close
+SELECT prepaid.close_waiting_plans(CAST(:plans AS bigint[]));
+
+-- name: cancel
+UPDATE prepaid.service_plans SET status = 'Cancelled'
+WHERE service_plan_id = ANY (CAST(:plans AS bigint[]));

@@ -9,8 +9,9 @@ WITH closing AS (
         FOR UPDATE SKIP LOCKED)
     RETURNING task_id, service_plan_id, decision, note, decided_by
 ), follow_ups AS (
-    INSERT INTO prepaid.tasks (kind, service_plan_id, parent_task_id, assigned_role, opened_on)
-    SELECT 'quality_follow_up', service_plan_id, task_id, 'customer_success', :as_of
+    INSERT INTO prepaid.tasks (kind, service_plan_id, parent_task_id, assigned_role, opened_on, due_on)
+    SELECT 'quality_follow_up', service_plan_id, task_id, prepaid.team_of('quality_follow_up'),
+           :as_of, prepaid.task_due_on(:as_of)
     FROM closing WHERE decision = 'failed' ORDER BY task_id
 ), held AS (
     INSERT INTO prepaid.holds (service_plan_id, reason_code, text)

@@ -115,3 +115,14 @@ CREATE FUNCTION prepaid.without_tax(amount numeric, rate numeric, exponent integ
 LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
     round(div(2 * amount * 10::numeric ^ exponent + 1 + rate, 2 * (1 + rate)) * 10::numeric ^ -exponent,
           exponent);
+
+-- What one line gets of its group's amount, by largest remainder, in whole units. Exactly it would be
+-- share / divisor. The group's amount (shares: the sum of its lines' share) is rounded half up once; what
+-- the whole quotients (floors: their sum) leave of it goes to the lines in the order of place, which is by
+-- mod(share, divisor), greatest first. Sums and place are the caller's windows: a function over a whole
+-- group would be called once per plan, and not be a part of one statement over ten thousand.
+CREATE FUNCTION prepaid.allocated(
+    share numeric, divisor numeric, shares numeric, floors numeric, place bigint
+) RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
+    div(share, divisor)
+    + CASE WHEN place <= div(2 * shares + divisor, 2 * divisor) - floors THEN 1 ELSE 0 END;

@@ -11,6 +11,18 @@ CREATE TRIGGER check_plan_opening BEFORE INSERT ON prepaid.service_plans
 
 CREATE FUNCTION prepaid.check_plan_transition() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
+    -- A plan that nobody activates any more leaves nothing behind that asks for money or for a person:
+    -- prepaid.close_waiting_plans comes first.
+    IF NEW.status = 'Cancelled' AND OLD.status IN ('Pending', 'Processing') AND (
+        EXISTS (SELECT FROM prepaid.unsettled_plans u WHERE u.service_plan_id = NEW.service_plan_id)
+        OR EXISTS (SELECT FROM prepaid.invoices i
+                   WHERE i.service_plan_id = NEW.service_plan_id AND i.status = 'Open')
+        OR EXISTS (SELECT FROM prepaid.holds h
+                   WHERE h.service_plan_id = NEW.service_plan_id AND h.released_at IS NULL))
+    THEN
+        RAISE EXCEPTION 'service plan % cannot be Cancelled while it waits in the queue, is held or has an '
+            'open invoice: prepaid.close_waiting_plans comes first', NEW.service_plan_id;
+    END IF;
     IF OLD.status = 'Pending' AND NEW.status = 'Processing' AND NEW.invoiced_at IS NULL
         OR OLD.status = 'Processing' AND NEW.status = 'Pending'
         OR OLD.status = 'Active' AND NEW.status = 'Expired'
@@ -31,21 +43,3 @@ END $$;
 CREATE TRIGGER check_plan_transition BEFORE UPDATE ON prepaid.service_plans
     FOR EACH ROW WHEN (OLD.status <> NEW.status)
     EXECUTE FUNCTION prepaid.check_plan_transition();
-
--- A plan that is cancelled before activation takes what hangs on it along: nobody is asked to pay or
--- to verify any more, and money that has arrived for it goes to finance as a task.
-CREATE FUNCTION prepaid.close_cancelled_plan() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    DELETE FROM prepaid.unsettled_plans WHERE service_plan_id = NEW.service_plan_id;
-    PERFORM prepaid.void_open_invoice(NEW.service_plan_id);
-    UPDATE prepaid.holds
-    SET released_at = clock_timestamp(), released_by = prepaid.actor(), note = 'the plan was cancelled'
-    WHERE service_plan_id = NEW.service_plan_id AND released_at IS NULL;
-    IF NEW.kind = 'change' THEN
-        PERFORM prepaid.take_back_change(NEW.service_plan_id);
-    END IF;
-    RETURN NULL;
-END $$;
-CREATE TRIGGER close_cancelled_plan AFTER UPDATE ON prepaid.service_plans
-    FOR EACH ROW WHEN (OLD.status IN ('Pending', 'Processing') AND NEW.status = 'Cancelled')
-    EXECUTE FUNCTION prepaid.close_cancelled_plan();

@@ -32,6 +32,20 @@ CREATE INDEX credit_notes_by_day ON prepaid.credit_notes (issued_on);
 CREATE TRIGGER credit_notes_stay BEFORE DELETE OR TRUNCATE ON prepaid.credit_notes
     FOR EACH STATEMENT EXECUTE FUNCTION prepaid.refuse_change();
 
+CREATE FUNCTION prepaid.audit_new_credit_notes() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO prepaid.audit_log
+        (event, service_plan_id, entity, entity_id, detail, actor, run_id, as_of)
+    SELECT 'credit_note_issued', service_plan_id, 'credit_note', credit_note_id,
+           format('%s over %s %s', credit_note_number, total, currency),
+           prepaid.actor(), prepaid.run_id(), prepaid.as_of()
+    FROM new_rows;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER audit_new_credit_notes AFTER INSERT ON prepaid.credit_notes
+    REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION prepaid.audit_new_credit_notes();
+
 CREATE TABLE prepaid.credit_note_lines (
     credit_note_id bigint NOT NULL REFERENCES prepaid.credit_notes,
     line_number integer NOT NULL,
@@ -136,26 +150,25 @@ BEGIN
                          ELSE c.tax * 10::numeric ^ term.exponent * unused END AS share,
                CASE WHEN c.tax IS NULL THEN 1 ELSE days END AS parts
         FROM credited c
-    ), allocated AS (
-        SELECT s.*, div(s.share, s.parts) AS floor_tax,
-               div(2 * sum(s.share) OVER tax_group + s.parts, 2 * s.parts)
-                   - sum(div(s.share, s.parts)) OVER tax_group AS left_over,
+    ), ranked AS (
+        SELECT s.*, sum(s.share) OVER tax_group AS shares, sum(div(s.share, s.parts)) OVER tax_group AS floors,
                row_number() OVER (PARTITION BY s.tax_class, s.tax_rate
                    ORDER BY mod(s.share, s.parts) DESC, s.line_number) AS place
         FROM shares s
         WINDOW tax_group AS (PARTITION BY s.tax_class, s.tax_rate)
+    ), taxed AS (
+        SELECT r.*, prepaid.allocated(r.share, r.parts, r.shares, r.floors, r.place) AS tax_units
+        FROM ranked r
     )
-    SELECT a.line_number, a.description, round(a.net_units / 10::numeric ^ term.exponent, term.exponent),
-           a.tax_class, a.tax_rate,
-           round((a.floor_tax + (a.place <= a.left_over)::integer) / 10::numeric ^ term.exponent,
-                 term.exponent)
-    FROM allocated a
-    WHERE a.net_units > 0 OR a.floor_tax > 0 OR a.place <= a.left_over
-    ORDER BY a.line_number;
+    SELECT t.line_number, t.description, round(t.net_units / 10::numeric ^ term.exponent, term.exponent),
+           t.tax_class, t.tax_rate, round(t.tax_units / 10::numeric ^ term.exponent, term.exponent)
+    FROM taxed t
+    WHERE t.net_units > 0 OR t.tax_units > 0
+    ORDER BY t.line_number;
 END $$;
 
 -- Issues the credit note of a term; its id, null when there is nothing to credit. applied is what it
--- pays of invoice applied_to; the rest is to be paid back (the task opens by itself).
+-- pays of invoice applied_to; the rest is owed to the customer, and finance is asked to pay it back.
 CREATE FUNCTION prepaid.issue_credit_note(
     plan bigint, from_date date, taxed_on date, why text, remark text,
     applied_to bigint DEFAULT NULL, applied numeric DEFAULT 0, paid_plan bigint DEFAULT NULL
@@ -183,24 +196,10 @@ BEGIN
         SELECT n.credit_note_id, l.* FROM issued n CROSS JOIN lines l
     )
     SELECT credit_note_id INTO note_id FROM issued;
+    INSERT INTO prepaid.tasks
+        (kind, service_plan_id, invoice_id, credit_note_id, assigned_role, opened_on, due_on)
+    SELECT 'payment_refund', n.service_plan_id, n.invoice_id, n.credit_note_id,
+           prepaid.team_of('payment_refund'), n.issued_on, prepaid.task_due_on(n.issued_on)
+    FROM prepaid.credit_notes n WHERE n.credit_note_id = note_id AND n.refund > 0;
     RETURN note_id;
 END $$;
-
--- What is not used to pay another invoice is owed to the customer: finance is asked to pay it back.
-CREATE FUNCTION prepaid.follow_credit_note() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    INSERT INTO prepaid.audit_log
-        (event, service_plan_id, entity, entity_id, after, detail, actor, run_id, as_of)
-    VALUES ('credit_note_issued', NEW.service_plan_id, 'credit_note', NEW.credit_note_id, NULL,
-            format('%s over %s %s', NEW.credit_note_number, NEW.total, NEW.currency),
-            prepaid.actor(), prepaid.run_id(), prepaid.as_of());
-    IF NEW.total > NEW.applied THEN
-        INSERT INTO prepaid.tasks
-            (kind, service_plan_id, invoice_id, credit_note_id, assigned_role, opened_on)
-        VALUES ('payment_refund', NEW.service_plan_id, NEW.invoice_id, NEW.credit_note_id, 'finance',
-                NEW.issued_on);
-    END IF;
-    RETURN NULL;
-END $$;
-CREATE TRIGGER follow_credit_note AFTER INSERT ON prepaid.credit_notes
-    FOR EACH ROW EXECUTE FUNCTION prepaid.follow_credit_note();

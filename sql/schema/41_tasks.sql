@@ -1,5 +1,9 @@
 -- What people are asked to do, by when, and which of them.
 
+-- Whose task it is.
+CREATE FUNCTION prepaid.team_of(kind text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
+    CASE WHEN kind LIKE 'quality%' THEN 'customer_success' ELSE 'finance' END;
+
 CREATE TABLE prepaid.tasks (
     task_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     kind text NOT NULL CHECK (kind IN (
@@ -9,7 +13,7 @@ CREATE TABLE prepaid.tasks (
     invoice_id bigint REFERENCES prepaid.invoices,
     transaction_id bigint REFERENCES prepaid.transactions,
     parent_task_id bigint UNIQUE REFERENCES prepaid.tasks,
-    assigned_role text NOT NULL CHECK (assigned_role IN ('finance', 'customer_success')),
+    assigned_role text NOT NULL,
     status text NOT NULL DEFAULT 'Open' CHECK (status IN ('Open', 'Done', 'Withdrawn')),
     opened_on date NOT NULL,
     opened_at timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -27,6 +31,7 @@ CREATE TABLE prepaid.tasks (
     due_on date NOT NULL,
     -- The person who is asked; null: the whole team. Anybody of the team may decide.
     assigned_to text,
+    CONSTRAINT tasks_assigned_role_check CHECK (assigned_role = prepaid.team_of(kind)),
     CHECK ((status = 'Open') = (decision IS NULL) OR status = 'Withdrawn'),
     CHECK (decision IS NULL OR decision IN ('approved', 'rejected') AND kind LIKE 'payment%'
         OR decision IN ('passed', 'failed') AND kind LIKE 'quality%'),
@@ -57,13 +62,9 @@ CREATE INDEX tasks_quality_to_close ON prepaid.tasks (task_id)
 -- costs the process next to nothing.
 CREATE INDEX tasks_by_day ON prepaid.tasks USING brin (opened_on) WITH (autosummarize = on);
 
-CREATE FUNCTION prepaid.set_due_date() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    NEW.due_on := NEW.opened_on + (SELECT task_days FROM prepaid.installation);
-    RETURN NEW;
-END $$;
-CREATE TRIGGER set_due_date BEFORE INSERT ON prepaid.tasks
-    FOR EACH ROW WHEN (NEW.due_on IS NULL) EXECUTE FUNCTION prepaid.set_due_date();
+-- Until when a task is to be decided. Whoever opens one says so: due_on has no default.
+CREATE FUNCTION prepaid.task_due_on(opened_on date) RETURNS date LANGUAGE sql STABLE RETURN
+    opened_on + (SELECT task_days FROM prepaid.installation);
 
 CREATE FUNCTION prepaid.audit_task_status() RETURNS trigger LANGUAGE plpgsql
 SET enable_nestloop TO off AS $$

@@ -61,8 +61,9 @@ CROSS JOIN LATERAL (
     SELECT CASE
         WHEN i.status <> 'Open' THEN format('invoice %s is already %s', i.invoice_number, i.status)
         WHEN NOT EXISTS (SELECT FROM prepaid.team_members m
-                         WHERE m.team = 'finance' AND m.person = prepaid.acting_person())
-            THEN 'only finance decides on payments'
+                         WHERE m.team = prepaid.team_of('payment_verification')
+                           AND m.person = prepaid.acting_person())
+            THEN format('only %s decides on payments', k.assigned_role)
         WHEN k.status = 'Open' AND k.first_approved_by = prepaid.acting_person()
             THEN 'you have approved it already, as the first of two'
         ELSE (SELECT 'you ' || e.what FROM prepaid.four_eyes e

@@ -74,17 +74,10 @@ WHERE k.kind = 'payment_review' AND k.status <> 'Withdrawn';
 CREATE FUNCTION prepaid.assign_record(record bigint, to_invoice text, reason text)
 RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_temp AS $$
 DECLARE
-    person text := prepaid.acting_person();
+    person text := prepaid.person_who_says_why('assign payments', reason);
     paid prepaid.transactions;
     asked prepaid.invoices;
 BEGIN
-    IF NOT prepaid.is_in_team(person, 'finance') THEN
-        RAISE EXCEPTION '% may not assign payments: only finance can', person;
-    END IF;
-    IF coalesce(reason, '') !~ '\S' THEN
-        RAISE EXCEPTION 'assigning a payment needs a note that says why';
-    END IF;
-    PERFORM set_config('prepaid.actor', person, true);
     PERFORM pg_advisory_xact_lock(hashtext('prepaid.match_payments'));
     SELECT * INTO paid FROM prepaid.transactions WHERE transaction_id = record FOR UPDATE;
     SELECT * INTO asked FROM prepaid.invoices WHERE invoice_number = to_invoice;

@@ -1,10 +1,56 @@
 -- Plans that wait for a person to put something right, and their release.
 
+-- Why a plan can be held, and what a person does about it. A hold that is about money is released by
+-- those who may do that alone (prepaid.teams); one that is about an invoice ends when it is voided.
+CREATE TABLE prepaid.hold_reasons (
+    reason_code text PRIMARY KEY,
+    about_money boolean NOT NULL,
+    about_invoice boolean NOT NULL,
+    advice text NOT NULL
+);
+INSERT INTO prepaid.hold_reasons (reason_code, about_money, about_invoice, advice) VALUES
+    ('no_email', false, false,
+     'add the customer''s address (on the plan''s page at the sign-off desk, or customers.csv)'),
+    ('no_price', false, false,
+     'give the plan a price in that currency that is valid on the term''s first day, or give '
+     'the subscription its own'),
+    ('no_addon_price', false, false,
+     'add the add-on''s price for that term length, currency and day'),
+    ('no_tax_rate', false, false,
+     'add the rate of that country and tax class; a missing rate is never taken to be 0 %'),
+    ('payment_rejected', true, true,
+     'clear it up with the customer; releasing opens a new task on the same invoice'),
+    ('payment_mismatch', true, true,
+     'the matched record no longer fits the invoice: ask the payment provider'),
+    ('payment_reversed', true, true,
+     'the payment was refunded, charged back or failed after all. The hold ends when a payment '
+     'stands again, when the plan is cancelled at once, or, once the term is over, when the '
+     'invoice is voided; it cannot be released by hand'),
+    ('subscription_cancelled', false, false,
+     'the customer left after the term was opened: ask; releasing continues with the term'),
+    ('overlapping_term', false, false,
+     'cancel one of the two terms'),
+    ('change_paid_late', true, false,
+     'a change of plan was paid after the days of grace: release it (the days used meanwhile '
+     'are given away) or cancel the plan'),
+    ('credit_not_paid', true, false,
+     'the days that pay for a change of plan were charged back: clear that up, or cancel the '
+     'plan'),
+    ('credit_differs', true, false,
+     'the tax rates at which imported days were credited have been changed: correct them, or '
+     'cancel the plan'),
+    ('invoice_voided', true, false,
+     'finance voided the invoice: release the hold for a new one, or cancel the plan'),
+    ('quality_failed', false, false,
+     'fix the feature and decide the follow-up task; it does not block the next renewal'),
+    ('step_failed', false, false,
+     'correct the data that the text names');
+
 -- A held plan keeps its status and leaves its batch; when a person releases it, it goes on where it was.
 CREATE TABLE prepaid.holds (
     hold_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     service_plan_id bigint NOT NULL REFERENCES prepaid.service_plans,
-    reason_code text NOT NULL,
+    reason_code text NOT NULL REFERENCES prepaid.hold_reasons,
     text text NOT NULL,
     held_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     released_at timestamptz,
@@ -47,9 +93,11 @@ CREATE TRIGGER audit_released_holds AFTER UPDATE ON prepaid.holds
 CREATE VIEW prepaid.held_plans AS
 SELECT h.hold_id, h.service_plan_id, p.status, c.customer_ref, c.name AS customer_name, l.name AS plan_name,
        i.invoice_number, h.reason_code, h.text, h.held_at,
-       CASE WHEN h.reason_code = 'payment_rejected' THEN 'finance'
-            ELSE 'finance, customer_success, engineering' END AS released_by_team
+       (SELECT string_agg(t.team, ', ' ORDER BY t.team) FROM prepaid.teams t
+        WHERE CASE WHEN r.about_money THEN 'release holds about money' ELSE 'release holds' END
+            = ANY (t.may)) AS released_by_team
 FROM prepaid.holds h
+JOIN prepaid.hold_reasons r USING (reason_code)
 JOIN prepaid.service_plans p USING (service_plan_id)
 JOIN prepaid.plans l ON l.plan_id = p.plan_id
 JOIN prepaid.customers c ON c.customer_id = p.customer_id
@@ -57,25 +105,22 @@ LEFT JOIN prepaid.invoices i ON i.service_plan_id = p.service_plan_id AND i.stat
 WHERE h.released_at IS NULL;
 
 -- Releases every live hold of a plan under the acting person's name; the plan goes on where it was.
--- A released rejection opens a new verification task on the same invoice. Holds about money are for
--- finance; a payment that was taken back is not made good by releasing. Returns the holds released.
+-- A released rejection opens a new verification task on the same invoice. Not everybody may release holds
+-- about money; a payment that was taken back is not made good by releasing. Returns the holds released.
 CREATE FUNCTION prepaid.release_holds(plan bigint, release_note text)
 RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_temp AS $$
 DECLARE
-    person text := prepaid.acting_person();
+    person text := prepaid.person_who_may('release holds');
+    about_money CONSTANT text[] := prepaid.teams_that_may('release holds about money');
     released integer;
     rejected boolean;
     reversed boolean;
     money text;
     unpaid text;
 BEGIN
-    IF NOT prepaid.is_in_team(person, 'finance', 'customer_success', 'engineering') THEN
-        RAISE EXCEPTION '% may not release holds: not in finance, customer_success or engineering', person;
-    END IF;
     IF coalesce(release_note, '') !~ '\S' THEN
         RAISE EXCEPTION 'releasing a hold needs a note that says what was done';
     END IF;
-    PERFORM set_config('prepaid.actor', person, true);
     -- What was released is asked of the release itself: a rejection at this very moment is either
     -- among it or stays a hold.
     WITH freed AS (
@@ -85,15 +130,14 @@ BEGIN
         RETURNING h.reason_code
     )
     SELECT count(*), bool_or(reason_code = 'payment_rejected'), bool_or(reason_code = 'payment_reversed'),
-           string_agg(reason_code, ', ' ORDER BY reason_code) FILTER (WHERE reason_code IN (
-               'payment_rejected', 'payment_reversed', 'payment_mismatch', 'change_paid_late',
-               'credit_not_paid', 'credit_differs', 'invoice_voided'))
-    INTO released, rejected, reversed, money FROM freed;
+           string_agg(reason_code, ', ' ORDER BY reason_code) FILTER (WHERE r.about_money)
+    INTO released, rejected, reversed, money FROM freed JOIN prepaid.hold_reasons r USING (reason_code);
     IF released = 0 THEN
         RAISE EXCEPTION 'service plan % is not held', plan;
     END IF;
-    IF money IS NOT NULL AND NOT prepaid.is_in_team(person, 'finance') THEN
-        RAISE EXCEPTION '% may not release %: it is about money, only finance can', person, money;
+    IF money IS NOT NULL AND NOT prepaid.is_in_team(person, VARIADIC about_money) THEN
+        RAISE EXCEPTION '% may not release %: it is about money, only % can', person, money,
+            array_to_string(about_money, ' and ');
     END IF;
     SELECT i.invoice_number INTO unpaid FROM prepaid.invoices i
     WHERE i.service_plan_id = plan AND i.status = 'Open' AND reversed;
@@ -108,9 +152,9 @@ BEGIN
         WHERE i.service_plan_id = plan AND i.status = 'Open' AND k.invoice_id = i.invoice_id
           AND k.kind = 'payment_verification' AND k.status <> 'Withdrawn'
           AND k.decision IS DISTINCT FROM 'approved';
-        INSERT INTO prepaid.tasks (kind, service_plan_id, invoice_id, assigned_role, opened_on)
-        SELECT 'payment_verification', plan, i.invoice_id, 'finance',
-               prepaid.today()
+        INSERT INTO prepaid.tasks (kind, service_plan_id, invoice_id, assigned_role, opened_on, due_on)
+        SELECT 'payment_verification', plan, i.invoice_id, prepaid.team_of('payment_verification'),
+               prepaid.today(), prepaid.task_due_on(prepaid.today())
         FROM prepaid.invoices i
         WHERE i.service_plan_id = plan AND i.status = 'Open' AND i.payable > 0
           AND NOT EXISTS (SELECT FROM prepaid.tasks k WHERE k.invoice_id = i.invoice_id

@@ -38,13 +38,9 @@ END $$;
 CREATE FUNCTION prepaid.resend_emails(email_ids bigint[])
 RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_temp AS $$
 DECLARE
-    person text := prepaid.acting_person();
     resent integer;
 BEGIN
-    IF NOT prepaid.is_in_team(person, 'customer_success', 'engineering') THEN
-        RAISE EXCEPTION '% may not send mails again: not in customer_success or engineering', person;
-    END IF;
-    PERFORM set_config('prepaid.actor', person, true);
+    PERFORM prepaid.person_who_may('send mails again');
     PERFORM prepaid.require_emails(email_ids, ARRAY['failed', 'unknown'], 'be sent again');
     UPDATE prepaid.emails e
     SET status = 'pending', attempts = 0, next_attempt_at = clock_timestamp(), deferred_since = NULL,
@@ -59,7 +55,7 @@ END $$;
 CREATE FUNCTION prepaid.settle_emails(email_ids bigint[], why text)
 RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_temp AS $$
 DECLARE
-    person text := prepaid.person_in(ARRAY['customer_success', 'engineering'], 'settle mails', why);
+    person text := prepaid.person_who_says_why('settle mails', why);
     settled integer;
 BEGIN
     PERFORM prepaid.require_emails(email_ids, ARRAY['failed', 'unknown'], 'be settled');
@@ -77,7 +73,7 @@ END $$;
 CREATE FUNCTION prepaid.correct_email_address(mail bigint, address text)
 RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_temp AS $$
 BEGIN
-    PERFORM prepaid.person_in(ARRAY['customer_success'], 'change a customer''s address', address);
+    PERFORM prepaid.person_who_says_why('change a customer''s address', address);
     IF address !~ '^[^[:space:][:cntrl:]@]+@[^[:space:][:cntrl:]@]+$' THEN
         RAISE EXCEPTION '% is not an e-mail address', address;
     END IF;

@@ -1,8 +1,24 @@
 -- Leaving: at the end of the term, or at once with credit for the days that are not used.
 
--- Cancels a plan that was not activated yet. A trigger voids its open invoice and parks money that
--- was matched to it; an invoice that is paid already is credited in full. (Its own credit, from a
--- change of plan that now never happens, is no money that came from the customer.)
+-- What comes before plans are cancelled that were never activated (check_plan_transition refuses it
+-- otherwise): they leave the queue, nobody is asked to pay or to verify any more, money that has arrived
+-- for them goes to finance as a task, their holds end, and what a change of plan changed is taken back.
+CREATE FUNCTION prepaid.close_waiting_plans(plans bigint[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    -- The plan before its place in the queue, as the steps do.
+    PERFORM FROM prepaid.service_plans p WHERE p.service_plan_id = ANY (plans)
+    ORDER BY p.service_plan_id FOR NO KEY UPDATE;
+    DELETE FROM prepaid.unsettled_plans WHERE service_plan_id = ANY (plans);
+    PERFORM prepaid.void_open_invoices(plans);
+    UPDATE prepaid.holds
+    SET released_at = clock_timestamp(), released_by = prepaid.actor(), note = 'the plan was cancelled'
+    WHERE service_plan_id = ANY (plans) AND released_at IS NULL;
+    PERFORM prepaid.take_back_change(p.service_plan_id) FROM prepaid.service_plans p
+    WHERE p.service_plan_id = ANY (plans) AND p.kind = 'change';
+END $$;
+
+-- Cancels a plan that was not activated yet. An invoice that is paid already is credited in full. (Its
+-- own credit, from a change of plan that now never happens, is no money that came from the customer.)
 CREATE FUNCTION prepaid.cancel_waiting_plan(plan bigint, remark text) RETURNS bigint
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -13,6 +29,7 @@ BEGIN
     INTO note_id
     FROM prepaid.service_plans p JOIN prepaid.invoices i USING (service_plan_id)
     WHERE p.service_plan_id = plan AND i.status = 'Paid';
+    PERFORM prepaid.close_waiting_plans(ARRAY[plan]);
     UPDATE prepaid.service_plans
     SET status = 'Cancelled',
         may_reopen = opened_on IS NOT NULL AND kind <> 'change'
@@ -32,7 +49,7 @@ BEGIN
     WHERE service_plan_id = plan;
     DELETE FROM prepaid.unsettled_plans WHERE service_plan_id = plan;
     IF EXISTS (SELECT FROM prepaid.invoices WHERE service_plan_id = plan AND status = 'Open') THEN
-        PERFORM prepaid.void_open_invoice(plan);
+        PERFORM prepaid.void_open_invoices(ARRAY[plan]);
     END IF;
     -- Nobody needs to look at its features any more.
     UPDATE prepaid.tasks SET status = 'Withdrawn'
@@ -110,7 +127,7 @@ BEGIN
     END IF;
 END $$;
 
--- Cancels a subscription, or one plan of it, for the person who is acting (customer_success, finance).
+-- Cancels a subscription, or one plan of it, for the person who is acting.
 -- Returns what happened to each plan: it ends, ended or never begins; on which day; the credit note.
 CREATE FUNCTION prepaid.cancel(
     subscription bigint, plan bigint, at_once boolean, on_date date, why text
@@ -119,7 +136,7 @@ CREATE FUNCTION prepaid.cancel(
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
-    person text := prepaid.person_in(ARRAY['customer_success', 'finance'], 'cancel plans', why);
+    person text := prepaid.person_who_says_why('cancel plans', why);
     today date := prepaid.today();
     s record;
     named record;

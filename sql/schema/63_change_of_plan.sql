@@ -109,8 +109,8 @@ BEGIN
     RETURN jsonb_build_object('plan_id', l.plan_id, 'price', own_price, 'addons', addons);
 END $$;
 
--- Changes the plan of a subscription for the person who is acting (customer_success, finance): at the
--- next renewal (on_date null), or on a day inside the running term. Then a plan of kind change is
+-- Changes the plan of a subscription for the person who is acting: at the next
+-- renewal (on_date null), or on a day inside the running term. Then a plan of kind change is
 -- opened; when it is paid, step 8 cuts the running term where it starts. Returns the plan that was
 -- opened, or the waiting renewal that the change meets.
 CREATE FUNCTION prepaid.change_plan(
@@ -118,7 +118,7 @@ CREATE FUNCTION prepaid.change_plan(
 ) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_temp AS $$
 DECLARE
-    person text := prepaid.person_in(ARRAY['customer_success', 'finance'], 'change plans', why);
+    person text := prepaid.person_who_says_why('change plans', why);
     today date := prepaid.today();
     s record;
     running record;

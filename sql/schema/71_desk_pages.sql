@@ -1,7 +1,7 @@
 -- What the pages show beside the sign-off tables (how much waits, how long it takes, what was decided, a
 -- plan's whole story), and what their forms call beside decide_tasks.
 
--- Open tasks per team and kind, for the acting person's own teams (engineering sees all).
+-- Open tasks per team and kind, for the acting person's own teams (some see all).
 CREATE VIEW prepaid.desk_overview AS
 SELECT k.assigned_role AS team, k.kind, count(*) AS open, min(k.opened_on) AS oldest,
        count(*) FILTER (WHERE k.due_on < prepaid.today()) AS overdue,
@@ -9,7 +9,8 @@ SELECT k.assigned_role AS team, k.kind, count(*) AS open, min(k.opened_on) AS ol
 FROM prepaid.tasks k
 WHERE k.status = 'Open' AND EXISTS (
     SELECT FROM prepaid.team_members m
-    WHERE m.person = prepaid.acting_person() AND m.team IN (k.assigned_role, 'engineering'))
+    WHERE m.person = prepaid.acting_person()
+      AND (m.team = k.assigned_role OR 'see all tasks' = ANY (m.may)))
 GROUP BY k.assigned_role, k.kind;
 
 -- Hours from a task's opening to its decision (of two: the second), by the month of the decision.
@@ -22,7 +23,7 @@ FROM prepaid.tasks k
 WHERE k.decided_at IS NOT NULL
 GROUP BY 1, 2;
 
--- Every sign-off that was ever made, for the acting person's own teams (engineering sees all).
+-- Every sign-off that was ever made, for the acting person's own teams (some see all).
 CREATE VIEW prepaid.decisions AS
 SELECT s.sign_off_id, s.task_id, k.kind, k.assigned_role AS team, k.service_plan_id, c.customer_ref,
        i.invoice_number, i.currency, i.payable, s.decision, s.note, s.decided_by, s.decided_at
@@ -32,7 +33,8 @@ LEFT JOIN prepaid.service_plans p ON p.service_plan_id = k.service_plan_id
 LEFT JOIN prepaid.customers c ON c.customer_id = p.customer_id
 LEFT JOIN prepaid.invoices i ON i.invoice_id = k.invoice_id
 WHERE EXISTS (SELECT FROM prepaid.team_members m
-              WHERE m.person = prepaid.acting_person() AND m.team IN (k.assigned_role, 'engineering'));
+              WHERE m.person = prepaid.acting_person()
+                AND (m.team = k.assigned_role OR 'see all tasks' = ANY (m.may)));
 
 -- Everything about one plan: ask for a service_plan_id. The audit log is the thread; records,
 -- sign-offs, holds and mails add their own words. place and id order what happened at one moment.
@@ -143,12 +145,11 @@ BEGIN
     RETURN prepaid.decide_tasks(task_ids, new_decision, new_note);
 END $$;
 
--- Gives the customer of a plan an address, for the person who is acting, of customer success: what
--- a plan that is held for want of one needs. Plans whose details were taken before keep theirs.
+-- Gives the customer of a plan an address, for the person who is acting: what a plan that is held for want of one needs. Plans whose details were taken before keep theirs.
 CREATE FUNCTION prepaid.set_customer_email(plan bigint, address text)
 RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_temp AS $$
 BEGIN
-    PERFORM prepaid.person_in(ARRAY['customer_success'], 'change a customer''s address', address);
+    PERFORM prepaid.person_who_says_why('change a customer''s address', address);
     IF address !~ '^[^[:space:][:cntrl:]@]+@[^[:space:][:cntrl:]@]+$' THEN
         RAISE EXCEPTION '% is not an e-mail address', address;
     END IF;

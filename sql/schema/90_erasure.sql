@@ -92,7 +92,7 @@ CREATE TRIGGER credit_notes_notes BEFORE UPDATE ON prepaid.credit_notes
 CREATE FUNCTION prepaid.erase_customer(ref text, why text)
 RETURNS text[] LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_temp AS $$
 DECLARE
-    person text := prepaid.person_in(ARRAY['customer_success', 'engineering'], 'erase a customer', why);
+    person text := prepaid.person_who_says_why('erase a customer', why);
     customer bigint;
     refusal text;
     plan_ids bigint[];

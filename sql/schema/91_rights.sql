@@ -6,7 +6,7 @@ DO $$
 DECLARE
     team text;
 BEGIN
-    FOREACH team IN ARRAY ARRAY['finance', 'customer_success', 'leadership', 'engineering', 'desk'] LOOP
+    FOR team IN SELECT t.team FROM prepaid.teams t UNION ALL SELECT 'desk' LOOP
         BEGIN
             -- NOINHERIT is for desk, which may take the role of a person and has none of their rights.
             EXECUTE format('CREATE ROLE %I NOLOGIN NOINHERIT', team);

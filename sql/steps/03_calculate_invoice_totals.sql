@@ -100,24 +100,19 @@ WITH plans AS MATERIALIZED (
     FROM prepaid.tax_rates WHERE valid_from <= :as_of
     ORDER BY country, tax_class, valid_from DESC
 ), rated AS (
-    SELECT l.*, r.rate, (list_amount - discount) * r.rate * units AS share, 1 + r.rate AS divisor
+    SELECT l.*, r.rate, (list_amount - discount) * r.rate * units AS share,
+           CASE WHEN includes_tax THEN 1 + r.rate ELSE 1 END AS divisor
     FROM reduced l
     LEFT JOIN rates r ON r.country = l.country AND r.tax_class = l.tax_class AND NOT l.tax_exempt
-), floored AS (
-    SELECT *, CASE WHEN includes_tax THEN div(share, divisor) ELSE trunc(share) END AS floor_tax
-    FROM rated
-), allocated AS (
-    SELECT *,
-           CASE WHEN includes_tax THEN div(2 * sum(share) OVER tax_group + divisor, 2 * divisor)
-                ELSE round(sum(share) OVER tax_group) END - sum(floor_tax) OVER tax_group AS left_over,
+), ranked AS (
+    SELECT *, sum(share) OVER tax_group AS shares, sum(div(share, divisor)) OVER tax_group AS floors,
            row_number() OVER (PARTITION BY service_plan_id, tax_class, rate, includes_tax
-               ORDER BY CASE WHEN includes_tax THEN share - floor_tax * divisor
-                             ELSE share - floor_tax END DESC, line_number) AS place
-    FROM floored
+               ORDER BY mod(share, divisor) DESC, line_number) AS place
+    FROM rated
     WINDOW tax_group AS (PARTITION BY service_plan_id, tax_class, rate, includes_tax)
 ), taxed AS (
-    SELECT *, coalesce(floor_tax + CASE WHEN place <= left_over THEN 1 ELSE 0 END, 0) * minor_unit AS tax
-    FROM allocated
+    SELECT *, coalesce(prepaid.allocated(share, divisor, shares, floors, place), 0) * minor_unit AS tax
+    FROM ranked
 )
 INSERT INTO prepaid.charges (service_plan_id, line_number, description, currency, net,
                              tax_class, tax_rate, tax, calculated_for, quantity, unit_price,

@@ -3,8 +3,10 @@
 
 -- name: assign
 -- Nothing to pay, nothing to verify: an invoice over 0 gets no task.
-INSERT INTO prepaid.tasks (kind, service_plan_id, invoice_id, assigned_role, opened_on)
-SELECT 'payment_verification', i.service_plan_id, i.invoice_id, 'finance', :as_of
+INSERT INTO prepaid.tasks (kind, service_plan_id, invoice_id, assigned_role, opened_on, due_on)
+SELECT 'payment_verification', i.service_plan_id, i.invoice_id, prepaid.team_of('payment_verification'), :as_of,
+       -- In parentheses it is asked once, and not for each row.
+       (SELECT prepaid.task_due_on(:as_of))
 FROM prepaid.invoices i
 WHERE i.service_plan_id = ANY (:plans) AND i.status = 'Open' AND i.payable > 0
   AND NOT EXISTS (SELECT FROM prepaid.tasks k WHERE k.invoice_id = i.invoice_id

@@ -2,8 +2,10 @@
 -- nothing is left to do for it.
 
 -- name: assign
-INSERT INTO prepaid.tasks (kind, service_plan_id, assigned_role, opened_on)
-SELECT 'quality_check', p.service_plan_id, 'customer_success', :as_of
+INSERT INTO prepaid.tasks (kind, service_plan_id, assigned_role, opened_on, due_on)
+SELECT 'quality_check', p.service_plan_id, prepaid.team_of('quality_check'), :as_of,
+       -- In parentheses it is asked once, and not for each row.
+       (SELECT prepaid.task_due_on(:as_of))
 FROM prepaid.service_plans p
 WHERE p.service_plan_id = ANY (:plans)
   AND p.status = 'Active'

@@ -96,9 +96,7 @@ def test_story_says_why_a_plan_waits(world: World, prepaid: Prepaid) -> None:
     assert why(plan) == (
         f"{waits} a new payment: test_officer rejected this one. It is held: payment_rejected."
     )
-    world.sql(
-        "UPDATE prepaid.service_plans SET status = 'Cancelled' WHERE service_plan_id = :p", p=plan
-    )
+    world.cancel(plan)
     assert why(plan).startswith("It is Cancelled because ")
 
 

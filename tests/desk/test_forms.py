@@ -363,9 +363,7 @@ def test_why_it_is_what_it_is(world: World, browser: Browsers, plan: int) -> Non
 
 def test_why_it_was_imported_or_cancelled(world: World, browser: Browsers, plan: int) -> None:
     imported = world.due_renewal()
-    world.sql(
-        "UPDATE prepaid.service_plans SET status = 'Cancelled' WHERE service_plan_id = :p", p=plan
-    )
+    world.cancel(plan)
     for team in ("finance", "customer_success", "engineering"):
         person = browser(team)
         assert why(person, imported)[1] == story.tell(world.engine, imported).why

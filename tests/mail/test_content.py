@@ -132,9 +132,9 @@ def test_the_record_that_paid_it(
             "INSERT INTO prepaid.transactions (provider, provider_ref, amount, currency, status,"
             " outcome, invoice_id) SELECT 'cardpay', 'ch_77', total, currency, 'Success',"
             " 'matched', invoice_id FROM prepaid.invoices",
-            "INSERT INTO prepaid.tasks (kind, invoice_id, assigned_role, opened_on, status,"
+            "INSERT INTO prepaid.tasks (kind, invoice_id, assigned_role, opened_on, due_on, status,"
             " decision) SELECT 'payment_verification', invoice_id, 'finance', '2026-10-25',"
-            " 'Done', 'approved' FROM prepaid.invoices",
+            " '2026-10-28', 'Done', 'approved' FROM prepaid.invoices",
             "UPDATE prepaid.invoices SET status = 'Paid', paid_on = '2026-10-28', transaction_id ="
             " (SELECT transaction_id FROM prepaid.transactions)",
         ):

@@ -43,9 +43,9 @@ _PAID = (
     "INSERT INTO prepaid.transactions (provider, provider_ref, amount, currency, status, outcome,"
     " invoice_id) SELECT 'cardpay', 'ch_' || invoice_id, total, currency, 'Success', 'matched',"
     " invoice_id FROM prepaid.invoices",
-    "INSERT INTO prepaid.tasks (kind, invoice_id, assigned_role, opened_on, status, decision)"
-    " SELECT 'payment_verification', invoice_id, 'finance', '2026-10-25', 'Done', 'approved'"
-    " FROM prepaid.invoices",
+    "INSERT INTO prepaid.tasks (kind, invoice_id, assigned_role, opened_on, due_on, status,"
+    " decision) SELECT 'payment_verification', invoice_id, 'finance', '2026-10-25', '2026-10-28',"
+    " 'Done', 'approved' FROM prepaid.invoices",
     "UPDATE prepaid.invoices i SET status = 'Paid', paid_on = '2026-10-28', transaction_id ="
     " t.transaction_id FROM prepaid.transactions t WHERE t.invoice_id = i.invoice_id",
 )

@@ -91,7 +91,7 @@ CHECKS = [
     _constraint("tasks", "tasks_check3", _task("kind", "'payment_refund'")),
     _constraint("tasks", "tasks_check4", _task("kind", "'payment_review'")),
     _constraint("tasks", "tasks_check5", _task("service_plan_id", "NULL", "quality")),
-    _constraint("tasks", "tasks_kind_check", _task("kind", "'tea'", "quality")),
+    _constraint("tasks", "tasks_kind_check", _task("kind", "'tea'")),
     _constraint("tasks", "tasks_status_check", _task("status", "'Lost'", "rejected")),
     _constraint("tasks", "tasks_first_approval_is_whole", _task("first_approved_by", "'x'")),
     _constraint(
@@ -162,33 +162,33 @@ KEYS = [
         "tasks",
         "tasks_pkey",
         "INSERT INTO prepaid.tasks"
-        " (task_id, kind, service_plan_id, assigned_role, opened_on)"
+        " (task_id, kind, service_plan_id, assigned_role, opened_on, due_on)"
         " OVERRIDING SYSTEM VALUE VALUES ({waiting}, 'quality_follow_up', {plan},"
-        " 'customer_success', '2026-11-02')",
+        " 'customer_success', '2026-11-02', '2026-11-05')",
     ),
     _constraint(
         "tasks",
         "tasks_parent_task_id_key",
         "INSERT INTO prepaid.tasks (kind, service_plan_id, parent_task_id, assigned_role,"
-        " opened_on) SELECT 'quality_follow_up', {plan}, {quality}, 'customer_success',"
-        " '2026-11-02' FROM generate_series(1, 2)",
+        " opened_on, due_on) SELECT 'quality_follow_up', {plan}, {quality}, 'customer_success',"
+        " '2026-11-02', '2026-11-05' FROM generate_series(1, 2)",
     ),
     _index(
         "tasks_one_live_verification_per_invoice",
-        "INSERT INTO prepaid.tasks (kind, service_plan_id, invoice_id, assigned_role, opened_on)"
-        " SELECT kind, service_plan_id, invoice_id, assigned_role, opened_on FROM prepaid.tasks"
-        " WHERE task_id = {waiting}",
+        "INSERT INTO prepaid.tasks (kind, service_plan_id, invoice_id, assigned_role, opened_on,"
+        " due_on) SELECT kind, service_plan_id, invoice_id, assigned_role, opened_on, due_on"
+        " FROM prepaid.tasks WHERE task_id = {waiting}",
     ),
     _index(
         "tasks_one_review_per_record",
-        "INSERT INTO prepaid.tasks (kind, transaction_id, assigned_role, opened_on)"
-        " SELECT 'payment_review', {record}, 'finance', '2026-11-02'"
+        "INSERT INTO prepaid.tasks (kind, transaction_id, assigned_role, opened_on, due_on)"
+        " SELECT 'payment_review', {record}, 'finance', '2026-11-02', '2026-11-05'"
         " FROM generate_series(1, 2)",
     ),
     _index(
         "tasks_one_quality_check_per_plan",
-        "INSERT INTO prepaid.tasks (kind, service_plan_id, assigned_role, opened_on)"
-        " VALUES ('quality_check', {plan}, 'customer_success', '2026-11-02')",
+        "INSERT INTO prepaid.tasks (kind, service_plan_id, assigned_role, opened_on, due_on)"
+        " VALUES ('quality_check', {plan}, 'customer_success', '2026-11-02', '2026-11-05')",
     ),
     _constraint(
         "sign_offs",
@@ -411,7 +411,7 @@ RULES = [
     ),
     Control(
         f"{RULE}: a team is nobody",
-        _members("r.rolname <> ALL", "r.rolname = r.rolname OR r.rolname <> ALL"),
+        _members("NOT (r.rolname IN", "true OR NOT (r.rolname IN"),
         _decide("cheap", "approved"),
         "finance",
     ),

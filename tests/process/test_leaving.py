@@ -3,6 +3,8 @@
 from datetime import date
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from prepaid_pipeline.people import decisions
 from prepaid_pipeline.process import steps
@@ -113,12 +115,6 @@ def test_a_payment_taken_back_before_activation_pays_nothing(
     assert world.status(plan) == "Active"
 
 
-def cancel(world: World, plan: int) -> None:
-    world.sql(
-        "UPDATE prepaid.service_plans SET status = 'Cancelled' WHERE service_plan_id = :p", p=plan
-    )
-
-
 def test_cancelling_takes_invoice_task_and_holds_along(world: World, plan: int) -> None:
     world.sql(
         "INSERT INTO prepaid.holds (service_plan_id, reason_code, text)"
@@ -126,7 +122,7 @@ def test_cancelling_takes_invoice_task_and_holds_along(world: World, plan: int) 
         p=plan,
     )
     number = world.invoice(plan)
-    cancel(world, plan)
+    world.cancel(plan)
     assert world.sql("SELECT status FROM prepaid.invoices") == "Void"
     assert world.sql("SELECT status FROM prepaid.tasks") == "Withdrawn"
     assert world.holds(plan) == []
@@ -134,9 +130,52 @@ def test_cancelling_takes_invoice_task_and_holds_along(world: World, plan: int) 
     assert world.match()["parked"] == 1
 
 
+def test_what_was_closed_is_logged_before_the_plan(world: World, plan: int) -> None:
+    world.approve(plan, word="reject", note="blocked account")
+    world.officer("another")
+    decisions.release(world.engine, "another", plan, "unblocked")
+    world.sql(
+        "INSERT INTO prepaid.holds (service_plan_id, reason_code, text)"
+        " VALUES (:p, 'step_failed', 'x')",
+        p=plan,
+    )
+    before = world.sql("SELECT max(audit_id) FROM prepaid.audit_log")
+    world.cancel(plan)
+    logged = world.rows(
+        "SELECT event FROM prepaid.audit_log WHERE audit_id > :before ORDER BY audit_id",
+        before=before,
+    )
+    assert [event for (event,) in logged] == [
+        "task_withdrawn",
+        "invoice_void",
+        "hold_released",
+        "service_plan_cancelled",
+    ]
+
+
+def test_a_plan_that_was_not_closed_is_not_cancelled(world: World, plan: int) -> None:
+    """Its place in the queue, its open invoice or a hold alone is enough to refuse it."""
+    bare = "UPDATE prepaid.service_plans SET status = 'Cancelled' WHERE service_plan_id = :p"
+    hold = (
+        "INSERT INTO prepaid.holds (service_plan_id, reason_code, text)"
+        " VALUES (:p, 'step_failed', 'x')"
+    )
+    out_of_queue = "DELETE FROM prepaid.unsettled_plans WHERE service_plan_id = :p"
+    void = "SELECT prepaid.void_open_invoices(ARRAY[CAST(:p AS bigint)])"
+    for given in ((), (out_of_queue,), (void,), (out_of_queue, void, hold)):
+        with world.engine.connect() as connection:
+            for statement in given:
+                connection.execute(text(statement), {"p": plan})
+            with pytest.raises(DBAPIError, match="close_waiting_plans comes first"):
+                connection.execute(text(bare), {"p": plan})
+            connection.rollback()
+    world.cancel(plan)
+    assert world.status(plan) == "Cancelled"
+
+
 def test_money_for_a_cancelled_plan_goes_to_finance(world: World, plan: int) -> None:
     world.pay_and_approve(plan)
-    cancel(world, plan)
+    world.cancel(plan)
     assert world.rows("SELECT outcome, outcome_reason FROM prepaid.transactions") == [
         ("parked", "invoice INV-2026-000001 is void")
     ]

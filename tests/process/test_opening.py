@@ -93,9 +93,7 @@ def test_each_is_opened_once(world: World) -> None:
     assert steps.open_service_plans(world.engine, context()) == 2
     assert steps.open_service_plans(world.engine, context()) == 0
     (first, _) = world.open()
-    world.sql(
-        "UPDATE prepaid.service_plans SET status = 'Cancelled' WHERE service_plan_id = :p", p=first
-    )
+    world.cancel(first)
     assert steps.open_service_plans(world.engine, context()) == 0
 
 

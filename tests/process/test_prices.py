@@ -133,7 +133,7 @@ def test_a_one_time_addon_of_a_cancelled_term_is_charged_with_the_next(world: Wo
     ended = world.term(subscription, date(2026, 10, 2), TODAY)
     (cancelled,) = world.open()
     assert nets(world, cancelled) == ["10.00", "49.00"]
-    world.sql("UPDATE prepaid.service_plans SET status = 'Cancelled' WHERE origin = 'pipeline'")
+    world.cancel(cancelled)
     world.order(ended, date(2026, 11, 3), date(2026, 12, 3))
     assert nets(world, world.open()[-1]) == ["10.00", "49.00"]
 

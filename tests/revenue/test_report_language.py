@@ -100,7 +100,7 @@ def test_every_word_of_the_data_has_a_text() -> None:
     english = texts("en")
     assets = {suite.asset for suite in (*MONTHLY_FIGURES, *MONTHLY_REPORT, *INPUTS)}
     words = {
-        "reason": hold_reasons(),
+        "reason": set(hold_reasons()),
         "asset": assets,
         "movement": set(MOVEMENTS),
         "reversal": set(REVERSALS),
@@ -113,6 +113,8 @@ def test_every_word_of_the_data_has_a_text() -> None:
         if f"{group}.{word}" not in english
     ]
     assert missing == []
+    said = {key.partition(".")[2] for key in english if key.startswith("reason.")}
+    assert said == words["reason"]
 
 
 def test_no_text_is_left_over() -> None:

@@ -117,7 +117,7 @@ BREAKS_INPUTS = {
     "countries_of_customers_have_a_tax_rate": "DELETE FROM prepaid.tax_rates",
     "agreed_prices_have_the_decimals_of_their_currency": "UPDATE prepaid.subscriptions SET price = 9.999",
     "held_plans_are_released_in_time": "INSERT INTO prepaid.holds (service_plan_id, reason_code, text, held_at)"
-    " SELECT min(service_plan_id), 'x', 'x', '2026-03-01' FROM prepaid.service_plans",
+    " SELECT min(service_plan_id), 'step_failed', 'x', '2026-03-01' FROM prepaid.service_plans",
     "charges_are_what_was_invoiced": "INSERT INTO prepaid.invoices (invoice_number, service_plan_id, customer_id, currency, net,"
     " tax, total, status, issued_on) SELECT 'X-1', min(service_plan_id), min(customer_id),"
     " 'USD', 1, 0, 1, 'Open', '2026-03-01' FROM prepaid.service_plans",

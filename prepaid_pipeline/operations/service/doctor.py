@@ -22,6 +22,7 @@ from prepaid_pipeline.operations.service.dagster_instance import (
     workspace_file,
 )
 from prepaid_pipeline.operations.service.lock import holder
+from prepaid_pipeline.people import accounts
 from prepaid_pipeline.settings.desk import load as load_desk
 from prepaid_pipeline.settings.load import Settings
 
@@ -136,7 +137,8 @@ def _btree_gist(engine: Engine) -> str:
 def _rights(engine: Engine) -> str:
     with engine.connect() as connection:
         row = queries.statement(_SQL, "rights").execute(connection, {}).one()
-        teams = queries.statement(_SQL, "teams").execute(connection, {}).scalar()
+        named = {"teams": list(accounts.TEAMS)}
+        teams = queries.statement(_SQL, "teams").execute(connection, named).scalar()
     missing = [
         what
         for what, granted in (

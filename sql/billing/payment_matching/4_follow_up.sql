@@ -8,8 +8,10 @@ WHERE k.transaction_id = j.transaction_id AND k.kind = 'payment_review' AND k.st
   AND j.outcome <> 'parked';
 
 -- name: ask_for_reviews
-INSERT INTO prepaid.tasks (kind, service_plan_id, invoice_id, transaction_id, assigned_role, opened_on)
-SELECT 'payment_review', i.service_plan_id, i.invoice_id, j.transaction_id, 'finance', :as_of
+INSERT INTO prepaid.tasks
+    (kind, service_plan_id, invoice_id, transaction_id, assigned_role, opened_on, due_on)
+SELECT 'payment_review', i.service_plan_id, i.invoice_id, j.transaction_id,
+       prepaid.team_of('payment_review'), :as_of, prepaid.task_due_on(:as_of)
 FROM judged j
 LEFT JOIN LATERAL (SELECT invoice_id, service_plan_id FROM prepaid.invoices
                    WHERE invoice_id = j.invoice_id OFFSET 0) i ON true
@@ -49,8 +51,9 @@ WHERE k.invoice_id = b.invoice_id AND k.kind = 'payment_verification'
 
 -- name: ask_for_verification
 -- Of a plan that was cancelled after its activation only when there is money again.
-INSERT INTO prepaid.tasks (kind, service_plan_id, invoice_id, assigned_role, opened_on)
-SELECT 'payment_verification', i.service_plan_id, i.invoice_id, 'finance', :as_of
+INSERT INTO prepaid.tasks (kind, service_plan_id, invoice_id, assigned_role, opened_on, due_on)
+SELECT 'payment_verification', i.service_plan_id, i.invoice_id, prepaid.team_of('payment_verification'),
+       :as_of, prepaid.task_due_on(:as_of)
 FROM (SELECT invoice_id FROM bereft WHERE plan_status <> 'Cancelled'
       UNION SELECT invoice_id FROM judged WHERE outcome = 'matched' AND NOT paid) asked
 CROSS JOIN LATERAL (SELECT * FROM prepaid.invoices WHERE invoice_id = asked.invoice_id OFFSET 0) i
@@ -68,9 +71,9 @@ WHERE k.credit_note_id = n.credit_note_id AND k.kind = 'payment_refund' AND k.st
 -- name: ask_for_refunds
 -- The money is there again, and with it what was to be paid back of it.
 INSERT INTO prepaid.tasks
-    (kind, service_plan_id, invoice_id, credit_note_id, assigned_role, opened_on)
-SELECT DISTINCT 'payment_refund', n.service_plan_id, n.invoice_id, n.credit_note_id, 'finance',
-       CAST(:as_of AS date)
+    (kind, service_plan_id, invoice_id, credit_note_id, assigned_role, opened_on, due_on)
+SELECT DISTINCT 'payment_refund', n.service_plan_id, n.invoice_id, n.credit_note_id,
+       prepaid.team_of('payment_refund'), CAST(:as_of AS date), prepaid.task_due_on(:as_of)
 FROM judged j JOIN prepaid.credit_notes n USING (invoice_id)
 WHERE j.outcome = 'matched' AND n.refund > 0
   AND NOT EXISTS (SELECT FROM prepaid.tasks k

@@ -38,15 +38,14 @@ ORDER BY 1;
 SELECT r.rolname AS name, r.rolinherit AS inherits,
        array(SELECT g.rolname FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid
              WHERE m.member = r.oid AND g.rolname IN
-                 ('finance', 'customer_success', 'leadership', 'engineering', 'desk')
+                 (SELECT team FROM prepaid.teams UNION ALL SELECT 'desk')
              ORDER BY 1) AS teams
 FROM pg_roles r
 WHERE (r.oid IN (SELECT d.refobjid FROM pg_shdepend d
                  WHERE d.refclassid = 'pg_authid'::regclass
                    AND d.dbid = (SELECT oid FROM pg_database WHERE datname = current_database()))
        OR EXISTS (SELECT FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid
-                  WHERE m.member = r.oid AND g.rolname IN
-                      ('finance', 'customer_success', 'leadership', 'engineering'))
+                  WHERE m.member = r.oid AND g.rolname IN (SELECT team FROM prepaid.teams))
        OR r.rolname = (SELECT pg_get_userbyid(datdba) FROM pg_database
                        WHERE datname = current_database()))
   AND r.rolname !~ '^pg_'

@@ -17,7 +17,7 @@ FROM pg_roles r WHERE r.rolname = current_user;
 -- name: teams
 -- From version 16 on, CREATEROLE lets a user put people only into roles that it made itself.
 SELECT string_agg(r.rolname, ', ' ORDER BY r.rolname) FROM pg_roles r
-WHERE r.rolname IN ('finance', 'customer_success', 'leadership', 'engineering')
+WHERE r.rolname = ANY (:teams)
   AND current_setting('server_version_num')::integer >= 160000
   AND NOT pg_has_role(current_user, r.oid, 'MEMBER WITH ADMIN OPTION');
 

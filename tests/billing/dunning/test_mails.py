@@ -123,9 +123,7 @@ def held(world: World, plan: int) -> None:
 
 
 def cancelled(world: World, plan: int) -> None:
-    world.sql(
-        "UPDATE prepaid.service_plans SET status = 'Cancelled' WHERE service_plan_id = :p", p=plan
-    )
+    world.cancel(plan)
 
 
 BEFORE_SENDING = {

@@ -94,8 +94,5 @@ def test_reminders_and_the_cancellation(
     expected = "matched" if model.matched else "parked" if model.landed else None
     assert outcome == expected
     # The next example's job has nothing to do with this plan.
-    world.sql(
-        "UPDATE prepaid.service_plans SET status = 'Cancelled'"
-        " WHERE service_plan_id = :p AND status = 'Pending'",
-        p=plan,
-    )
+    if world.status(plan) == "Pending":
+        world.cancel(plan)

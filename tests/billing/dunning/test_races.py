@@ -145,16 +145,16 @@ def test_a_record_that_lands_while_the_plan_is_cancelled_is_parked(world: World)
     number, total = world.rows(
         "SELECT invoice_number, total FROM prepaid.invoices WHERE service_plan_id = :p", p=plan
     )[0]
-    cancel = [
+    lock, *cancel = (
         queries.statement("billing/dunning", part)
-        for part in ("lock_overdue", "lock_verifications", "cancel")
-    ]
+        for part in ("lock_overdue", "tell", "close", "cancel")
+    )
     params = day(CANCELLING).parameters()
     with ThreadPoolExecutor(1) as pool:
         with transaction(world.engine, actor="dun", as_of=day(CANCELLING).as_of) as connection:
             payment_matching.one_at_a_time(connection)
-            params["plans"] = cancel[0].execute(connection, params).one().plans
-            assert cancel[2].execute(connection, params).rowcount == 1
+            params["plans"] = lock.execute(connection, params).one().plans
+            assert [part.execute(connection, params).rowcount for part in cancel] == [1, 1, 1]
             record = world.record(number, str(total))
             matching = pool.submit(world.match, day(CANCELLING))
             wait_until_somebody_waits(world)
@@ -255,6 +255,8 @@ work(engine, day(31 if work is dunning.cancel_unpaid else 14))
         ("remind_unpaid", "statement", 3),
         ("cancel_unpaid", "commit", 1),
         ("cancel_unpaid", "statement", 5),
+        ("cancel_unpaid", "statement", 6),
+        ("cancel_unpaid", "statement", 7),
     ],
 )
 def test_a_killed_worker_leaves_all_or_nothing(

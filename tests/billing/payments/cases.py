@@ -78,10 +78,7 @@ class Table:
             return None
         if event == VOID:
             self.world.match()
-            self.world.sql(
-                "UPDATE prepaid.service_plans SET status = 'Cancelled' WHERE service_plan_id = :p",
-                p=self.plan,
-            )
+            self.world.cancel(self.plan)
             return None
         if event == JUDGED:
             self.world.match()

@@ -136,11 +136,15 @@ def test_only_finance_assigns(world: World, plans: list[int]) -> None:
 def refund(world: World, plan: int, number: str = "CN-2026-000001") -> None:
     """A credit note that asks for 5.00 back."""
     world.sql(
+        "WITH issued AS ("
         "INSERT INTO prepaid.credit_notes (credit_note_number, service_plan_id, invoice_id,"
         " customer_id, currency, net, tax, total, reason, issued_on, issued_by)"
         " SELECT :n, service_plan_id, invoice_id, customer_id, 'USD', 4.66, 0.34, 5.00,"
         " 'cancellation', '2026-11-05', 'somebody' FROM prepaid.invoices"
-        " WHERE service_plan_id = :p RETURNING credit_note_id",
+        " WHERE service_plan_id = :p RETURNING *"
+        ") INSERT INTO prepaid.tasks (kind, service_plan_id, invoice_id, credit_note_id,"
+        " assigned_role, opened_on, due_on) SELECT 'payment_refund', service_plan_id, invoice_id,"
+        " credit_note_id, 'finance', issued_on, '2026-11-08' FROM issued",
         n=number,
         p=plan,
     )
@@ -287,10 +291,7 @@ def test_money_parked_once_more_is_asked_about_once_more(world: World, plans: li
     person = world.officer()
     decisions.assign(world.engine, person, record, number, "meant for it")
     world.match()
-    world.sql(
-        "UPDATE prepaid.service_plans SET status = 'Cancelled' WHERE service_plan_id = :p",
-        p=plans[0],
-    )
+    world.cancel(plans[0])
     world.match()
     assert world.rows(
         "SELECT outcome FROM prepaid.transactions WHERE transaction_id = :t", t=record

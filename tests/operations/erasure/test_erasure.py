@@ -157,8 +157,8 @@ def test_what_is_under_way_comes_first(settled: World, settings: Settings) -> No
         ("UPDATE prepaid.transactions SET outcome = NULL", r"payment record \d+ is not judged"),
         (
             "INSERT INTO prepaid.holds (service_plan_id, reason_code, text)"
-            " SELECT max(service_plan_id), 'x', 'y' FROM prepaid.service_plans",
-            r"is held \(x\)",
+            " SELECT max(service_plan_id), 'step_failed', 'y' FROM prepaid.service_plans",
+            r"is held \(step_failed\)",
         ),
     )
     for statement, refusal in ways:

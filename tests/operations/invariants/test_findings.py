@@ -267,6 +267,11 @@ PLANTED: list[tuple[str, str, str]] = [
     ),
     (
         "15_no_plan_is_forgotten",
+        "DELETE FROM prepaid.unsettled_plans",
+        "is Pending and in no queue",
+    ),
+    (
+        "15_no_plan_is_forgotten",
         "UPDATE prepaid.service_plans SET status = 'Cancelled', activated_on = NULL"
         " WHERE service_plan_id = :plan",
         "pays invoice {invoice} of service plan {plan}, which is cancelled",
@@ -312,6 +317,26 @@ PLANTED: list[tuple[str, str, str]] = [
         " VALUES ('x', 'y', 'z', clock_timestamp() - interval '25 hours')",
         "is in no seal",
     ),
+    (
+        "21_cancelled_plans_are_closed",
+        "UPDATE prepaid.service_plans SET status = 'Cancelled' WHERE status = 'Pending'",
+        "is cancelled, but its invoice",
+    ),
+    (
+        "21_cancelled_plans_are_closed",
+        "UPDATE prepaid.service_plans SET status = 'Cancelled' WHERE status = 'Pending'",
+        "is cancelled, but waits in the queue",
+    ),
+    (
+        "21_cancelled_plans_are_closed",
+        "UPDATE prepaid.service_plans SET status = 'Cancelled' WHERE status = 'Pending'",
+        "is cancelled, but held (payment_rejected)",
+    ),
+    (
+        "22_open_invoices_are_asked_about",
+        "DELETE FROM prepaid.tasks WHERE kind = 'payment_verification' AND status = 'Open'",
+        "is open, and no task asks finance to verify its payment",
+    ),
 ]
 
 
@@ -346,6 +371,59 @@ def test_a_violation_is_found(full: World, check: str, violation: str, said: str
     assert any(said.format(plan=plan, invoice=invoice, task=task) in line for line in found), found
     # Without the violation the check is silent: it was this that it found.
     assert check not in findings(full)
+
+
+def test_money_taken_back_without_its_tasks_is_found(world: World) -> None:
+    """A chargeback opens the invoice again: finance is to look at the record, and at what comes."""
+    world.tax_rate("0.0725")
+    world.due_renewal()
+    (plan,) = world.open()
+    number = world.invoice(plan)
+    world.record(number, provider_ref="p1")
+    world.match()
+    world.approve(plan)
+    world.settle()
+    world.record(number, provider_ref="p1", status="Chargeback", occurred_at="2026-11-04T10:00:00Z")
+    world.match()
+    assert findings(world) == {}
+    world.sql("DELETE FROM prepaid.tasks WHERE kind = 'payment_review' AND status = 'Open'")
+    world.sql("DELETE FROM prepaid.tasks WHERE kind = 'payment_verification' AND status = 'Open'")
+    assert findings(world) == {
+        "13_records_have_one_outcome": ["record p1 of bank is parked without a task"],
+        "22_open_invoices_are_asked_about": [
+            f"invoice {number} of service plan {plan} is open, and no task asks finance to verify"
+            " its payment"
+        ],
+    }
+
+
+def test_a_credited_plan_whose_payment_is_taken_back_is_no_finding(world: World) -> None:
+    world.tax_rate("0.0725")
+    subscription = world.subscription(world.customer(), world.plan())
+    (plan,) = world.open()
+    number = world.invoice(plan)
+    world.record(number, provider_ref="p1")
+    world.match()
+    world.approve(plan)
+    with world.engine.begin() as connection:
+        for step in ("lock_approvals", "mark_paid"):
+            queries.statement("steps/07_mark_invoices_paid", step).execute(
+                connection, context().parameters() | {"plans": [plan]}
+            )
+    care = world.officer("credit_care", "customer_success")
+    subscriptions.cancel(
+        world.engine,
+        care,
+        subscriptions.Named(subscription, plan),
+        "moves",
+        at_once=True,
+        as_of=TODAY,
+    )
+    assert world.status(plan) == "Cancelled"
+    world.record(number, provider_ref="p1", status="Chargeback", occurred_at="2026-11-04T10:00Z")
+    world.match()
+    assert world.sql("SELECT status FROM prepaid.invoices") == "Open"
+    assert findings(world) == {}
 
 
 def test_terms_that_overlap_are_found(full: World) -> None:

@@ -42,11 +42,7 @@ def busy(world: World) -> World:
     plans = world.open()
     world.pay_and_approve(plans[0])
     world.settle()
-    world.sql(
-        "UPDATE prepaid.service_plans SET status = 'Cancelled'"
-        " WHERE service_plan_id = :plan RETURNING 1",
-        plan=plans[1],
-    )
+    world.cancel(plans[1])
     return world
 
 
