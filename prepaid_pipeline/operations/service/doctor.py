@@ -22,9 +22,9 @@ from prepaid_pipeline.operations.service.dagster_instance import (
     workspace_file,
 )
 from prepaid_pipeline.operations.service.lock import holder
-from prepaid_pipeline.people import accounts
 from prepaid_pipeline.settings.desk import load as load_desk
 from prepaid_pipeline.settings.load import Settings
+from prepaid_pipeline.teams import TEAMS
 
 _SQL = "operations/service/doctor"
 _VALIDATE_SECONDS = 180
@@ -137,7 +137,7 @@ def _btree_gist(engine: Engine) -> str:
 def _rights(engine: Engine) -> str:
     with engine.connect() as connection:
         row = queries.statement(_SQL, "rights").execute(connection, {}).one()
-        named = {"teams": list(accounts.TEAMS)}
+        named = {"teams": list(TEAMS)}
         teams = queries.statement(_SQL, "teams").execute(connection, named).scalar()
     missing = [
         what
