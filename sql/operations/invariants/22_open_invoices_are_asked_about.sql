@@ -1,4 +1,4 @@
--- Every open invoice with something to pay has a task by which finance verifies its payment, also after a payment was taken back, unless its plan is cancelled.
+-- Every open invoice with something to pay has a task by which finance verifies its payment, also after a payment was reversed, unless its plan is cancelled.
 SELECT format('invoice %s of service plan %s is open, and no task asks finance to verify its payment',
               i.invoice_number, p.service_plan_id) AS finding
 FROM prepaid.invoices i
