@@ -1,5 +1,6 @@
 """The entry point ``prepaid``: finds the command's module and turns errors into one clear line."""
 
+import gc
 import importlib
 import sys
 import warnings
@@ -52,7 +53,13 @@ class _Commands(click.Group):
         cmd_name = FORMER_NAMES.get(cmd_name, cmd_name)
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"prepaid_pipeline.cli.{COMMANDS[cmd_name]}")
+        # Loading makes objects that stay: collecting among them finds nothing and takes a tenth of
+        # the time until a command begins.
+        gc.disable()
+        try:
+            module = importlib.import_module(f"prepaid_pipeline.cli.{COMMANDS[cmd_name]}")
+        finally:
+            gc.enable()
         command = getattr(module, f"{cmd_name}_command")
         assert isinstance(command, click.Command)
         return command

@@ -3,7 +3,6 @@
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from prepaid_pipeline.addresses import recipient_address
 from prepaid_pipeline.database import queries
 from prepaid_pipeline.database.connections import refusal, sqlstate, transaction
 from prepaid_pipeline.errors import NotAllowed, UnknownThing
@@ -40,6 +39,9 @@ def add(engine: Engine, name: str, team: str, email: str | None = None) -> bool:
 
 
 def _address(email: str) -> str:
+    # Takes 20 ms to load, which every other command of people would wait for.
+    from prepaid_pipeline.addresses import recipient_address  # noqa: PLC0415
+
     try:
         return recipient_address(email, None).addr_spec
     except ValueError as error:
