@@ -1,7 +1,6 @@
 """The files that reports are kept in: versions, the latest, the list of months, any store."""
 
 import json
-from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -123,7 +122,7 @@ def test_texts_that_change_leave_published_files_alone(history: Engine, tmp_path
     before = content(reports)
     (home / "texts").mkdir(parents=True)
     (home / "texts" / "en.toml").write_text('[section]\ncourse = "Ups and downs"\n')
-    reworded = replace(settings_of(reports), home=home)
+    reworded = settings_of(reports).model_copy(update={"home": home})
     write(history, reports, CLOSED, settings=reworded)
     assert content(reports) == before
     (reports / "2026-03" / "report.html").unlink()
