@@ -3,13 +3,14 @@
 There is no way back but a backup: a downgrade would throw away invoices and the audit log.
 """
 
+from functools import cache
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from prepaid_pipeline.database import queries
+from prepaid_pipeline.database import adoption, queries
 from prepaid_pipeline.database.connections import sqlstate, transaction
 from prepaid_pipeline.errors import DatabaseNotReady, SettingError
 
@@ -18,20 +19,28 @@ VERSION_SCHEMA, VERSION_TABLE = "prepaid", "alembic_version"
 # jsonb and partial indexes are older; views with the caller's rights and MERGE came with 15.
 OLDEST_SERVER = 15
 
-_REVISIONS = Path(__file__).parent / "revisions"
+REVISIONS = Path(__file__).parent / "revisions"
 _SQL = "database/migrations"
 _FORBIDDEN = "42501"
 _NO_SUCH_EXTENSION = ("0A000", "58P01")
 _NO_SUCH_ZONE = "22023"
 
 
+@cache
+def known() -> tuple[str, ...]:
+    """The ids of the migrations that this program has, in the order in which they run."""
+    ids = (name.rpartition("/")[2] for name in queries.names("migrations"))
+    ours = (number for number in ids if number[0].isdigit())
+    return tuple(sorted(ours, key=lambda number: [int(part) for part in number.split(".")]))
+
+
 def newest() -> str:
-    """The number of the newest migration, such as '0001'."""
-    return queries.names("migrations")[-1].rpartition("/")[2].partition("_")[0]
+    """The id of the newest migration, such as '0.1.0'."""
+    return known()[-1]
 
 
 def applied(connection: Connection) -> str | None:
-    """The number of the newest migration that has run here; None if none has."""
+    """The id of the newest migration that has run here; None if none has."""
     if not queries.statement(_SQL, "is_versioned").execute(connection, {}).scalar():
         return None
     number: str | None = queries.statement(_SQL, "applied").execute(connection, {}).scalar()
@@ -41,22 +50,25 @@ def applied(connection: Connection) -> str | None:
 def upgrade(engine: Engine) -> None:
     """Bring the database to the newest schema; two at once wait for each other.
 
-    Raises DatabaseNotReady if the server cannot be reached, is too old, is migrated further than
-    this program knows, or refuses; then nothing of the migration stays.
+    Raises DatabaseNotReady if the server cannot be reached or is too old, if the database is at a
+    migration from which no way leads here or differs from what it should be, or if the server
+    refuses; then nothing of the migration stays.
     """
     from alembic import command
     from alembic.config import Config
 
     config = Config()
-    config.set_main_option("script_location", str(_REVISIONS).replace("%", "%%"))
+    config.set_main_option("script_location", str(REVISIONS).replace("%", "%%"))
     try:
         with engine.begin() as connection:
             _require_server(connection)
             queries.statement(_SQL, "lock").execute(connection, {})
             if (number := applied(connection)) == newest():
                 return
-            _refuse_newer(number)
+            _refuse_unknown(number)
             queries.statement(_SQL, "make_schema").execute(connection, {})
+            if number == adoption.LAST:
+                adoption.adopt(connection)
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
     except DBAPIError as error:
@@ -87,6 +99,23 @@ def written_timezone(engine: Engine) -> str:
         return str(queries.statement(_SQL, "timezone").execute(connection, {}).scalar_one())
 
 
+def no_way_from(number: str) -> str | None:
+    """Why this program cannot bring a database at ``number`` to the newest, and what to do; None
+    if it can.
+    """
+    if number in known() or number == adoption.LAST:
+        return None
+    if number in adoption.EARLIER:
+        return (
+            f"it is from before release {adoption.FIRST_RELEASE}, which takes over {adoption.LAST}"
+            f" only. Bring it to {adoption.LAST} with the last program before that release"
+            " (docs/upgrade.md)."
+        )
+    return (
+        f"this program knows only up to {newest()}. Install the newer version of prepaid-pipeline."
+    )
+
+
 def require_current(engine: Engine) -> None:
     """Raise DatabaseNotReady unless the schema is the newest; the message says what to do."""
     try:
@@ -94,7 +123,7 @@ def require_current(engine: Engine) -> None:
             number = applied(connection)
     except DBAPIError as error:
         raise DatabaseNotReady(_refusal(error)) from error
-    _refuse_newer(number)
+    _refuse_unknown(number)
     if number is None:
         raise DatabaseNotReady("The database has no tables of ours yet. Run 'prepaid migrate'.")
     if number != newest():
@@ -102,13 +131,6 @@ def require_current(engine: Engine) -> None:
             f"The database is at migration {number}, this program needs {newest()}."
             " Run 'prepaid migrate'."
         )
-
-
-def run_file(connection: Connection, name: str) -> None:
-    """Run ``sql/migrations/<name>.sql`` as it stands, whatever its statements and percent signs."""
-    connection.exec_driver_sql(
-        queries.read(f"migrations/{name}"), execution_options={"no_parameters": True}
-    )
 
 
 def _require_server(connection: Connection) -> None:
@@ -119,12 +141,9 @@ def _require_server(connection: Connection) -> None:
         )
 
 
-def _refuse_newer(number: str | None) -> None:
-    if number is not None and number > newest():
-        raise DatabaseNotReady(
-            f"The database is at migration {number}, this program knows only up to {newest()}."
-            " Install the newer version of prepaid-pipeline."
-        )
+def _refuse_unknown(number: str | None) -> None:
+    if number is not None and (why := no_way_from(number)):
+        raise DatabaseNotReady(f"The database is at migration {number}: {why}")
 
 
 def _refusal(error: DBAPIError) -> str:

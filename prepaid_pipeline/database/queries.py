@@ -45,6 +45,11 @@ def read(name: str) -> str:
     return (sql_directory() / f"{name}.sql").read_text(encoding="utf-8")
 
 
+def run_file(connection: Connection, name: str) -> None:
+    """Run ``sql/<name>.sql`` as it stands, whatever its statements, colons and percent signs."""
+    connection.exec_driver_sql(read(name), execution_options={"no_parameters": True})
+
+
 @cache
 def script(name: str) -> tuple[Statement, ...]:
     """All statements of ``sql/<name>.sql`` in order."""

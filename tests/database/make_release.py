@@ -42,8 +42,15 @@ from prepaid_pipeline.operations.backup.manifest import beside
 FILES = Path(__file__).parent / "files"
 LAST_DAY = date(2026, 11, 16)
 PAID = (
-    "ACTIVE", "MATCHED", "FIRST", "REJECTED", "LEFT", "BACK", "REISSUED", "CHANGE",
-)  # fmt: skip
+    "ACTIVE",
+    "MATCHED",
+    "FIRST",
+    "REJECTED",
+    "LEFT",
+    "BACK",
+    "REISSUED",
+    "CHANGE",
+)
 SETTINGS = {
     "PREPAID_SECOND_APPROVAL_ABOVE": "USD:200",
     "PREPAID_REMINDER_DAYS": "3",
@@ -65,8 +72,11 @@ class Release:
         done = subprocess.run(
             [self.command, *map(str, arguments)],
             env=os.environ | SETTINGS | {"PREPAID_HOME": str(self.home)},
-            input=typed, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+            input=typed,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         if done.returncode:
             raise SystemExit(f"prepaid {arguments}: {done.stdout}{done.stderr}")
         return done.stdout
@@ -105,14 +115,19 @@ class Release:
             day,
             transactions=[
                 {
-                    "provider": "bank", "provider_ref": f"{day}-{name}",
+                    "provider": "bank",
+                    "provider_ref": f"{day}-{name}",
                     "invoice_number": invoices[name]["invoice_number"],
-                    "amount": invoices[name]["payable"], "currency": "USD", "status": "Success",
-                    "occurred_at": f"{day}T10:00:00", "customer_ref": f"C-{name}",
-                } | changes
+                    "amount": invoices[name]["payable"],
+                    "currency": "USD",
+                    "status": "Success",
+                    "occurred_at": f"{day}T10:00:00",
+                    "customer_ref": f"C-{name}",
+                }
+                | changes
                 for name, changes in records.items()
             ],
-        )  # fmt: skip
+        )
 
 
 def business(release: Release) -> None:
@@ -138,20 +153,31 @@ def business(release: Release) -> None:
 def _catalogue() -> dict[str, list[dict[str, object]]]:
     return {
         "plans": [
-            {"plan_code": code, "name": code.title(), "term": "P1M", "currency": "USD",
-             "price": price}
+            {
+                "plan_code": code,
+                "name": code.title(),
+                "term": "P1M",
+                "currency": "USD",
+                "price": price,
+            }
             for code, price in (("basic", "10.00"), ("pro", "25.00"), ("team", "300.00"))
         ],
         "addons": [
-            {"addon_code": code, "name": code.title(), "term": "P1M", "currency": "USD",
-             "price": price, "recurring": recurring}
+            {
+                "addon_code": code,
+                "name": code.title(),
+                "term": "P1M",
+                "currency": "USD",
+                "price": price,
+                "recurring": recurring,
+            }
             for code, price, recurring in (("care", "2.00", "true"), ("setup", "5.00", "false"))
         ],
         "tax_rates": [
             {"country": "US", "tax_class": "standard", "rate": "0.0725", "valid_from": "2020-01-01"}
         ],
         "exchange_rates": [{"month": "2026-10", "currency": "USD", "rate": "0.9"}],
-    }  # fmt: skip
+    }
 
 
 def _customers() -> dict[str, list[dict[str, object]]]:
@@ -159,43 +185,90 @@ def _customers() -> dict[str, list[dict[str, object]]]:
     renewed = (*PAID, "PARKED", "FAILED", "HELD", "UNPAID")
     return {
         "customers": [
-            {"customer_ref": f"C-{name}", "name": f"Customer {name.title()}",
-             "email": "" if name == "HELD" else f"{name.lower()}@example.com", "country": "US",
-             "currency": "USD", "tax_exempt": "false", "tax_exempt_reason": ""}
+            {
+                "customer_ref": f"C-{name}",
+                "name": f"Customer {name.title()}",
+                "email": "" if name == "HELD" else f"{name.lower()}@example.com",
+                "country": "US",
+                "currency": "USD",
+                "tax_exempt": "false",
+                "tax_exempt_reason": "",
+            }
             for name in (*renewed, "ERASED", "OPEN", "APPROVED", "BOUGHT")
         ],
         "subscriptions": [
-            {"subscription_ref": f"S-{name}", "customer_ref": f"C-{name}",
-             "plan_code": "team" if name == "FIRST" else "basic", "started_on": "2026-10-02",
-             "auto_renew": str(name != "ERASED").lower(), "price": "",
-             "addons": "care" if name in ("LEFT", "OPEN") else "", "quantity": 1}
+            {
+                "subscription_ref": f"S-{name}",
+                "customer_ref": f"C-{name}",
+                "plan_code": "team" if name == "FIRST" else "basic",
+                "started_on": "2026-10-02",
+                "auto_renew": str(name != "ERASED").lower(),
+                "price": "",
+                "addons": "care" if name in ("LEFT", "OPEN") else "",
+                "quantity": 1,
+            }
             for name in (*renewed, "ERASED")
-        ] + [
-            {"subscription_ref": f"S-{name}", "customer_ref": f"C-{name}", "plan_code": "basic",
-             "started_on": "2026-10-16", "auto_renew": "true", "price": "", "addons": "",
-             "quantity": 2}
+        ]
+        + [
+            {
+                "subscription_ref": f"S-{name}",
+                "customer_ref": f"C-{name}",
+                "plan_code": "basic",
+                "started_on": "2026-10-16",
+                "auto_renew": "true",
+                "price": "",
+                "addons": "",
+                "quantity": 2,
+            }
             for name in ("OPEN", "APPROVED")
         ],
         "discounts": [
-            {"subscription_ref": "S-ACTIVE", "discount_code": "loyal", "name": "Loyal",
-             "percent": "10", "amount": "", "terms": "3", "starts_on": ""},
+            {
+                "subscription_ref": "S-ACTIVE",
+                "discount_code": "loyal",
+                "name": "Loyal",
+                "percent": "10",
+                "amount": "",
+                "terms": "3",
+                "starts_on": "",
+            },
         ],
         "service_plans": [
-            {"subscription_ref": f"S-{name}", "start_date": "2026-10-02", "end_date": "2026-11-02",
-             "price": "300.00" if name == "FIRST" else "10.00", "status": "Active"}
+            {
+                "subscription_ref": f"S-{name}",
+                "start_date": "2026-10-02",
+                "end_date": "2026-11-02",
+                "price": "300.00" if name == "FIRST" else "10.00",
+                "status": "Active",
+            }
             for name in (*renewed, "ERASED")
-        ] + [
-            {"subscription_ref": f"S-{name}", "start_date": "2026-10-16",
-             "end_date": "2026-11-16", "price": "20.00", "status": "Active"}
+        ]
+        + [
+            {
+                "subscription_ref": f"S-{name}",
+                "start_date": "2026-10-16",
+                "end_date": "2026-11-16",
+                "price": "20.00",
+                "status": "Active",
+            }
             for name in ("OPEN", "APPROVED")
         ],
-    }  # fmt: skip
+    }
 
 
 def _first_payments(release: Release) -> None:
     day = date(2026, 11, 3)
-    release.run("invoices", "reissue", release.invoices()["REISSUED"]["invoice_number"],
-                "--as", "finn", "--note", "wrong address", "--as-of", day)  # fmt: skip
+    release.run(
+        "invoices",
+        "reissue",
+        release.invoices()["REISSUED"]["invoice_number"],
+        "--as",
+        "finn",
+        "--note",
+        "wrong address",
+        "--as-of",
+        day,
+    )
     release.run("drain", "--as-of", day)
     paid: dict[str, dict[str, object]] = {name: {} for name in PAID}
     paid |= {"PARKED": {"amount": "9.99"}, "FAILED": {"status": "Failed"}}
@@ -220,23 +293,46 @@ def _changes(release: Release, day: date) -> None:
     release.run("plans", "change", "S-CHANGE", "--to", "pro", *by)
     release.run("plans", "change", "S-ACTIVE", "--to", "pro", "--at-renewal", *by)
     release.paid(day, BACK={"provider_ref": "2026-11-03-BACK", "status": "Chargeback"})
-    release.run("customers", "erase", "C-ERASED", "--as", "cleo", "--reason", "asked on 9 November",
-                "--as-of", day)  # fmt: skip
+    release.run(
+        "customers",
+        "erase",
+        "C-ERASED",
+        "--as",
+        "cleo",
+        "--reason",
+        "asked on 9 November",
+        "--as-of",
+        day,
+    )
 
 
 def _last_day(release: Release) -> None:
     release.bring(
         LAST_DAY,
         subscriptions=[
-            {"subscription_ref": "S-BOUGHT", "customer_ref": "C-BOUGHT", "plan_code": "pro",
-             "started_on": LAST_DAY, "auto_renew": "true", "price": "", "addons": "care*2;setup",
-             "quantity": 3},
+            {
+                "subscription_ref": "S-BOUGHT",
+                "customer_ref": "C-BOUGHT",
+                "plan_code": "pro",
+                "started_on": LAST_DAY,
+                "auto_renew": "true",
+                "price": "",
+                "addons": "care*2;setup",
+                "quantity": 3,
+            },
         ],
         discounts=[
-            {"subscription_ref": "S-BOUGHT", "discount_code": "start", "name": "Start",
-             "percent": "", "amount": "5.00", "terms": "1", "starts_on": ""},
+            {
+                "subscription_ref": "S-BOUGHT",
+                "discount_code": "start",
+                "name": "Start",
+                "percent": "",
+                "amount": "5.00",
+                "terms": "1",
+                "starts_on": "",
+            },
         ],
-    )  # fmt: skip
+    )
     release.run("drain", "--as-of", LAST_DAY)
     release.paid(LAST_DAY, APPROVED={})
     release.run("drain", "--as-of", LAST_DAY)

@@ -28,8 +28,16 @@ def running() -> Iterator[URL]:
         home = Path(folder)
         home.chmod(0o777)
         data = home / "data"
-        _run("initdb", "--pgdata", data, "--username=postgres", "--auth=trust", "--encoding=UTF8",
-             "--locale=C", "--no-sync")  # fmt: skip
+        _run(
+            "initdb",
+            "--pgdata",
+            data,
+            "--username=postgres",
+            "--auth=trust",
+            "--encoding=UTF8",
+            "--locale=C",
+            "--no-sync",
+        )
         options = f"-c listen_addresses= -c unix_socket_directories={home} -c fsync=off"
         _run("pg_ctl", "--pgdata", data, "--wait", "--log", home / "log", "-o", options, "start")
         try:
@@ -41,5 +49,8 @@ def running() -> Iterator[URL]:
 def _run(program: str, *arguments: object) -> None:
     subprocess.run(
         [PROGRAMS / program, *map(str, arguments)],
-        check=True, user=_OWNER, cwd="/", stdout=subprocess.DEVNULL,
-    )  # fmt: skip
+        check=True,
+        user=_OWNER,
+        cwd="/",
+        stdout=subprocess.DEVNULL,
+    )

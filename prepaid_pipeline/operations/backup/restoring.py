@@ -49,8 +49,11 @@ def whole(file: Path) -> Manifest:
 def restore(engine: Engine, url: URL, file: Path, manifest: Manifest) -> None:
     """Restore into an empty database, all or nothing; roles that are missing are made, NOLOGIN.
 
-    Raises BackupFailed if the database is not empty, or in pg_restore's own words.
+    Raises BackupFailed if this program cannot bring the backup to its own schema, if the database
+    is not empty, or in pg_restore's own words.
     """
+    if why := migrations.no_way_from(manifest.migration):
+        raise tools.BackupFailed(f"The backup was made at migration {manifest.migration}: {why}")
     with engine.begin() as connection:
         if not queries.statement(_SQL, "is_empty").execute(connection, {}).scalar():
             raise tools.BackupFailed(

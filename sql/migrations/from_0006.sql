@@ -1,0 +1,2 @@
+-- What a database at 0006, the last revision before release 0.1.0, needs to be one of 0.1.0. It runs
+-- once, before the two are compared (prepaid_pipeline/database/adoption.py).
