@@ -1,9 +1,10 @@
 """Draft the next migration: what of sql/schema differs from an earlier commit, as SQL to finish.
 
-``python scripts/draft_migration.py COMMIT > sql/migrations/NNNN_name.sql``. New tables, functions,
-views, indexes, triggers and rights come as they are in sql/schema; what is gone or replaced is
-dropped first. A table that has changed cannot be drafted: both its texts are printed, and a person
-writes the ALTER TABLE. A test holds sql/schema and all migrations to the same database.
+``python scripts/draft_migration.py v0.1.0 > sql/migrations/0.2.0.1.sql``: a tag or any commit; the
+name is the release that will bring the migration, and a number. New tables, functions, views,
+indexes, triggers and rights come as they are in sql/schema; what is gone or replaced is dropped
+first. A table that has changed cannot be drafted: both its texts are printed, and a person writes
+the ALTER TABLE. A test holds sql/schema and all migrations to the same database.
 """
 
 import re

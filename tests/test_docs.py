@@ -23,8 +23,6 @@ STEPS, SCHEMA = ROOT / "sql" / "steps", ROOT / "sql" / "schema"
 WORDS = {8: "eight", 9: "nine", 10: "ten"}
 # No settings: 'prepaid' computes the first for Dagster, the second is for the tests of faults.
 COMPUTED = {"PREPAID_DAGSTER_URL", "PREPAID_FAULT_SEED"}
-# A file that the documents name before it is there.
-COMING = {"sql/migrations/0.1.0.sql"}
 MAKE_TARGETS = (
     "install",
     "demo",
@@ -209,7 +207,7 @@ def test_paths_exist(page: Path) -> None:
             continue
         roots = (ROOT, ROOT / "prepaid_pipeline")
         found = [*roots[0].glob(path), *roots[1].glob(path), *roots[1].glob(f"{path}.py")]
-        assert found or path in COMING, f"{page.name} names {path}"
+        assert found, f"{page.name} names {path}"
 
 
 def test_the_steps_are_those_of_the_folder() -> None:

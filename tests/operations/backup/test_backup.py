@@ -2,19 +2,22 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from sqlalchemy import URL, text
 
 from prepaid_pipeline.audit import anchors, seals
-from prepaid_pipeline.database import connections
+from prepaid_pipeline.database import adoption, connections, migrations
 from prepaid_pipeline.errors import PrepaidError
 from prepaid_pipeline.operations.backup import dumping, restoring, tools
 from prepaid_pipeline.operations.backup.manifest import Manifest, beside
 from prepaid_pipeline.settings.load import Settings
 from tests.cli.conftest import Prepaid, prepaid, typed
 from tests.conftest import fresh_database
+from tests.database import releases
+from tests.database.make_release import LAST_DAY
 from tests.world import TODAY, World
 
 __all__ = ["prepaid", "typed"]
@@ -202,3 +205,43 @@ def test_the_manifest_reads_what_it_wrote(file: Path) -> None:
     assert manifest.dump_bytes == file.stat().st_size
     (anchor,) = manifest.anchors()
     assert len(anchor.seal_hash) == 64
+
+
+AT_0006 = ("--as-of", LAST_DAY.isoformat())
+
+
+def test_a_backup_of_before_the_first_release(
+    cluster: URL, prepaid: Prepaid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Made at 0006: drilled, then restored for real; both take it over as release 0.1.0."""
+    file = releases.backup(adoption.LAST, tmp_path)
+    assert Manifest.read(beside(file)).migration == "0006"
+    done = prepaid("backup", "drill", file, "--here", *AT_0006, "--json")
+    assert (done.code, done.json()["findings"]) == (0, [])
+    assert f"migration from 0006 to {migrations.newest()}" in done.json()["seconds"]
+    with releases.empty(cluster) as engine:
+        url = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+        monkeypatch.setenv("PREPAID_DATABASE_URL", url)
+        done = prepaid("backup", "restore", file, *AT_0006)
+        assert (done.code, done.err) == (0, "")
+        migrations.require_current(engine)
+        assert prepaid("check", *AT_0006).code == 0
+
+
+@pytest.mark.parametrize(
+    ("migration", "advice"),
+    [
+        ("0005", "Bring it to 0006 with the last program before that release"),
+        ("9.9.9", "Install the newer version of prepaid-pipeline"),
+    ],
+)
+def test_a_backup_from_which_no_way_leads_here(
+    cluster: URL, tmp_path: Path, migration: str, advice: str
+) -> None:
+    """It is refused before anything is restored."""
+    file = releases.backup(adoption.LAST, tmp_path)
+    manifest = replace(restoring.whole(file), migration=migration)
+    with releases.empty(cluster) as engine:
+        with pytest.raises(tools.BackupFailed, match=f"made at migration {migration}: .*{advice}"):
+            restoring.restore(engine, engine.url, file, manifest)
+        assert World(engine).sql("SELECT to_regnamespace('prepaid')") is None
