@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL, Connection, Engine, text
 
-from prepaid_pipeline.database import adoption, connections, embedded, migrations
+from prepaid_pipeline.database import adoption, connections, embedded, migrations, queries
 from prepaid_pipeline.errors import DatabaseNotReady
 from tests.database import oldest_server
 from tests.database.releases import at_release, backup, everything
@@ -35,9 +35,9 @@ DRIFT = {
     "CREATE OR REPLACE FUNCTION prepaid.run_id() RETURNS text LANGUAGE sql STABLE RETURN 'mine'": (
         "function prepaid.run_id() differs"
     ),
-    "CREATE OR REPLACE VIEW prepaid.team_members AS"
-    " SELECT NULL::name AS person, NULL::text AS team, NULL::text AS email": (
-        "view prepaid.team_members differs"
+    "CREATE OR REPLACE VIEW prepaid.four_eyes AS"
+    " SELECT NULL::bigint AS task_id, NULL::text AS person, NULL::text AS what": (
+        "view prepaid.four_eyes differs"
     ),
     "ALTER VIEW prepaid.colleagues SET (security_barrier)": "view prepaid.colleagues differs",
     "ALTER FUNCTION prepaid.today SECURITY DEFINER": "function prepaid.today() differs",
@@ -78,6 +78,7 @@ def connection(engine: Engine) -> Iterator[Connection]:
 
 
 def test_what_differs_is_told(connection: Connection) -> None:
+    queries.run_file(connection, f"migrations/from_{adoption.LAST}")
     for drift in DRIFT:
         connection.execute(text(drift))
     assert sorted(adoption.differences(connection)) == sorted(DRIFT.values())
