@@ -3,18 +3,18 @@
 -- limits are settings of the session, named in rules.py.
 
 -- name: plans_belong_to_the_customer_of_their_subscription
-SELECT p.service_plan_id FROM (SELECT * FROM {batch}) p
+SELECT p.service_plan_id FROM (SELECT * FROM {batch} batch) p
 JOIN prepaid.subscriptions s USING (subscription_id)
 WHERE p.customer_id <> s.customer_id
 
 -- name: plans_are_in_the_currency_of_their_customer
 SELECT p.service_plan_id, p.currency, c.currency AS customer_currency
-FROM (SELECT * FROM {batch}) p JOIN prepaid.customers c USING (customer_id)
+FROM (SELECT * FROM {batch} batch) p JOIN prepaid.customers c USING (customer_id)
 WHERE p.activated_on IS NOT NULL AND p.currency <> c.currency
 
 -- name: amounts_have_the_decimals_of_their_currency
 SELECT p.service_plan_id, p.currency, p.net_amount
-FROM (SELECT * FROM {batch}) p JOIN prepaid.currencies c USING (currency)
+FROM (SELECT * FROM {batch} batch) p JOIN prepaid.currencies c USING (currency)
 WHERE p.net_amount <> round(p.net_amount, c.exponent)
 
 -- name: activated_plans_are_paid_or_held
@@ -38,7 +38,7 @@ WHERE p.activated_on IS NOT NULL
 
 -- name: invoices_are_the_sum_of_their_lines
 SELECT i.invoice_number, i.net, l.net AS net_of_lines, i.tax, l.tax AS tax_of_lines
-FROM (SELECT * FROM {batch}) i
+FROM (SELECT * FROM {batch} batch) i
 LEFT JOIN (
     SELECT invoice_id, sum(net) AS net, sum(tax) AS tax FROM prepaid.invoice_lines GROUP BY 1
 ) l USING (invoice_id)
@@ -76,7 +76,7 @@ WHERE p.activated_on IS NOT NULL
 -- name: plans_that_renew_have_a_price
 -- In the customer's currency, on the business date; where a price was agreed none is needed.
 SELECT DISTINCT l.plan_code, c.currency
-FROM (SELECT * FROM {batch}) l
+FROM (SELECT * FROM {batch} batch) l
 JOIN prepaid.subscriptions s USING (plan_id)
 JOIN prepaid.customers c USING (customer_id)
 WHERE s.auto_renew AND s.cancelled_on IS NULL AND s.price IS NULL
@@ -91,13 +91,13 @@ FROM prepaid.subscriptions s
 JOIN prepaid.customers c USING (customer_id)
 JOIN prepaid.plans l USING (plan_id)
 WHERE s.auto_renew AND s.cancelled_on IS NULL AND NOT c.tax_exempt
-  AND NOT EXISTS (SELECT FROM (SELECT * FROM {batch}) r
+  AND NOT EXISTS (SELECT FROM (SELECT * FROM {batch} batch) r
                   WHERE r.country = c.country AND r.tax_class = l.tax_class
                     AND r.valid_from <= prepaid.as_of())
 
 -- name: agreed_prices_have_the_decimals_of_their_currency
 SELECT s.subscription_id, k.currency, s.price
-FROM (SELECT * FROM {batch}) s
+FROM (SELECT * FROM {batch} batch) s
 JOIN prepaid.customers c USING (customer_id)
 JOIN prepaid.currencies k USING (currency)
 WHERE s.price <> round(s.price, k.exponent)
@@ -111,7 +111,7 @@ WHERE h.released_at IS NULL
 SELECT i.invoice_number, i.net, ch.net AS net_of_charges, i.tax, ch.tax AS tax_of_charges
 FROM prepaid.invoices i
 LEFT JOIN (
-    SELECT service_plan_id, sum(net) AS net, sum(tax) AS tax FROM (SELECT * FROM {batch}) lines GROUP BY 1
+    SELECT service_plan_id, sum(net) AS net, sum(tax) AS tax FROM (SELECT * FROM {batch} batch) lines GROUP BY 1
 ) ch USING (service_plan_id)
 WHERE i.status <> 'Void' AND (i.net, i.tax) IS DISTINCT FROM (ch.net, ch.tax)
 

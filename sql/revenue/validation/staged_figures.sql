@@ -14,7 +14,7 @@ SELECT coalesce(f.month, c.month) AS month, coalesce(f.currency, c.currency) AS 
        f.mrr, f.active_plans, c.mrr AS counted_mrr, c.active_plans AS counted_plans
 FROM (
     SELECT month, currency, sum(mrr) AS mrr, sum(active_plans) AS active_plans
-    FROM {batch} WHERE month = (SELECT max(month) FROM revenue.staged_months)
+    FROM {batch} batch WHERE month = (SELECT max(month) FROM revenue.staged_months)
     GROUP BY month, currency
 ) f
 FULL JOIN revenue.staged_control c ON c.month = f.month AND c.currency = f.currency
@@ -34,7 +34,7 @@ SELECT coalesce(c.month, f.month) AS month, coalesce(c.currency, f.currency) AS 
        c.mrr AS of_countries, f.mrr, c.active_plans AS plans_of_countries, f.active_plans
 FROM (
     SELECT month, currency, sum(mrr) AS mrr, sum(active_plans) AS active_plans
-    FROM {batch} GROUP BY month, currency
+    FROM {batch} batch GROUP BY month, currency
 ) c
 FULL JOIN (
     SELECT month, currency, sum(mrr) AS mrr, sum(active_plans) AS active_plans
@@ -48,7 +48,7 @@ WHERE coalesce(c.mrr, 0) <> coalesce(f.mrr, 0)
 SELECT b.month, b.currency, b.closing_customers, c.customers AS of_countries
 FROM revenue.staged_mrr_bridge b
 LEFT JOIN (
-    SELECT month, currency, sum(customers) AS customers FROM {batch} GROUP BY month, currency
+    SELECT month, currency, sum(customers) AS customers FROM {batch} batch GROUP BY month, currency
 ) c ON c.month = b.month AND c.currency = b.currency
 WHERE b.closing_customers > coalesce(c.customers, 0)
 
@@ -66,7 +66,7 @@ SELECT coalesce(b.month, m.month) AS month, coalesce(b.currency, m.currency) AS 
        b.opening_mrr, m.amount AS movements, b.closing_mrr
 FROM revenue.staged_mrr_bridge b
 FULL JOIN (
-    SELECT month, currency, sum(amount) AS amount FROM {batch} GROUP BY month, currency
+    SELECT month, currency, sum(amount) AS amount FROM {batch} batch GROUP BY month, currency
 ) m ON m.month = b.month AND m.currency = b.currency
 WHERE coalesce(b.opening_mrr, 0) + coalesce(m.amount, 0) <> coalesce(b.closing_mrr, 0)
 
@@ -78,8 +78,8 @@ FROM (
            lag(coalesce(b.closing_mrr, 0)) OVER w AS ended,
            lag(coalesce(b.closing_customers, 0)) OVER w AS ended_customers
     FROM revenue.staged_months s
-    CROSS JOIN (SELECT DISTINCT currency FROM {batch}) k
-    LEFT JOIN (SELECT * FROM {batch}) b ON b.month = s.month AND b.currency = k.currency
+    CROSS JOIN (SELECT DISTINCT currency FROM {batch} batch) k
+    LEFT JOIN (SELECT * FROM {batch} batch) b ON b.month = s.month AND b.currency = k.currency
     WINDOW w AS (PARTITION BY k.currency ORDER BY s.month)
 ) b
 WHERE opening_mrr <> ended OR opening_customers <> ended_customers
@@ -87,7 +87,7 @@ WHERE opening_mrr <> ended OR opening_customers <> ended_customers
 -- name: movements_lead_to_the_mrr_of_the_month
 SELECT coalesce(b.month, f.month) AS month, coalesce(b.currency, f.currency) AS currency,
        b.closing_mrr, f.mrr
-FROM (SELECT * FROM {batch}) b
+FROM (SELECT * FROM {batch} batch) b
 FULL JOIN (
     SELECT month, currency, sum(mrr) AS mrr FROM revenue.staged_mrr GROUP BY month, currency
 ) f ON f.month = b.month AND f.currency = b.currency
@@ -100,7 +100,7 @@ FROM {batch} GROUP BY month, currency, plan_code, kind HAVING count(*) > 1
 -- name: kinds_add_up_to_all_activations
 SELECT coalesce(c.month, (SELECT max(month) FROM revenue.staged_months)) AS month,
        coalesce(a.currency, c.currency) AS currency, a.plans, c.activations AS counted
-FROM (SELECT currency, sum(plans) AS plans FROM {batch} GROUP BY currency) a
+FROM (SELECT currency, sum(plans) AS plans FROM {batch} batch GROUP BY currency) a
 FULL JOIN revenue.staged_control c USING (currency)
 WHERE coalesce(a.plans, 0) <> coalesce(c.activations, 0)
 
@@ -114,7 +114,7 @@ SELECT coalesce(c.month, a.month) AS month, coalesce(c.currency, a.currency) AS 
        c.net_amount AS net_of_countries, a.net_amount
 FROM (
     SELECT month, currency, kind, sum(plans) AS plans, sum(net_amount) AS net_amount
-    FROM {batch} GROUP BY month, currency, kind
+    FROM {batch} batch GROUP BY month, currency, kind
 ) c
 FULL JOIN (
     SELECT month, currency, kind, sum(plans) AS plans, sum(net_amount) AS net_amount

@@ -18,7 +18,7 @@ WHERE opening_mrr + moved <> mrr
 SELECT month, currency, mrr, active_plans, of_plans, counted
 FROM (
     SELECT r.*, p.of_plans, p.counted
-    FROM (SELECT * FROM {batch}) r CROSS JOIN LATERAL (
+    FROM (SELECT * FROM {batch} batch) r CROSS JOIN LATERAL (
         SELECT coalesce(sum((p ->> 'mrr')::numeric), 0) AS of_plans,
                coalesce(sum((p ->> 'active_plans')::bigint), 0) AS counted
         FROM jsonb_array_elements(r.figures -> 'plans') p) p
@@ -30,7 +30,7 @@ WHERE mrr <> of_plans OR active_plans <> counted
 SELECT month, currency, mrr, active_plans, of_countries, counted, began
 FROM (
     SELECT r.*, c.of_countries, c.counted, c.began
-    FROM (SELECT * FROM {batch}) r CROSS JOIN LATERAL (
+    FROM (SELECT * FROM {batch} batch) r CROSS JOIN LATERAL (
         SELECT coalesce(sum((c ->> 'mrr')::numeric), 0) AS of_countries,
                coalesce(sum((c ->> 'active_plans')::bigint), 0) AS counted,
                coalesce(sum((SELECT sum((k.value ->> 'plans')::bigint)
@@ -52,7 +52,7 @@ WHERE new_plans + renewals + reactivations + changes <> of_plans
 
 -- name: the_report_shows_the_published_mrr
 SELECT r.month, r.currency, r.mrr, f.mrr AS published
-FROM (SELECT * FROM {batch}) r
+FROM (SELECT * FROM {batch} batch) r
 JOIN prepaid.currencies c USING (currency)
 LEFT JOIN (
     SELECT month, currency, sum(mrr) AS mrr FROM revenue.mrr GROUP BY month, currency
@@ -62,7 +62,7 @@ WHERE r.mrr <> round(coalesce(f.mrr, 0), c.exponent)
 -- name: the_report_shows_what_was_taken_back
 SELECT r.month, r.currency, shown.records, shown.amount, taken.records AS published_records,
        taken.amount AS published
-FROM (SELECT * FROM {batch}) r
+FROM (SELECT * FROM {batch} batch) r
 JOIN prepaid.currencies c USING (currency)
 CROSS JOIN LATERAL (
     SELECT (r.figures -> 'reversals' ->> 'records')::bigint AS records,
@@ -85,7 +85,7 @@ FROM (
             FROM jsonb_array_elements(f.renewals -> 'plans') p) AS of_plans,
            (SELECT coalesce(sum((c ->> 'due')::bigint), 0)
             FROM jsonb_array_elements(f.renewals -> 'countries') c) AS of_countries
-    FROM (SELECT * FROM {batch}) r
+    FROM (SELECT * FROM {batch} batch) r
     CROSS JOIN LATERAL (SELECT r.figures -> 'renewals' AS renewals) f
     WHERE jsonb_typeof(f.renewals) = 'object'
 ) r
@@ -95,7 +95,7 @@ WHERE (due = outcomes AND due = of_plans AND due = of_countries) IS NOT TRUE
 SELECT month, currency, mrr, of_cohorts, customers, counted
 FROM (
     SELECT r.*, c.of_cohorts, c.counted
-    FROM (SELECT * FROM {batch}) r CROSS JOIN LATERAL (
+    FROM (SELECT * FROM {batch} batch) r CROSS JOIN LATERAL (
         SELECT coalesce(sum((c ->> 'mrr_now')::numeric), 0) AS of_cohorts,
                coalesce(sum((c ->> 'customers_kept')::bigint), 0) AS counted
         FROM jsonb_array_elements(r.figures -> 'cohorts') c) c
@@ -107,7 +107,7 @@ WHERE mrr <> of_cohorts OR customers <> counted
 SELECT month, currency, opening, billed, recognised, refunded, closing, invoices_net, cash, lines
 FROM (
     SELECT r.month, r.currency, d.*, l.*
-    FROM (SELECT * FROM {batch}) r
+    FROM (SELECT * FROM {batch} batch) r
     CROSS JOIN LATERAL jsonb_to_record(r.figures -> 'deferred') d (
         opening numeric, billed numeric, recognised numeric, refunded numeric, closing numeric)
     CROSS JOIN LATERAL (

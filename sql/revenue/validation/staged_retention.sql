@@ -15,7 +15,7 @@ WHERE (on_time + in_grace + reactivated + cancelled + waiting + lapsed = due AND
 -- name: terms_due_are_those_that_ended_one_by_one
 SELECT coalesce(c.month, (SELECT max(month) FROM revenue.staged_months)) AS month,
        coalesce(r.currency, c.currency) AS currency, r.due, c.ended AS counted
-FROM (SELECT currency, sum(due) AS due FROM {batch} GROUP BY currency) r
+FROM (SELECT currency, sum(due) AS due FROM {batch} batch GROUP BY currency) r
 FULL JOIN revenue.staged_retention_control c USING (currency)
 WHERE coalesce(r.due, 0) <> coalesce(c.ended, 0)
 
@@ -39,7 +39,7 @@ WHERE (customers_kept BETWEEN 0 AND customers_before AND mrr_kept >= 0
 -- name: retention_over_a_month_is_what_the_movements_say
 SELECT coalesce(r.month, b.month) AS month, coalesce(r.currency, b.currency) AS currency,
        r.mrr_before, b.opening_mrr, r.mrr_now, b.opening_mrr + coalesce(m.amount, 0) AS moved_to
-FROM (SELECT * FROM {batch} WHERE window_months = 1) r
+FROM (SELECT * FROM {batch} batch WHERE window_months = 1) r
 FULL JOIN (SELECT * FROM revenue.staged_mrr_bridge WHERE opening_mrr > 0) b
     ON b.month = r.month AND b.currency = r.currency
 LEFT JOIN (
@@ -65,7 +65,7 @@ SELECT coalesce(c.month, b.month) AS month, coalesce(c.currency, b.currency) AS 
        c.customers, b.closing_customers, c.mrr, b.closing_mrr
 FROM (
     SELECT month, currency, sum(customers_kept) AS customers, sum(mrr_now) AS mrr
-    FROM {batch} GROUP BY month, currency
+    FROM {batch} batch GROUP BY month, currency
 ) c
 FULL JOIN revenue.staged_mrr_bridge b ON b.month = c.month AND b.currency = c.currency
 WHERE coalesce(c.customers, 0) <> coalesce(b.closing_customers, 0)
@@ -86,15 +86,15 @@ FROM (
     SELECT s.month, k.currency, coalesce(d.opening, 0) AS opening,
            lag(coalesce(d.closing, 0)) OVER (PARTITION BY k.currency ORDER BY s.month) AS closed
     FROM revenue.staged_months s
-    CROSS JOIN (SELECT DISTINCT currency FROM {batch}) k
-    LEFT JOIN (SELECT * FROM {batch}) d ON d.month = s.month AND d.currency = k.currency
+    CROSS JOIN (SELECT DISTINCT currency FROM {batch} batch) k
+    LEFT JOIN (SELECT * FROM {batch} batch) d ON d.month = s.month AND d.currency = k.currency
 ) d
 WHERE opening <> closed
 
 -- name: what_is_owed_is_the_terms_counted_one_by_one
 SELECT coalesce(d.month, c.month) AS month, coalesce(d.currency, c.currency) AS currency,
        d.closing, c.deferred AS counted
-FROM (SELECT * FROM {batch} WHERE month = (SELECT max(month) FROM revenue.staged_months)) d
+FROM (SELECT * FROM {batch} batch WHERE month = (SELECT max(month) FROM revenue.staged_months)) d
 FULL JOIN revenue.staged_retention_control c ON c.month = d.month AND c.currency = d.currency
 WHERE coalesce(d.closing, 0) <> coalesce(c.deferred, 0)
 
