@@ -376,6 +376,17 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
     round(div(2 * amount * 10::numeric ^ exponent + 1 + rate, 2 * (1 + rate)) * 10::numeric ^ -exponent,
           exponent);
 
+-- What one line gets of its group's amount, by largest remainder, in whole units. Exactly it would be
+-- share / divisor. The group's amount (shares: the sum of its lines' share) is rounded half up once; what
+-- the whole quotients (floors: their sum) leave of it goes to the lines in the order of place, which is by
+-- mod(share, divisor), greatest first. Sums and place are the caller's windows: a function over a whole
+-- group would be called once per plan, and not be a part of one statement over ten thousand.
+CREATE FUNCTION prepaid.allocated(
+    share numeric, divisor numeric, shares numeric, floors numeric, place bigint
+) RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
+    div(share, divisor)
+    + CASE WHEN place <= div(2 * shares + divisor, 2 * divisor) - floors THEN 1 ELSE 0 END;
+
 -- 11_customers.sql
 
 -- Who buys: customers, their subscriptions and the discounts on them.
@@ -631,6 +642,18 @@ CREATE TRIGGER check_plan_opening BEFORE INSERT ON prepaid.service_plans
 
 CREATE FUNCTION prepaid.check_plan_transition() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
+    -- A plan that nobody activates any more leaves nothing behind that asks for money or for a person:
+    -- prepaid.close_waiting_plans comes first.
+    IF NEW.status = 'Cancelled' AND OLD.status IN ('Pending', 'Processing') AND (
+        EXISTS (SELECT FROM prepaid.unsettled_plans u WHERE u.service_plan_id = NEW.service_plan_id)
+        OR EXISTS (SELECT FROM prepaid.invoices i
+                   WHERE i.service_plan_id = NEW.service_plan_id AND i.status = 'Open')
+        OR EXISTS (SELECT FROM prepaid.holds h
+                   WHERE h.service_plan_id = NEW.service_plan_id AND h.released_at IS NULL))
+    THEN
+        RAISE EXCEPTION 'service plan % cannot be Cancelled while it waits in the queue, is held or has an '
+            'open invoice: prepaid.close_waiting_plans comes first', NEW.service_plan_id;
+    END IF;
     IF OLD.status = 'Pending' AND NEW.status = 'Processing' AND NEW.invoiced_at IS NULL
         OR OLD.status = 'Processing' AND NEW.status = 'Pending'
         OR OLD.status = 'Active' AND NEW.status = 'Expired'
@@ -651,24 +674,6 @@ END $$;
 CREATE TRIGGER check_plan_transition BEFORE UPDATE ON prepaid.service_plans
     FOR EACH ROW WHEN (OLD.status <> NEW.status)
     EXECUTE FUNCTION prepaid.check_plan_transition();
-
--- A plan that is cancelled before activation takes what hangs on it along: nobody is asked to pay or
--- to verify any more, and money that has arrived for it goes to finance as a task.
-CREATE FUNCTION prepaid.close_cancelled_plan() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    DELETE FROM prepaid.unsettled_plans WHERE service_plan_id = NEW.service_plan_id;
-    PERFORM prepaid.void_open_invoice(NEW.service_plan_id);
-    UPDATE prepaid.holds
-    SET released_at = clock_timestamp(), released_by = prepaid.actor(), note = 'the plan was cancelled'
-    WHERE service_plan_id = NEW.service_plan_id AND released_at IS NULL;
-    IF NEW.kind = 'change' THEN
-        PERFORM prepaid.take_back_change(NEW.service_plan_id);
-    END IF;
-    RETURN NULL;
-END $$;
-CREATE TRIGGER close_cancelled_plan AFTER UPDATE ON prepaid.service_plans
-    FOR EACH ROW WHEN (OLD.status IN ('Pending', 'Processing') AND NEW.status = 'Cancelled')
-    EXECUTE FUNCTION prepaid.close_cancelled_plan();
 
 -- 30_invoices.sql
 
@@ -883,31 +888,33 @@ CREATE TRIGGER invoice_lines_stay BEFORE UPDATE OR DELETE OR TRUNCATE ON prepaid
 
 -- Void and reissue: a number that was given stays, the plan goes back to before step 1.
 
--- Voids the open invoice of a plan with what hangs on it: nobody is asked to pay or to verify any
--- more, and money that was matched to it goes to finance as a task.
-CREATE FUNCTION prepaid.void_open_invoice(plan bigint) RETURNS void LANGUAGE plpgsql AS $$
+-- Voids the open invoices of plans with what hangs on them: nobody is asked to pay or to verify any
+-- more, and money that was matched to them goes to finance as a task.
+CREATE FUNCTION prepaid.void_open_invoices(plans bigint[]) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE prepaid.tasks SET status = 'Withdrawn'
-    WHERE service_plan_id = plan AND kind = 'payment_verification' AND status = 'Open';
+    WHERE service_plan_id = ANY (plans) AND kind = 'payment_verification' AND status = 'Open';
     -- Money of a paid invoice that was credited is paid back by the credit note's own task.
     INSERT INTO prepaid.tasks
-        (kind, service_plan_id, invoice_id, transaction_id, assigned_role, opened_on)
-    SELECT 'payment_review', plan, i.invoice_id, t.transaction_id, 'finance', prepaid.today()
+        (kind, service_plan_id, invoice_id, transaction_id, assigned_role, opened_on, due_on)
+    SELECT 'payment_review', i.service_plan_id, i.invoice_id, t.transaction_id,
+           prepaid.team_of('payment_review'), prepaid.today(), prepaid.task_due_on(prepaid.today())
     FROM prepaid.invoices i JOIN prepaid.transactions t USING (invoice_id)
     -- Void ones have no matched record. Saying so finds the invoice by its index; reading 40,000 of
     -- them cost 34 ms for each plan.
-    WHERE i.service_plan_id = plan AND i.status <> 'Void' AND t.outcome = 'matched'
-      AND NOT EXISTS (SELECT FROM prepaid.credit_notes n WHERE n.service_plan_id = plan)
+    WHERE i.service_plan_id = ANY (plans) AND i.status <> 'Void' AND t.outcome = 'matched'
+      AND NOT EXISTS (SELECT FROM prepaid.credit_notes n WHERE n.service_plan_id = i.service_plan_id)
+    ORDER BY i.service_plan_id, t.transaction_id
     ON CONFLICT DO NOTHING;
     -- In the words of match_payments for a record that comes only now.
     UPDATE prepaid.transactions t
     SET outcome = 'parked', outcome_reason = format('invoice %s is void', i.invoice_number)
     FROM prepaid.invoices i
-    WHERE i.service_plan_id = plan AND i.status = 'Open'
+    WHERE i.service_plan_id = ANY (plans) AND i.status = 'Open'
       AND t.invoice_id = i.invoice_id AND t.outcome = 'matched';
     -- The record is free: a person may assign it to another invoice.
     UPDATE prepaid.invoices SET status = 'Void', transaction_id = NULL
-    WHERE service_plan_id = plan AND status = 'Open';
+    WHERE service_plan_id = ANY (plans) AND status = 'Open';
 END $$;
 
 -- Voids an open invoice for the finance officer who is acting. With reissue the next run issues a new
@@ -917,7 +924,7 @@ END $$;
 CREATE FUNCTION prepaid.void_invoice(number text, reissue boolean, why text) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_temp AS $$
 DECLARE
-    person text := prepaid.person_in(ARRAY['finance'], 'void invoices', why);
+    person text := prepaid.person_who_says_why('void invoices', why);
     i record;
     p record;
     over boolean;
@@ -942,12 +949,12 @@ BEGIN
         RAISE EXCEPTION 'service plan % of invoice % is %: its invoice can be voided, not issued anew',
             p.service_plan_id, number, p.status;
     END IF;
-    PERFORM prepaid.void_open_invoice(p.service_plan_id);
+    PERFORM prepaid.void_open_invoices(ARRAY[p.service_plan_id]);
     -- What was doubtful about the payment was about this invoice.
     UPDATE prepaid.holds
     SET released_at = clock_timestamp(), released_by = person, note = why
     WHERE service_plan_id = p.service_plan_id AND released_at IS NULL
-      AND reason_code IN ('payment_rejected', 'payment_mismatch', 'payment_reversed');
+      AND reason_code IN (SELECT r.reason_code FROM prepaid.hold_reasons r WHERE r.about_invoice);
     -- A term that is over stays as it was: what was taken back is not collectible.
     IF NOT over THEN
         DELETE FROM prepaid.charges WHERE service_plan_id = p.service_plan_id;
@@ -1012,6 +1019,20 @@ CREATE INDEX credit_notes_by_invoice ON prepaid.credit_notes (invoice_id);
 CREATE INDEX credit_notes_by_day ON prepaid.credit_notes (issued_on);
 CREATE TRIGGER credit_notes_stay BEFORE DELETE OR TRUNCATE ON prepaid.credit_notes
     FOR EACH STATEMENT EXECUTE FUNCTION prepaid.refuse_change();
+
+CREATE FUNCTION prepaid.audit_new_credit_notes() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO prepaid.audit_log
+        (event, service_plan_id, entity, entity_id, detail, actor, run_id, as_of)
+    SELECT 'credit_note_issued', service_plan_id, 'credit_note', credit_note_id,
+           format('%s over %s %s', credit_note_number, total, currency),
+           prepaid.actor(), prepaid.run_id(), prepaid.as_of()
+    FROM new_rows;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER audit_new_credit_notes AFTER INSERT ON prepaid.credit_notes
+    REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION prepaid.audit_new_credit_notes();
 
 CREATE TABLE prepaid.credit_note_lines (
     credit_note_id bigint NOT NULL REFERENCES prepaid.credit_notes,
@@ -1117,26 +1138,25 @@ BEGIN
                          ELSE c.tax * 10::numeric ^ term.exponent * unused END AS share,
                CASE WHEN c.tax IS NULL THEN 1 ELSE days END AS parts
         FROM credited c
-    ), allocated AS (
-        SELECT s.*, div(s.share, s.parts) AS floor_tax,
-               div(2 * sum(s.share) OVER tax_group + s.parts, 2 * s.parts)
-                   - sum(div(s.share, s.parts)) OVER tax_group AS left_over,
+    ), ranked AS (
+        SELECT s.*, sum(s.share) OVER tax_group AS shares, sum(div(s.share, s.parts)) OVER tax_group AS floors,
                row_number() OVER (PARTITION BY s.tax_class, s.tax_rate
                    ORDER BY mod(s.share, s.parts) DESC, s.line_number) AS place
         FROM shares s
         WINDOW tax_group AS (PARTITION BY s.tax_class, s.tax_rate)
+    ), taxed AS (
+        SELECT r.*, prepaid.allocated(r.share, r.parts, r.shares, r.floors, r.place) AS tax_units
+        FROM ranked r
     )
-    SELECT a.line_number, a.description, round(a.net_units / 10::numeric ^ term.exponent, term.exponent),
-           a.tax_class, a.tax_rate,
-           round((a.floor_tax + (a.place <= a.left_over)::integer) / 10::numeric ^ term.exponent,
-                 term.exponent)
-    FROM allocated a
-    WHERE a.net_units > 0 OR a.floor_tax > 0 OR a.place <= a.left_over
-    ORDER BY a.line_number;
+    SELECT t.line_number, t.description, round(t.net_units / 10::numeric ^ term.exponent, term.exponent),
+           t.tax_class, t.tax_rate, round(t.tax_units / 10::numeric ^ term.exponent, term.exponent)
+    FROM taxed t
+    WHERE t.net_units > 0 OR t.tax_units > 0
+    ORDER BY t.line_number;
 END $$;
 
 -- Issues the credit note of a term; its id, null when there is nothing to credit. applied is what it
--- pays of invoice applied_to; the rest is to be paid back (the task opens by itself).
+-- pays of invoice applied_to; the rest is owed to the customer, and finance is asked to pay it back.
 CREATE FUNCTION prepaid.issue_credit_note(
     plan bigint, from_date date, taxed_on date, why text, remark text,
     applied_to bigint DEFAULT NULL, applied numeric DEFAULT 0, paid_plan bigint DEFAULT NULL
@@ -1164,27 +1184,13 @@ BEGIN
         SELECT n.credit_note_id, l.* FROM issued n CROSS JOIN lines l
     )
     SELECT credit_note_id INTO note_id FROM issued;
+    INSERT INTO prepaid.tasks
+        (kind, service_plan_id, invoice_id, credit_note_id, assigned_role, opened_on, due_on)
+    SELECT 'payment_refund', n.service_plan_id, n.invoice_id, n.credit_note_id,
+           prepaid.team_of('payment_refund'), n.issued_on, prepaid.task_due_on(n.issued_on)
+    FROM prepaid.credit_notes n WHERE n.credit_note_id = note_id AND n.refund > 0;
     RETURN note_id;
 END $$;
-
--- What is not used to pay another invoice is owed to the customer: finance is asked to pay it back.
-CREATE FUNCTION prepaid.follow_credit_note() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    INSERT INTO prepaid.audit_log
-        (event, service_plan_id, entity, entity_id, after, detail, actor, run_id, as_of)
-    VALUES ('credit_note_issued', NEW.service_plan_id, 'credit_note', NEW.credit_note_id, NULL,
-            format('%s over %s %s', NEW.credit_note_number, NEW.total, NEW.currency),
-            prepaid.actor(), prepaid.run_id(), prepaid.as_of());
-    IF NEW.total > NEW.applied THEN
-        INSERT INTO prepaid.tasks
-            (kind, service_plan_id, invoice_id, credit_note_id, assigned_role, opened_on)
-        VALUES ('payment_refund', NEW.service_plan_id, NEW.invoice_id, NEW.credit_note_id, 'finance',
-                NEW.issued_on);
-    END IF;
-    RETURN NULL;
-END $$;
-CREATE TRIGGER follow_credit_note AFTER INSERT ON prepaid.credit_notes
-    FOR EACH ROW EXECUTE FUNCTION prepaid.follow_credit_note();
 
 -- 34_payments.sql
 
@@ -1288,6 +1294,21 @@ CREATE TRIGGER audit_record_outcomes AFTER UPDATE ON prepaid.transactions
 -- Who counts as a person of a team. Teams are database roles; each person is a role of their own in
 -- one of them.
 
+-- The teams, and what each may do beside reading what it was given rights to and deciding its own tasks
+-- (91_rights.sql, prepaid.team_of). The words are those of the messages: 'somebody may not …'.
+CREATE TABLE prepaid.teams (
+    team text PRIMARY KEY,
+    may text[] NOT NULL
+);
+INSERT INTO prepaid.teams (team, may) VALUES
+    ('finance', ARRAY['assign payments', 'void invoices', 'cancel plans', 'change plans',
+        'release holds', 'release holds about money']),
+    ('customer_success', ARRAY['cancel plans', 'change plans', 'release holds', 'send mails again',
+        'settle mails', 'change a customer''s address', 'erase a customer']),
+    ('leadership', ARRAY[]::text[]),
+    ('engineering', ARRAY['see all tasks', 'release holds', 'send mails again', 'settle mails',
+        'erase a customer']);
+
 -- How a person signs in at the pages, and where mail reaches them. Nobody reads the table: the pages
 -- ask functions (70_desk_sign_in.sql). The role is what holds rights; an account without one can do
 -- nothing.
@@ -1306,12 +1327,12 @@ CREATE TABLE prepaid.desk_accounts (
 -- The people of each team. Not a superuser, not the pipeline's own user and not a team's role itself,
 -- whatever they are members of: a decision has one person's name.
 CREATE VIEW prepaid.team_members AS
-SELECT r.rolname AS person, team.name AS team, a.email
-FROM unnest(ARRAY['finance', 'customer_success', 'leadership', 'engineering']) team (name)
-JOIN pg_roles r ON pg_has_role(r.oid, team.name::name, 'USAGE')
+SELECT r.rolname AS person, t.team, a.email, t.may
+FROM prepaid.teams t
+JOIN pg_roles r ON pg_has_role(r.oid, t.team::name, 'USAGE')
 LEFT JOIN prepaid.desk_accounts a ON a.person = r.rolname
 WHERE NOT r.rolsuper AND a.disabled IS NOT TRUE
-  AND r.rolname NOT IN ('finance', 'customer_success', 'leadership', 'engineering', 'desk')
+  AND r.rolname <> 'desk' AND r.rolname NOT IN (SELECT team FROM prepaid.teams)
   AND r.oid <> (SELECT relowner FROM pg_class WHERE oid = 'prepaid.desk_accounts'::regclass);
 
 -- For functions that act with the owner's rights: others may not read team_members.
@@ -1322,25 +1343,42 @@ BEGIN
                    WHERE m.person = is_in_team.name AND m.team = ANY (teams));
 END $$;
 
--- The acting person, if that person is in one of the teams and says why; the audit log then names
--- them, also in a session of their own, where prepaid.actor could say anything.
-CREATE FUNCTION prepaid.person_in(teams text[], what text, why text) RETURNS text LANGUAGE plpgsql AS $$
+CREATE FUNCTION prepaid.teams_that_may(what text) RETURNS text[] LANGUAGE sql STABLE AS $$
+    SELECT array(SELECT team FROM prepaid.teams WHERE what = ANY (may) ORDER BY team);
+$$;
+
+-- The acting person, if one of their teams may do that; the audit log then names them, also in a session
+-- of their own, where prepaid.actor could say anything.
+CREATE FUNCTION prepaid.person_who_may(what text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     person text := prepaid.acting_person();
+    teams text[] := prepaid.teams_that_may(what);
 BEGIN
     IF NOT prepaid.is_in_team(person, VARIADIC teams) THEN
         RAISE EXCEPTION '% may not %: not in %', person, what, array_to_string(teams, ' or ');
     END IF;
+    PERFORM set_config('prepaid.actor', person, true);
+    RETURN person;
+END $$;
+
+-- The same for what takes a note that says why.
+CREATE FUNCTION prepaid.person_who_says_why(what text, why text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    person text := prepaid.person_who_may(what);
+BEGIN
     IF coalesce(why, '') !~ '\S' THEN
         RAISE EXCEPTION 'to % needs a note that says why', what;
     END IF;
-    PERFORM set_config('prepaid.actor', person, true);
     RETURN person;
 END $$;
 
 -- 41_tasks.sql
 
 -- What people are asked to do, by when, and which of them.
+
+-- Whose task it is.
+CREATE FUNCTION prepaid.team_of(kind text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
+    CASE WHEN kind LIKE 'quality%' THEN 'customer_success' ELSE 'finance' END;
 
 CREATE TABLE prepaid.tasks (
     task_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -1351,7 +1389,7 @@ CREATE TABLE prepaid.tasks (
     invoice_id bigint REFERENCES prepaid.invoices,
     transaction_id bigint REFERENCES prepaid.transactions,
     parent_task_id bigint UNIQUE REFERENCES prepaid.tasks,
-    assigned_role text NOT NULL CHECK (assigned_role IN ('finance', 'customer_success')),
+    assigned_role text NOT NULL,
     status text NOT NULL DEFAULT 'Open' CHECK (status IN ('Open', 'Done', 'Withdrawn')),
     opened_on date NOT NULL,
     opened_at timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -1369,6 +1407,7 @@ CREATE TABLE prepaid.tasks (
     due_on date NOT NULL,
     -- The person who is asked; null: the whole team. Anybody of the team may decide.
     assigned_to text,
+    CONSTRAINT tasks_assigned_role_check CHECK (assigned_role = prepaid.team_of(kind)),
     CHECK ((status = 'Open') = (decision IS NULL) OR status = 'Withdrawn'),
     CHECK (decision IS NULL OR decision IN ('approved', 'rejected') AND kind LIKE 'payment%'
         OR decision IN ('passed', 'failed') AND kind LIKE 'quality%'),
@@ -1399,13 +1438,9 @@ CREATE INDEX tasks_quality_to_close ON prepaid.tasks (task_id)
 -- costs the process next to nothing.
 CREATE INDEX tasks_by_day ON prepaid.tasks USING brin (opened_on) WITH (autosummarize = on);
 
-CREATE FUNCTION prepaid.set_due_date() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    NEW.due_on := NEW.opened_on + (SELECT task_days FROM prepaid.installation);
-    RETURN NEW;
-END $$;
-CREATE TRIGGER set_due_date BEFORE INSERT ON prepaid.tasks
-    FOR EACH ROW WHEN (NEW.due_on IS NULL) EXECUTE FUNCTION prepaid.set_due_date();
+-- Until when a task is to be decided. Whoever opens one says so: due_on has no default.
+CREATE FUNCTION prepaid.task_due_on(opened_on date) RETURNS date LANGUAGE sql STABLE RETURN
+    opened_on + (SELECT task_days FROM prepaid.installation);
 
 CREATE FUNCTION prepaid.audit_task_status() RETURNS trigger LANGUAGE plpgsql
 SET enable_nestloop TO off AS $$
@@ -1797,8 +1832,9 @@ CROSS JOIN LATERAL (
     SELECT CASE
         WHEN i.status <> 'Open' THEN format('invoice %s is already %s', i.invoice_number, i.status)
         WHEN NOT EXISTS (SELECT FROM prepaid.team_members m
-                         WHERE m.team = 'finance' AND m.person = prepaid.acting_person())
-            THEN 'only finance decides on payments'
+                         WHERE m.team = prepaid.team_of('payment_verification')
+                           AND m.person = prepaid.acting_person())
+            THEN format('only %s decides on payments', k.assigned_role)
         WHEN k.status = 'Open' AND k.first_approved_by = prepaid.acting_person()
             THEN 'you have approved it already, as the first of two'
         ELSE (SELECT 'you ' || e.what FROM prepaid.four_eyes e
@@ -1916,17 +1952,10 @@ WHERE k.kind = 'payment_review' AND k.status <> 'Withdrawn';
 CREATE FUNCTION prepaid.assign_record(record bigint, to_invoice text, reason text)
 RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_temp AS $$
 DECLARE
-    person text := prepaid.acting_person();
+    person text := prepaid.person_who_says_why('assign payments', reason);
     paid prepaid.transactions;
     asked prepaid.invoices;
 BEGIN
-    IF NOT prepaid.is_in_team(person, 'finance') THEN
-        RAISE EXCEPTION '% may not assign payments: only finance can', person;
-    END IF;
-    IF coalesce(reason, '') !~ '\S' THEN
-        RAISE EXCEPTION 'assigning a payment needs a note that says why';
-    END IF;
-    PERFORM set_config('prepaid.actor', person, true);
     PERFORM pg_advisory_xact_lock(hashtext('prepaid.match_payments'));
     SELECT * INTO paid FROM prepaid.transactions WHERE transaction_id = record FOR UPDATE;
     SELECT * INTO asked FROM prepaid.invoices WHERE invoice_number = to_invoice;
@@ -1967,11 +1996,57 @@ END $$;
 
 -- Plans that wait for a person to put something right, and their release.
 
+-- Why a plan can be held, and what a person does about it. A hold that is about money is released by
+-- those who may do that alone (prepaid.teams); one that is about an invoice ends when it is voided.
+CREATE TABLE prepaid.hold_reasons (
+    reason_code text PRIMARY KEY,
+    about_money boolean NOT NULL,
+    about_invoice boolean NOT NULL,
+    advice text NOT NULL
+);
+INSERT INTO prepaid.hold_reasons (reason_code, about_money, about_invoice, advice) VALUES
+    ('no_email', false, false,
+     'add the customer''s address (on the plan''s page at the sign-off desk, or customers.csv)'),
+    ('no_price', false, false,
+     'give the plan a price in that currency that is valid on the term''s first day, or give '
+     'the subscription its own'),
+    ('no_addon_price', false, false,
+     'add the add-on''s price for that term length, currency and day'),
+    ('no_tax_rate', false, false,
+     'add the rate of that country and tax class; a missing rate is never taken to be 0 %'),
+    ('payment_rejected', true, true,
+     'clear it up with the customer; releasing opens a new task on the same invoice'),
+    ('payment_mismatch', true, true,
+     'the matched record no longer fits the invoice: ask the payment provider'),
+    ('payment_reversed', true, true,
+     'the payment was refunded, charged back or failed after all. The hold ends when a payment '
+     'stands again, when the plan is cancelled at once, or, once the term is over, when the '
+     'invoice is voided; it cannot be released by hand'),
+    ('subscription_cancelled', false, false,
+     'the customer left after the term was opened: ask; releasing continues with the term'),
+    ('overlapping_term', false, false,
+     'cancel one of the two terms'),
+    ('change_paid_late', true, false,
+     'a change of plan was paid after the days of grace: release it (the days used meanwhile '
+     'are given away) or cancel the plan'),
+    ('credit_not_paid', true, false,
+     'the days that pay for a change of plan were charged back: clear that up, or cancel the '
+     'plan'),
+    ('credit_differs', true, false,
+     'the tax rates at which imported days were credited have been changed: correct them, or '
+     'cancel the plan'),
+    ('invoice_voided', true, false,
+     'finance voided the invoice: release the hold for a new one, or cancel the plan'),
+    ('quality_failed', false, false,
+     'fix the feature and decide the follow-up task; it does not block the next renewal'),
+    ('step_failed', false, false,
+     'correct the data that the text names');
+
 -- A held plan keeps its status and leaves its batch; when a person releases it, it goes on where it was.
 CREATE TABLE prepaid.holds (
     hold_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     service_plan_id bigint NOT NULL REFERENCES prepaid.service_plans,
-    reason_code text NOT NULL,
+    reason_code text NOT NULL REFERENCES prepaid.hold_reasons,
     text text NOT NULL,
     held_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     released_at timestamptz,
@@ -2014,9 +2089,11 @@ CREATE TRIGGER audit_released_holds AFTER UPDATE ON prepaid.holds
 CREATE VIEW prepaid.held_plans AS
 SELECT h.hold_id, h.service_plan_id, p.status, c.customer_ref, c.name AS customer_name, l.name AS plan_name,
        i.invoice_number, h.reason_code, h.text, h.held_at,
-       CASE WHEN h.reason_code = 'payment_rejected' THEN 'finance'
-            ELSE 'finance, customer_success, engineering' END AS released_by_team
+       (SELECT string_agg(t.team, ', ' ORDER BY t.team) FROM prepaid.teams t
+        WHERE CASE WHEN r.about_money THEN 'release holds about money' ELSE 'release holds' END
+            = ANY (t.may)) AS released_by_team
 FROM prepaid.holds h
+JOIN prepaid.hold_reasons r USING (reason_code)
 JOIN prepaid.service_plans p USING (service_plan_id)
 JOIN prepaid.plans l ON l.plan_id = p.plan_id
 JOIN prepaid.customers c ON c.customer_id = p.customer_id
@@ -2024,25 +2101,22 @@ LEFT JOIN prepaid.invoices i ON i.service_plan_id = p.service_plan_id AND i.stat
 WHERE h.released_at IS NULL;
 
 -- Releases every live hold of a plan under the acting person's name; the plan goes on where it was.
--- A released rejection opens a new verification task on the same invoice. Holds about money are for
--- finance; a payment that was taken back is not made good by releasing. Returns the holds released.
+-- A released rejection opens a new verification task on the same invoice. Not everybody may release holds
+-- about money; a payment that was taken back is not made good by releasing. Returns the holds released.
 CREATE FUNCTION prepaid.release_holds(plan bigint, release_note text)
 RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_temp AS $$
 DECLARE
-    person text := prepaid.acting_person();
+    person text := prepaid.person_who_may('release holds');
+    about_money CONSTANT text[] := prepaid.teams_that_may('release holds about money');
     released integer;
     rejected boolean;
     reversed boolean;
     money text;
     unpaid text;
 BEGIN
-    IF NOT prepaid.is_in_team(person, 'finance', 'customer_success', 'engineering') THEN
-        RAISE EXCEPTION '% may not release holds: not in finance, customer_success or engineering', person;
-    END IF;
     IF coalesce(release_note, '') !~ '\S' THEN
         RAISE EXCEPTION 'releasing a hold needs a note that says what was done';
     END IF;
-    PERFORM set_config('prepaid.actor', person, true);
     -- What was released is asked of the release itself: a rejection at this very moment is either
     -- among it or stays a hold.
     WITH freed AS (
@@ -2052,15 +2126,14 @@ BEGIN
         RETURNING h.reason_code
     )
     SELECT count(*), bool_or(reason_code = 'payment_rejected'), bool_or(reason_code = 'payment_reversed'),
-           string_agg(reason_code, ', ' ORDER BY reason_code) FILTER (WHERE reason_code IN (
-               'payment_rejected', 'payment_reversed', 'payment_mismatch', 'change_paid_late',
-               'credit_not_paid', 'credit_differs', 'invoice_voided'))
-    INTO released, rejected, reversed, money FROM freed;
+           string_agg(reason_code, ', ' ORDER BY reason_code) FILTER (WHERE r.about_money)
+    INTO released, rejected, reversed, money FROM freed JOIN prepaid.hold_reasons r USING (reason_code);
     IF released = 0 THEN
         RAISE EXCEPTION 'service plan % is not held', plan;
     END IF;
-    IF money IS NOT NULL AND NOT prepaid.is_in_team(person, 'finance') THEN
-        RAISE EXCEPTION '% may not release %: it is about money, only finance can', person, money;
+    IF money IS NOT NULL AND NOT prepaid.is_in_team(person, VARIADIC about_money) THEN
+        RAISE EXCEPTION '% may not release %: it is about money, only % can', person, money,
+            array_to_string(about_money, ' and ');
     END IF;
     SELECT i.invoice_number INTO unpaid FROM prepaid.invoices i
     WHERE i.service_plan_id = plan AND i.status = 'Open' AND reversed;
@@ -2075,9 +2148,9 @@ BEGIN
         WHERE i.service_plan_id = plan AND i.status = 'Open' AND k.invoice_id = i.invoice_id
           AND k.kind = 'payment_verification' AND k.status <> 'Withdrawn'
           AND k.decision IS DISTINCT FROM 'approved';
-        INSERT INTO prepaid.tasks (kind, service_plan_id, invoice_id, assigned_role, opened_on)
-        SELECT 'payment_verification', plan, i.invoice_id, 'finance',
-               prepaid.today()
+        INSERT INTO prepaid.tasks (kind, service_plan_id, invoice_id, assigned_role, opened_on, due_on)
+        SELECT 'payment_verification', plan, i.invoice_id, prepaid.team_of('payment_verification'),
+               prepaid.today(), prepaid.task_due_on(prepaid.today())
         FROM prepaid.invoices i
         WHERE i.service_plan_id = plan AND i.status = 'Open' AND i.payable > 0
           AND NOT EXISTS (SELECT FROM prepaid.tasks k WHERE k.invoice_id = i.invoice_id
@@ -2216,13 +2289,9 @@ END $$;
 CREATE FUNCTION prepaid.resend_emails(email_ids bigint[])
 RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_temp AS $$
 DECLARE
-    person text := prepaid.acting_person();
     resent integer;
 BEGIN
-    IF NOT prepaid.is_in_team(person, 'customer_success', 'engineering') THEN
-        RAISE EXCEPTION '% may not send mails again: not in customer_success or engineering', person;
-    END IF;
-    PERFORM set_config('prepaid.actor', person, true);
+    PERFORM prepaid.person_who_may('send mails again');
     PERFORM prepaid.require_emails(email_ids, ARRAY['failed', 'unknown'], 'be sent again');
     UPDATE prepaid.emails e
     SET status = 'pending', attempts = 0, next_attempt_at = clock_timestamp(), deferred_since = NULL,
@@ -2237,7 +2306,7 @@ END $$;
 CREATE FUNCTION prepaid.settle_emails(email_ids bigint[], why text)
 RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_temp AS $$
 DECLARE
-    person text := prepaid.person_in(ARRAY['customer_success', 'engineering'], 'settle mails', why);
+    person text := prepaid.person_who_says_why('settle mails', why);
     settled integer;
 BEGIN
     PERFORM prepaid.require_emails(email_ids, ARRAY['failed', 'unknown'], 'be settled');
@@ -2255,7 +2324,7 @@ END $$;
 CREATE FUNCTION prepaid.correct_email_address(mail bigint, address text)
 RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_temp AS $$
 BEGIN
-    PERFORM prepaid.person_in(ARRAY['customer_success'], 'change a customer''s address', address);
+    PERFORM prepaid.person_who_says_why('change a customer''s address', address);
     IF address !~ '^[^[:space:][:cntrl:]@]+@[^[:space:][:cntrl:]@]+$' THEN
         RAISE EXCEPTION '% is not an e-mail address', address;
     END IF;
@@ -2425,9 +2494,25 @@ CREATE TRIGGER audit_request AFTER INSERT ON prepaid.requests
 
 -- Leaving: at the end of the term, or at once with credit for the days that are not used.
 
--- Cancels a plan that was not activated yet. A trigger voids its open invoice and parks money that
--- was matched to it; an invoice that is paid already is credited in full. (Its own credit, from a
--- change of plan that now never happens, is no money that came from the customer.)
+-- What comes before plans are cancelled that were never activated (check_plan_transition refuses it
+-- otherwise): they leave the queue, nobody is asked to pay or to verify any more, money that has arrived
+-- for them goes to finance as a task, their holds end, and what a change of plan changed is taken back.
+CREATE FUNCTION prepaid.close_waiting_plans(plans bigint[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    -- The plan before its place in the queue, as the steps do.
+    PERFORM FROM prepaid.service_plans p WHERE p.service_plan_id = ANY (plans)
+    ORDER BY p.service_plan_id FOR NO KEY UPDATE;
+    DELETE FROM prepaid.unsettled_plans WHERE service_plan_id = ANY (plans);
+    PERFORM prepaid.void_open_invoices(plans);
+    UPDATE prepaid.holds
+    SET released_at = clock_timestamp(), released_by = prepaid.actor(), note = 'the plan was cancelled'
+    WHERE service_plan_id = ANY (plans) AND released_at IS NULL;
+    PERFORM prepaid.take_back_change(p.service_plan_id) FROM prepaid.service_plans p
+    WHERE p.service_plan_id = ANY (plans) AND p.kind = 'change';
+END $$;
+
+-- Cancels a plan that was not activated yet. An invoice that is paid already is credited in full. (Its
+-- own credit, from a change of plan that now never happens, is no money that came from the customer.)
 CREATE FUNCTION prepaid.cancel_waiting_plan(plan bigint, remark text) RETURNS bigint
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -2438,6 +2523,7 @@ BEGIN
     INTO note_id
     FROM prepaid.service_plans p JOIN prepaid.invoices i USING (service_plan_id)
     WHERE p.service_plan_id = plan AND i.status = 'Paid';
+    PERFORM prepaid.close_waiting_plans(ARRAY[plan]);
     UPDATE prepaid.service_plans
     SET status = 'Cancelled',
         may_reopen = opened_on IS NOT NULL AND kind <> 'change'
@@ -2457,7 +2543,7 @@ BEGIN
     WHERE service_plan_id = plan;
     DELETE FROM prepaid.unsettled_plans WHERE service_plan_id = plan;
     IF EXISTS (SELECT FROM prepaid.invoices WHERE service_plan_id = plan AND status = 'Open') THEN
-        PERFORM prepaid.void_open_invoice(plan);
+        PERFORM prepaid.void_open_invoices(ARRAY[plan]);
     END IF;
     -- Nobody needs to look at its features any more.
     UPDATE prepaid.tasks SET status = 'Withdrawn'
@@ -2535,7 +2621,7 @@ BEGIN
     END IF;
 END $$;
 
--- Cancels a subscription, or one plan of it, for the person who is acting (customer_success, finance).
+-- Cancels a subscription, or one plan of it, for the person who is acting.
 -- Returns what happened to each plan: it ends, ended or never begins; on which day; the credit note.
 CREATE FUNCTION prepaid.cancel(
     subscription bigint, plan bigint, at_once boolean, on_date date, why text
@@ -2544,7 +2630,7 @@ CREATE FUNCTION prepaid.cancel(
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
-    person text := prepaid.person_in(ARRAY['customer_success', 'finance'], 'cancel plans', why);
+    person text := prepaid.person_who_says_why('cancel plans', why);
     today date := prepaid.today();
     s record;
     named record;
@@ -2756,8 +2842,8 @@ BEGIN
     RETURN jsonb_build_object('plan_id', l.plan_id, 'price', own_price, 'addons', addons);
 END $$;
 
--- Changes the plan of a subscription for the person who is acting (customer_success, finance): at the
--- next renewal (on_date null), or on a day inside the running term. Then a plan of kind change is
+-- Changes the plan of a subscription for the person who is acting: at the next
+-- renewal (on_date null), or on a day inside the running term. Then a plan of kind change is
 -- opened; when it is paid, step 8 cuts the running term where it starts. Returns the plan that was
 -- opened, or the waiting renewal that the change meets.
 CREATE FUNCTION prepaid.change_plan(
@@ -2765,7 +2851,7 @@ CREATE FUNCTION prepaid.change_plan(
 ) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_temp AS $$
 DECLARE
-    person text := prepaid.person_in(ARRAY['customer_success', 'finance'], 'change plans', why);
+    person text := prepaid.person_who_says_why('change plans', why);
     today date := prepaid.today();
     s record;
     running record;
@@ -2996,7 +3082,7 @@ END $$;
 -- What the pages show beside the sign-off tables (how much waits, how long it takes, what was decided, a
 -- plan's whole story), and what their forms call beside decide_tasks.
 
--- Open tasks per team and kind, for the acting person's own teams (engineering sees all).
+-- Open tasks per team and kind, for the acting person's own teams (some see all).
 CREATE VIEW prepaid.desk_overview AS
 SELECT k.assigned_role AS team, k.kind, count(*) AS open, min(k.opened_on) AS oldest,
        count(*) FILTER (WHERE k.due_on < prepaid.today()) AS overdue,
@@ -3004,7 +3090,8 @@ SELECT k.assigned_role AS team, k.kind, count(*) AS open, min(k.opened_on) AS ol
 FROM prepaid.tasks k
 WHERE k.status = 'Open' AND EXISTS (
     SELECT FROM prepaid.team_members m
-    WHERE m.person = prepaid.acting_person() AND m.team IN (k.assigned_role, 'engineering'))
+    WHERE m.person = prepaid.acting_person()
+      AND (m.team = k.assigned_role OR 'see all tasks' = ANY (m.may)))
 GROUP BY k.assigned_role, k.kind;
 
 -- Hours from a task's opening to its decision (of two: the second), by the month of the decision.
@@ -3017,7 +3104,7 @@ FROM prepaid.tasks k
 WHERE k.decided_at IS NOT NULL
 GROUP BY 1, 2;
 
--- Every sign-off that was ever made, for the acting person's own teams (engineering sees all).
+-- Every sign-off that was ever made, for the acting person's own teams (some see all).
 CREATE VIEW prepaid.decisions AS
 SELECT s.sign_off_id, s.task_id, k.kind, k.assigned_role AS team, k.service_plan_id, c.customer_ref,
        i.invoice_number, i.currency, i.payable, s.decision, s.note, s.decided_by, s.decided_at
@@ -3027,7 +3114,8 @@ LEFT JOIN prepaid.service_plans p ON p.service_plan_id = k.service_plan_id
 LEFT JOIN prepaid.customers c ON c.customer_id = p.customer_id
 LEFT JOIN prepaid.invoices i ON i.invoice_id = k.invoice_id
 WHERE EXISTS (SELECT FROM prepaid.team_members m
-              WHERE m.person = prepaid.acting_person() AND m.team IN (k.assigned_role, 'engineering'));
+              WHERE m.person = prepaid.acting_person()
+                AND (m.team = k.assigned_role OR 'see all tasks' = ANY (m.may)));
 
 -- Everything about one plan: ask for a service_plan_id. The audit log is the thread; records,
 -- sign-offs, holds and mails add their own words. place and id order what happened at one moment.
@@ -3138,12 +3226,11 @@ BEGIN
     RETURN prepaid.decide_tasks(task_ids, new_decision, new_note);
 END $$;
 
--- Gives the customer of a plan an address, for the person who is acting, of customer success: what
--- a plan that is held for want of one needs. Plans whose details were taken before keep theirs.
+-- Gives the customer of a plan an address, for the person who is acting: what a plan that is held for want of one needs. Plans whose details were taken before keep theirs.
 CREATE FUNCTION prepaid.set_customer_email(plan bigint, address text)
 RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_temp AS $$
 BEGIN
-    PERFORM prepaid.person_in(ARRAY['customer_success'], 'change a customer''s address', address);
+    PERFORM prepaid.person_who_says_why('change a customer''s address', address);
     IF address !~ '^[^[:space:][:cntrl:]@]+@[^[:space:][:cntrl:]@]+$' THEN
         RAISE EXCEPTION '% is not an e-mail address', address;
     END IF;
@@ -4011,7 +4098,7 @@ CREATE TRIGGER credit_notes_notes BEFORE UPDATE ON prepaid.credit_notes
 CREATE FUNCTION prepaid.erase_customer(ref text, why text)
 RETURNS text[] LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_temp AS $$
 DECLARE
-    person text := prepaid.person_in(ARRAY['customer_success', 'engineering'], 'erase a customer', why);
+    person text := prepaid.person_who_says_why('erase a customer', why);
     customer bigint;
     refusal text;
     plan_ids bigint[];
@@ -4086,7 +4173,7 @@ DO $$
 DECLARE
     team text;
 BEGIN
-    FOREACH team IN ARRAY ARRAY['finance', 'customer_success', 'leadership', 'engineering', 'desk'] LOOP
+    FOR team IN SELECT t.team FROM prepaid.teams t UNION ALL SELECT 'desk' LOOP
         BEGIN
             -- NOINHERIT is for desk, which may take the role of a person and has none of their rights.
             EXECUTE format('CREATE ROLE %I NOLOGIN NOINHERIT', team);

@@ -1,7 +1,6 @@
 """A database of each release, with a plan in every state, goes on where it was."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 from sqlalchemy import URL, Engine
@@ -116,7 +115,6 @@ def test_nothing_is_wrong(upgraded: World) -> None:
 def test_work_goes_on(upgraded: World, settings: Settings) -> None:
     """Every plan that waits for something gets it, and is activated."""
     world, at = upgraded, context(LAST_DAY)
-    settings = replace(settings, database_url=None)
     drain(world.engine, settings, at)
     assert world.status(plan(world, "APPROVED")) == "Active"
 
