@@ -5,9 +5,12 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import URL
 
 from prepaid_pipeline.context import Context
+from prepaid_pipeline.database import connections
 from prepaid_pipeline.process import steps
+from tests.conftest import fresh_database
 from tests.world import World, context
 
 PLANS = 7
@@ -21,6 +24,15 @@ def make_due(world: World) -> World:
     addon = world.addon("3.33")
     world.subscription(world.customer(), world.plan(), addons=(addon,))
     return world
+
+
+@pytest.fixture(scope="module", autouse=True)
+def officer_is_known(cluster: URL) -> None:
+    """A person's role belongs to the server: only the database that makes it first logs it."""
+    with fresh_database(cluster) as url:
+        engine = connections.engine_for(url)
+        World(engine).officer()
+        engine.dispose()
 
 
 @pytest.fixture
