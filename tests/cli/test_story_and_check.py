@@ -156,7 +156,7 @@ def test_check(world: World, prepaid: Prepaid) -> None:
     late = prepaid("check", "--as-of", "2026-12-10")
     assert late.code == 1
     (failed,) = [line for line in late.out.splitlines() if line.startswith("FAIL")]
-    assert failed.startswith("FAIL  No renewal was missed in silence")
+    assert failed.startswith("FAIL  No renewal was missed silently")
     assert "      - subscription S3: its term ended on 2026-12-02 and nothing followed" in late.out
 
     results = prepaid("check", "--as-of", "2026-12-10", "--json")
