@@ -112,8 +112,8 @@ class Store:
         there = self.read(name)
         if there is not None and there != content:
             raise SettingError(
-                f"PREPAID_REPORTS: {self.address(name)} has another content than was written:"
-                " somebody changed it. Find out who, and keep it."
+                f"PREPAID_REPORTS: {self.address(name)} does not have the content that was"
+                " written: somebody changed it. Find out who, and keep it."
             )
         return self.write(name, content)
 

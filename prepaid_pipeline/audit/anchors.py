@@ -90,7 +90,7 @@ def text(seal: Seal) -> str:
     """An anchor for people and programs: the newest seal and the first one of its log."""
     said = _folded(seal.seal_number, seal.seal_hash)
     if seal.first_hash and seal.seal_number != 1:
-        said += f"\n\nIt is of the log that begins with\n{_folded(1, seal.first_hash)}"
+        said += f"\n\nIt belongs to the log that begins with\n{_folded(1, seal.first_hash)}"
     return (
         f"{said}\n\nmade at {seal.sealed_at.isoformat()}, over the entries up to"
         f" {seal.sealed_through}\n\nKeep this where nobody who can write to the database can change"
@@ -109,6 +109,6 @@ def from_file(path: Path) -> list[Anchor]:
     found = read(str(path), path.read_text(encoding="utf-8", errors="replace"))
     if not found:
         raise UnknownThing(
-            f"{path} is no anchor: it says nowhere 'audit seal … sha256 …' with 64 digits"
+            f"{path} is not an anchor: it does not contain 'audit seal … sha256 …' with 64 digits"
         )
     return found

@@ -83,7 +83,7 @@ def seal_after(engine: Engine) -> None:
     try:
         seal(engine)
     except DBAPIError as error:
-        log.warning("the audit log is not sealed, the next batch does it: %s", error.orig)
+        log.warning("the audit log could not be sealed; the next batch will do it: %s", error.orig)
 
 
 def newest(engine: Engine) -> Seal | None:
@@ -122,7 +122,7 @@ class Proof:
     def __str__(self) -> str:
         if self.changed:
             return (
-                f"THE LOG WAS CHANGED: {_named(self.changed)} changed or put in afterwards."
+                f"THE LOG WAS CHANGED: {_named(self.changed)} changed or inserted afterwards."
                 " See 'prepaid audit verify'."
             )
         left = f"; not sealed yet: {len(self.unsealed)}" if self.unsealed else ""
@@ -197,17 +197,17 @@ def _gone(first: int, last: int) -> Finding:
 def _seal(connection: Connection, row: Any) -> Iterator[Finding]:
     number, made = row.seal_number, f"seal {row.seal_number} of {minute(row.sealed_at)}"
     if not row.is_itself:
-        yield Finding("seal_changed", f"{made} was changed: its own hash does not fit it", number)
+        yield Finding("seal_changed", f"{made} was changed: its own hash does not match it", number)
     if not row.is_chained and row.has_predecessor:
-        text = f"{made} does not continue the one before it: that one was made anew or replaced"
+        text = f"{made} does not continue the previous seal: that one was recomputed or replaced"
         yield Finding("chain_broken", text, number)
     if not row.is_in_order:
-        text = f"{made} names entries that it cannot have: they were sealed or given up before"
+        text = f"{made} lists entries that it cannot contain: they were sealed or given up earlier"
         yield Finding("seal_impossible", text, number)
     if not row.entries_are_theirs:
         yield from _entries(connection, number, made)
     if inserted := _ids(row.inserted):
-        text = f"{_named(inserted)} put into the log after {made} had closed it there"
+        text = f"{_named(inserted)} inserted into the log after {made} had closed it there"
         yield Finding("inserted", text, number, inserted)
 
 
@@ -221,14 +221,14 @@ def _entries(connection: Connection, number: int, made: str) -> Iterator[Finding
         text = f"{_named(changed)} changed since {made} was made"
         yield Finding("changed", text, number, changed)
     if not rows:
-        text = f"the entries of {made} are not those that it was made of"
+        text = f"the entries of {made} are not those that it was made from"
         yield Finding("changed", text, number)
 
 
 def _never_given_out(connection: Connection) -> Iterator[Finding]:
     rows = queries.statement(_SQL, "never_given_out").execute(connection, {})
     if ids := [int(row.audit_id) for row in rows]:
-        text = f"{_named(ids)} put into the log under numbers that it has not given out"
+        text = f"{_named(ids)} inserted into the log under ids that it never issued"
         yield Finding("inserted", text, None, ids)
 
 
@@ -239,9 +239,9 @@ def _against(connection: Connection, anchors: Iterable[Anchor]) -> Iterator[Find
         if found == anchor.seal_hash:
             continue
         number = anchor.seal_number
-        said = f"{anchor.source} remembers seal {number}"
+        said = f"{anchor.source} records seal {number}"
         if found is None:
-            text = f"{said}, which is not there: the end of the log was removed"
+            text = f"{said}, which no longer exists: the end of the log was removed"
             yield Finding("tail_removed", text, number)
         else:
             text = f"{said} with another hash: the log was rewritten, or it is another database's"

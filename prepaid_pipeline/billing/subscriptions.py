@@ -93,7 +93,8 @@ def find(engine: Engine, name: str) -> Named:
         raise UnknownThing(f"there is no subscription or service plan {name}, and no such invoice")
     if len(found) > 1:
         raise UnknownThing(
-            f"{name} is a subscription and a service plan: say subscription:{name} or plan:{name}"
+            f"{name} is both a subscription and a service plan: write subscription:{name}"
+            f" or plan:{name}"
         )
     return Named(found[0].subscription_id, found[0].service_plan_id)
 

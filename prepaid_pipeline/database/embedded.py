@@ -111,7 +111,7 @@ def scratch_database(server: URL, name: str) -> Iterator[None]:
             connection.execute(made)
         except psycopg.errors.InsufficientPrivilege as error:
             raise DatabaseNotReady(
-                f"The user may not make a database: {error}. Give it CREATEDB."
+                f"The user may not create a database: {error}. Grant it CREATEDB."
             ) from error
         try:
             yield

@@ -1,4 +1,4 @@
-"""The eight import files: their columns and what they need, in the order in which they are read."""
+"""The nine import files: their columns and what they need, in the order in which they are read."""
 
 from dataclasses import dataclass
 from datetime import tzinfo

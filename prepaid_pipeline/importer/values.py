@@ -37,7 +37,7 @@ class BadValue(Exception):  # noqa: N818  (never leaves the importer; its text i
 def words(text: str) -> str:
     """Any text that is shown in the order in which it is written."""
     if found := _TURNS_AROUND.search(text):
-        raise BadValue(f"text without U+{ord(found[0]):04X}, which turns around what follows it")
+        raise BadValue(f"text without U+{ord(found[0]):04X}, which reverses what follows it")
     return text
 
 
@@ -173,7 +173,7 @@ def country(text: str) -> str:
 def email(text: str) -> str:
     """A mail address: something on both sides of one @, and no blanks or line breaks."""
     if not _EMAIL.fullmatch(text):
-        raise BadValue("an e-mail address such as billing@example.com, or nothing")
+        raise BadValue("an email address such as billing@example.com, or nothing")
     return words(text)
 
 

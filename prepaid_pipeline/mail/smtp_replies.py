@@ -45,7 +45,9 @@ class Plain(smtplib.SMTP):
             line = self._line(until)
             match = _REPLY.fullmatch(line)
             if match is None:
-                raise Garbage(f"what it said is no reply: {line[:60].decode('ascii', 'replace')!r}")
+                raise Garbage(
+                    f"its answer is not an SMTP reply: {line[:60].decode('ascii', 'replace')!r}"
+                )
             lines.append((match[3] or b"").strip())
             if match[2] != b"-":
                 return int(match[1]), b"\n".join(lines)

@@ -119,7 +119,7 @@ class FileTransport:
             half.write_bytes(content)
             half.replace(path)
         except OSError as error:
-            raise MailServerUnreachable(f"no mail can be written: {error}") from error
+            raise MailServerUnreachable(f"no email can be written: {error}") from error
 
     def close(self) -> None:
         """Nothing is left open."""

@@ -49,7 +49,9 @@ def start_clean(settings: Settings) -> None:
     engine = connections.engine(settings)
     try:
         if (by := lock.holder(engine)) is not None:
-            raise NotAllowed(f"The demo starts anew and 'prepaid up' is at work ({by}): stop it.")
+            raise NotAllowed(
+                f"The demo starts again, but 'prepaid up' is running ({by}): stop it first."
+            )
         if _ask(engine, "is_demo"):
             _do(engine, "forget")
         migrations.upgrade(engine)

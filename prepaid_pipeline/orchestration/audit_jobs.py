@@ -17,15 +17,13 @@ def seal_entries(context: dg.OpExecutionContext, database: Database) -> dg.Outpu
     return dg.Output(None, metadata={"sealed": seals.seal(database.engine(), wait=True)})
 
 
-@dg.graph(description="What is in the audit log and in no seal is sealed.")
+@dg.graph(description="Seals the audit entries that have no seal yet.")
 def seal_audit_log_graph() -> None:
     """One op."""
     seal_entries()
 
 
-@dg.op(
-    description="Remembers the newest seal outside the database.", tags={"dagster/kind": "python"}
-)
+@dg.op(description="Copies the newest seal outside the database.", tags={"dagster/kind": "python"})
 def anchor_newest_seal(
     context: dg.OpExecutionContext, config: BusinessDate, database: Database
 ) -> dg.Output[None]:
@@ -45,7 +43,7 @@ def anchor_newest_seal(
     )
 
 
-@dg.graph(description="The newest seal of the audit log is remembered outside the database.")
+@dg.graph(description="The newest seal of the audit log is copied outside the database.")
 def anchor_audit_log_graph() -> None:
     """One op."""
     anchor_newest_seal()

@@ -41,7 +41,7 @@ def settle_renewals_graph() -> None:
     _through("settle_renewals", claim_verified_plans())
 
 
-@dg.op(description="Gives each landed payment record one outcome.", tags={"dagster/kind": "sql"})
+@dg.op(description="Gives each new payment record one outcome.", tags={"dagster/kind": "sql"})
 def match_payment_records(
     context: dg.OpExecutionContext, config: BusinessDate, database: Database
 ) -> dg.Output[None]:
@@ -70,7 +70,7 @@ def expire_ended_plans(
 
 @dg.op(
     out=dg.Out(str),
-    description="Orders the reminders that are due; hands on the business date.",
+    description="Orders the reminders that are due; passes on the business date.",
     tags={"dagster/kind": "sql"},
 )
 def remind_unpaid_invoices(
@@ -84,7 +84,7 @@ def remind_unpaid_invoices(
 
 @dg.op(
     ins={"as_of": dg.In(str)},
-    description="Cancels the plans whose last day to pay is over, and voids their invoices.",
+    description="Cancels the plans whose last day to pay has passed, and voids their invoices.",
     tags={"dagster/kind": "sql"},
 )
 def cancel_unpaid_plans(
@@ -95,7 +95,7 @@ def cancel_unpaid_plans(
     return dg.Output(None, metadata={"cancelled": cancelled})
 
 
-@dg.op(description="Orders the mails about overdue tasks.", tags={"dagster/kind": "sql"})
+@dg.op(description="Orders the emails about overdue tasks.", tags={"dagster/kind": "sql"})
 def remind_of_overdue_tasks(
     context: dg.OpExecutionContext, config: BusinessDate, database: Database
 ) -> dg.Output[None]:
@@ -105,7 +105,7 @@ def remind_of_overdue_tasks(
     return dg.Output(None, metadata={"mails": mails})
 
 
-@dg.op(description="Sends what is in the outbox.", tags={"dagster/kind": "python"})
+@dg.op(description="Sends the emails in the outbox.", tags={"dagster/kind": "python"})
 def send_outbox(
     context: dg.OpExecutionContext, config: BusinessDate, database: Database
 ) -> dg.Output[None]:
@@ -124,7 +124,7 @@ def send_outbox(
     return dg.Output(None, metadata=metadata)
 
 
-@dg.graph(description="Whatever a provider has delivered gets its outcome.")
+@dg.graph(description="Every payment record that has arrived gets its outcome.")
 def match_payments_graph() -> None:
     """One op."""
     match_payment_records()
@@ -148,13 +148,13 @@ def dun_unpaid_invoices_graph() -> None:
     cancel_unpaid_plans(remind_unpaid_invoices())
 
 
-@dg.graph(description="People and their leads are reminded of tasks that wait too long.")
+@dg.graph(description="Reports overdue tasks to people, and later to their team's lead.")
 def remind_overdue_tasks_graph() -> None:
     """One op."""
     remind_of_overdue_tasks()
 
 
-@dg.graph(description="The outbox is sent.")
+@dg.graph(description="Sends the emails that wait in the outbox.")
 def send_emails_graph() -> None:
     """One op."""
     send_outbox()

@@ -32,7 +32,9 @@ def delete_old_runs(
     return dg.Output(None, metadata=asdict(done))
 
 
-@dg.graph(description="What Dagster keeps of old runs is deleted, but not where figures come from.")
+@dg.graph(
+    description="Deletes what Dagster keeps of old runs, except those that made a month's figures."
+)
 def clean_up_graph() -> None:
     """One op."""
     delete_old_runs()

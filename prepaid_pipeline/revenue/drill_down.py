@@ -125,8 +125,8 @@ def behind(
         as_of = queries.statement(_SQL, "as_of").execute(connection, params).scalar()
         if as_of is None:
             raise UnknownThing(
-                f"there are no figures of {month:%Y-%m}: 'prepaid backfill {month:%Y-%m}"
-                f" {month:%Y-%m}' makes them"
+                f"there are no figures for {month:%Y-%m}: run 'prepaid backfill {month:%Y-%m}"
+                f" {month:%Y-%m}'"
             )
         totals = _totals(connection, asked, params)
         connection.execution_options(yield_per=_ROWS_AT_A_TIME)

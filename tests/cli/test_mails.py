@@ -63,7 +63,7 @@ def test_sent_again_as_it_was(
     fail(world, email_id)
     world.officer("mails_care", "customer_success")
     again = prepaid("mails", "resend", email_id, "--as", "mails_care")
-    assert (again.code, again.out) == (0, "1 to be sent again, asked for by mails_care\n")
+    assert (again.code, again.out) == (0, "1 will be resent, requested by mails_care\n")
     assert mail(world, email_id) == written | {
         "status": "pending",
         "attempts": 0,

@@ -44,8 +44,8 @@ def test_cancel_at_once(prepaid: Prepaid, plan: int) -> None:
     said = prepaid("subscriptions", "cancel", plan, "--at-once", *BY)
     assert said.out == (
         "subscription S3 is cancelled as of 2026-11-12\n"
-        f"service plan {plan} ended on 2026-11-12; credit note CN-2026-000001 over 21.45 USD,"
-        " to pay back: 21.45\n"
+        f"service plan {plan} ended on 2026-11-12; credit note CN-2026-000001 for 21.45 USD,"
+        " to refund: 21.45\n"
     )
     (task,) = prepaid("tasks", "list", "--kind", "payment_refund", "--json").json()
     assert (task["total"], task["currency"], task["detail"]) == (
@@ -72,7 +72,7 @@ def test_which_one_is_meant(world: World, prepaid: Prepaid, plan: int) -> None:
     world.sql("UPDATE prepaid.subscriptions SET subscription_ref = :ref", ref=str(plan))
     unclear = prepaid("subscriptions", "cancel", plan, *BY)
     assert unclear.err == (
-        f"prepaid: {plan} is a subscription and a service plan: say subscription:{plan} or"
+        f"prepaid: {plan} is both a subscription and a service plan: write subscription:{plan} or"
         f" plan:{plan}\n"
     )
     assert prepaid("subscriptions", "cancel", f"plan:{plan}", *BY).code == 0

@@ -18,7 +18,7 @@ def create(engine: Engine, database: URL, file: Path) -> Manifest:
     Raises BackupFailed.
     """
     if not file.parent.is_dir():
-        raise tools.BackupFailed(f"{file.parent} is no directory: make it first.")
+        raise tools.BackupFailed(f"{file.parent} is not a directory: create it first.")
     if file.exists():
         raise tools.BackupFailed(f"{file} is there already: a backup is never overwritten.")
     half, half_manifest = (p.with_name(f".{p.name}.half") for p in (file, beside(file)))

@@ -74,11 +74,11 @@ class Manifest:
             return cls(**content)
         except FileNotFoundError:
             raise BackupFailed(
-                f"{path} is not there: 'prepaid backup create' writes it beside the dump, and"
-                " without it nobody can say whether a restore is whole."
+                f"{path} is not there: 'prepaid backup create' writes it next to the dump,"
+                " and without it nobody can say whether a restore is complete."
             ) from None
         except (ValueError, TypeError, KeyError) as error:
-            raise BackupFailed(f"{path} is no manifest of a backup: {error}") from error
+            raise BackupFailed(f"{path} is not the manifest of a backup: {error}") from error
 
 
 def beside(dump: Path) -> Path:
@@ -92,14 +92,14 @@ def differences(connection: Connection, manifest: Manifest) -> Iterator[str]:
     for name in sorted(found.keys() | manifest.tables.keys()):
         was, has = manifest.tables.get(name, 0), found.get(name, 0)
         if was != has:
-            yield f"{name} has {has} rows, the backup was made of {was}"
+            yield f"{name} has {has} rows, the backup was made from {was}"
     there = totals(connection)
     for line in manifest.totals:
         if line not in there:
-            yield f"this is not so: {line}"
+            yield f"the backup says: {line}"
     for line in there:
         if line not in manifest.totals:
-            yield f"this was not so: {line}"
+            yield f"the restored database says: {line}"
 
 
 def counts(connection: Connection) -> dict[str, int]:

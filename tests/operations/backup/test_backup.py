@@ -112,7 +112,7 @@ def test_a_damaged_file(file: Path, settings: Settings, database_url: URL) -> No
     content = file.read_bytes()
     for damaged in (content[:-1], content[:100], b"x" + content[1:]):
         file.write_bytes(damaged)
-        with pytest.raises(tools.BackupFailed, match="cut off, damaged or changed"):
+        with pytest.raises(tools.BackupFailed, match="truncated, damaged or changed"):
             drill(file, settings, database_url)
     file.unlink()
     with pytest.raises(tools.BackupFailed, match="is not there"):
@@ -141,9 +141,9 @@ def test_the_drill_finds_what_differs(
     said["seal_hash"] = "00" * 32
     beside(file).write_text(json.dumps(said))
     found = drill(file, settings, database_url).findings
-    assert "prepaid.invoices has 1 rows, the backup was made of 2" in found
+    assert "prepaid.invoices has 1 rows, the backup was made from 2" in found
     assert sum("so:" in line for line in found) == 2
-    assert any("the backup's manifest remembers seal" in line for line in found)
+    assert any("the backup's manifest records seal" in line for line in found)
     assert scratch_databases(business) == 0
 
 

@@ -210,7 +210,7 @@ def test_an_import_does_not_bring_it_back(
         "2026-12-15",
     )
     assert done.code == 0
-    assert done.out.startswith("Customer C1 is erased; mails without content now: ")
+    assert done.out.startswith("Customer C1 is erased; emails emptied: ")
     folder = tmp_path / "files"
     folder.mkdir()
     (folder / "customers.csv").write_text(
