@@ -1,5 +1,5 @@
-"""Step 12: the monthly figures (mrr and what stands beside it), made together from one snapshot, so
-that they always agree. A run takes any range of months at once: stage, validate, publish.
+"""Step 12: the monthly figures (mrr and those published with it), made together from one snapshot,
+so that they always agree. A run takes any range of months at once: stage, validate, publish.
 """
 
 from collections.abc import Iterator

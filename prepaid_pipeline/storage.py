@@ -61,7 +61,7 @@ class Store:
 
     @property
     def is_local(self) -> bool:
-        """Whether files can be opened by their path."""
+        """Whether the store is a local directory, so that its files have paths."""
         return "file" in self.files.protocol
 
     def name(self, month: date, kind: str, version: int | None = None) -> str:

@@ -1,4 +1,4 @@
-"""Figures that are late -> an alert: the running month not computed, an ended one not closed."""
+"""Figures that are late -> an alert: the current month not computed, a past one not closed."""
 
 import json
 from datetime import UTC, date, datetime, timedelta

@@ -99,7 +99,7 @@ def newest_seen(connection: Connection) -> Seal | None:
 
 
 def unsealed(engine: Engine) -> int:
-    """How many entries are not sealed yet."""
+    """How many entries have no seal yet."""
     with engine.connect() as connection:
         return unsealed_seen(connection)
 
@@ -112,7 +112,7 @@ def unsealed_seen(connection: Connection) -> int:
 @dataclass(frozen=True)
 class Proof:
     """What the seals say of some entries: how many there are, which are not sealed yet, and which
-    are not what was sealed or were put in afterwards.
+    are not what was sealed or were inserted afterwards.
     """
 
     entries: int
@@ -153,7 +153,7 @@ def verify(
     """Recompute the chain over the whole log and compare it with ``anchors``; what is wrong.
 
     Empty: every sealed entry is as it was sealed, none is missing and none was put between them.
-    That the newest ones are missing, or that all hashes were made anew, only an anchor shows.
+    That the newest ones are missing, or that all hashes were recomputed, only an anchor shows.
     ``progress`` gets the number of entries that were looked at since the last call.
     """
     with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:

@@ -17,7 +17,7 @@ _FOLLOW_UP = "billing/payment_matching/4_follow_up"
 def match_payments(engine: Engine, context: Context) -> dict[str, int]:
     """Give each landed payment record its outcome; outcome -> how many records have got it.
 
-    Records that were judged before and hang together with a landed one are judged anew with it.
+    Records that were judged before and belong together with a new one are judged again with it.
     """
     totals = dict.fromkeys(("matched", "parked", "superseded", "waiting"), 0)
     while True:

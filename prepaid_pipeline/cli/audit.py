@@ -44,9 +44,9 @@ def audit_verify(
 ) -> None:
     """Recompute the chain of seals over the whole audit log. Exit 1 if anything was changed.
 
-    What was edited, removed, put in between or re-dated is named. That the newest entries are gone,
-    or that everything was made anew, only an anchor shows: those in the report store are read, and
-    those that are given.
+    Names the entries that were edited, removed, inserted or re-dated. That the newest entries are
+    gone, or that everything was recomputed, only an anchor shows: those in the report store are
+    read, and those that are given.
     """
     given = [anchor for file in files for anchor in anchors.from_file(file)]
     known = [*anchors.stored(settings), *given]

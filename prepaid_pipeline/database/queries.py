@@ -52,7 +52,7 @@ def run_file(connection: Connection, name: str) -> None:
 
 @cache
 def script(name: str) -> tuple[Statement, ...]:
-    """All statements of ``sql/<name>.sql`` in order."""
+    """The statements of ``sql/<name>.sql`` in the order of the file."""
     return parse(name, read(name))
 
 

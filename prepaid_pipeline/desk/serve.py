@@ -86,7 +86,7 @@ def environ(settings: Settings, desk: DeskSettings) -> Mapping[str, str]:
 
 
 def answers(desk: DeskSettings) -> bool:
-    """Whether the desk takes connections."""
+    """Whether something accepts connections at the address of the desk."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(desk.host, desk.host)
     assert desk.port is not None
     try:

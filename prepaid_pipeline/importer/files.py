@@ -32,7 +32,6 @@ class File:
 
     @property
     def filename(self) -> str:
-        """Its name in the directory."""
         return f"{self.name}.csv"
 
     @property

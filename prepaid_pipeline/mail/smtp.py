@@ -40,7 +40,7 @@ class SmtpTransport:
         self._smtp: smtp_replies.Plain | None = None
 
     def send(self, message_id: str, recipient: str, content: bytes) -> None:  # noqa: ARG002
-        """Hand over one mail; a connection that the server closed in between is made anew."""
+        """Hand over one email; a connection that the server closed in between is opened again."""
         reused = self._smtp is not None
         try:
             self._send(recipient, content)

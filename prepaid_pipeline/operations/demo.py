@@ -92,7 +92,7 @@ def play(engine: Engine, settings: Settings, say: Say) -> None:
 
 
 def outcomes(engine: Engine) -> list[Outcome]:
-    """What became of the plans that the pipeline opened."""
+    """The number of plans that the pipeline opened, by their outcome."""
     with engine.connect() as connection:
         rows = queries.statement("operations/demo/state", "outcomes").execute(connection, {})
         return [Outcome(row.outcome, row.plans) for row in rows]

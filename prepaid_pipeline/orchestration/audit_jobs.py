@@ -17,9 +17,9 @@ def seal_entries(context: dg.OpExecutionContext, database: Database) -> dg.Outpu
     return dg.Output(None, metadata={"sealed": seals.seal(database.engine(), wait=True)})
 
 
-@dg.graph(description="Seals the audit entries that have no seal yet.")
+@dg.graph
 def seal_audit_log_graph() -> None:
-    """One op."""
+    """Seals the audit entries that have no seal yet."""
     seal_entries()
 
 
@@ -43,9 +43,9 @@ def anchor_newest_seal(
     )
 
 
-@dg.graph(description="The newest seal of the audit log is copied outside the database.")
+@dg.graph
 def anchor_audit_log_graph() -> None:
-    """One op."""
+    """The newest seal of the audit log is copied outside the database."""
     anchor_newest_seal()
 
 
@@ -69,9 +69,9 @@ def verify_whole_log(
     return dg.Output(None, metadata={"anchors": len(known)})
 
 
-@dg.graph(description="The audit log is compared with its seals and anchors.")
+@dg.graph
 def verify_audit_log_graph() -> None:
-    """One op."""
+    """The audit log is compared with its seals and anchors."""
     verify_whole_log()
 
 

@@ -1,6 +1,6 @@
 """Deletes what nobody needs any more: old runs of Dagster, their events, ended sessions.
 
-The process's own tables are not touched: what happened to a plan is kept for ever in the audit log.
+The process's own tables are not touched: the audit log permanently keeps what happened to a plan.
 """
 
 from collections.abc import Callable

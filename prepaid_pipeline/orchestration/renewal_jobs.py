@@ -29,15 +29,15 @@ def _through(queue: str, batches: dg.DynamicOutput[int]) -> None:
         batches = batches.map(STEP_OPS[step])  # type: ignore[attr-defined]
 
 
-@dg.graph(description="Steps 0-5: from a due plan to an invoice that waits for its payment.")
+@dg.graph
 def open_renewals_graph() -> None:
-    """Steps 0-5."""
+    """Steps 0-5: from a due plan to an invoice that waits for its payment."""
     _through("open_renewals", open_service_plans())
 
 
-@dg.graph(description="Steps 6-11: from a cleared payment to an active, confirmed plan.")
+@dg.graph
 def settle_renewals_graph() -> None:
-    """Steps 6-11."""
+    """Steps 6-11: from a cleared payment to an active, confirmed plan."""
     _through("settle_renewals", claim_verified_plans())
 
 
@@ -124,39 +124,39 @@ def send_outbox(
     return dg.Output(None, metadata=metadata)
 
 
-@dg.graph(description="Every payment record that has arrived gets its outcome.")
+@dg.graph
 def match_payments_graph() -> None:
-    """One op."""
+    """Every payment record that has arrived gets its outcome."""
     match_payment_records()
 
 
-@dg.graph(description="Quality checks: passed ones are closed, failed ones get a follow-up.")
+@dg.graph
 def close_quality_checks_graph() -> None:
-    """One op."""
+    """Quality checks: passed ones are closed, failed ones get a follow-up."""
     close_decided_quality_checks()
 
 
-@dg.graph(description="Terms that have ended become Expired.")
+@dg.graph
 def expire_service_plans_graph() -> None:
-    """One op."""
+    """Terms that have ended become Expired."""
     expire_ended_plans()
 
 
-@dg.graph(description="Customers who have not paid are reminded; in the end the plan is cancelled.")
+@dg.graph
 def dun_unpaid_invoices_graph() -> None:
-    """Two ops, on one business date."""
+    """Customers who have not paid are reminded; in the end the plan is cancelled."""
     cancel_unpaid_plans(remind_unpaid_invoices())
 
 
-@dg.graph(description="Reports overdue tasks to people, and later to their team's lead.")
+@dg.graph
 def remind_overdue_tasks_graph() -> None:
-    """One op."""
+    """Reports overdue tasks to people, and later to their team's lead."""
     remind_of_overdue_tasks()
 
 
-@dg.graph(description="Sends the emails that wait in the outbox.")
+@dg.graph
 def send_emails_graph() -> None:
-    """One op."""
+    """Sends the emails that wait in the outbox."""
     send_outbox()
 
 

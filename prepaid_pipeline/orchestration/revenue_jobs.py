@@ -1,4 +1,4 @@
-"""The revenue jobs and their schedules: the running month every hour, the close of ended months.
+"""The revenue jobs and their schedules: the current month every hour, the close of ended months.
 
 Jobs select assets by name, so that this module needs to know nothing of how they are made.
 """

@@ -70,7 +70,6 @@ class Total:
         )
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Count a row."""
         self.amount += row["amount"]
         self.rows += 1
         if self.customers is not None:

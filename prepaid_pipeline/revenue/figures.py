@@ -65,7 +65,7 @@ class Span:
         return min(self.as_of, last_day(self.last_month))
 
     def months(self) -> list[date]:
-        """Every month's first day."""
+        """The first day of each month, in order."""
         months = [self.first_month]
         while months[-1] < self.last_month:
             months.append(next_month(months[-1]))

@@ -62,7 +62,7 @@ def start() -> None:
 
 
 def stop() -> None:
-    """End that process."""
+    """End the process that ``start`` began; harmless if there is none."""
     global _started
     if _started is not None:
         _started.close()

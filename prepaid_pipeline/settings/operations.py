@@ -24,7 +24,7 @@ def _webhook(text: str) -> str:
 
 
 class OperationsSettings(FromEnvironment):
-    """All ports are on 127.0.0.1."""
+    """Logs, retention, alerts and ports; all ports are on 127.0.0.1."""
 
     port: Annotated[int, whole_number(*_PORTS)] = Field(3000, description="Dagster's UI")
     read_only_port: Annotated[int | None, whole_number(*_PORTS, none="off")] = Field(

@@ -66,7 +66,7 @@ class Source:
 
 @dataclass
 class PaymentsReport:
-    """What became of one file.
+    """The result of importing one file.
 
     ``rows`` were read; ``landed`` records are new in the database, ``known`` ones were there.
     ``skipped`` counts what is no payment of a customer, ``unknown`` the records whose status is the

@@ -1,4 +1,4 @@
-"""XML from others: read piece by piece, and never anything but what stands in the file.
+"""XML from others: read piece by piece, and nothing but what is in the file.
 
 Payment messages have no document type (ISO 20022 is XML Schema throughout), so a file with one is
 refused before a word of it is read: no entity is declared, expanded or fetched.
@@ -20,7 +20,7 @@ class _RootFound(Exception):  # noqa: N818
 
 
 class _Prolog:
-    """Takes what stands before the root element (lxml's parser target)."""
+    """Takes what comes before the root element (lxml's parser target)."""
 
     def doctype(self, *_: object) -> None:
         raise Fault("-", "a document type (DOCTYPE)", "a payment message, which has none")
@@ -91,7 +91,7 @@ def elements(
 
 
 def forget(element: etree._Element) -> None:
-    """Give the memory of an element, and of what stands before it, back."""
+    """Free the memory of an element and of what comes before it."""
     element.clear()
     parent = element.getparent()
     while parent is not None and element.getprevious() is not None:

@@ -42,7 +42,7 @@ def latest(visit: Visit) -> Response:
 
 
 def index(visit: Visit) -> Response:  # noqa: ARG001
-    """Where a report says that all months are."""
+    """Redirects ``index.html``, which a report's page links to, to the list of reports."""
     return RedirectResponse("/reports", 303)
 
 

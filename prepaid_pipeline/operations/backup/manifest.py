@@ -56,17 +56,16 @@ class Manifest:
         )
 
     def anchors(self) -> list[Anchor]:
-        """The newest seal, as the backup remembers it."""
+        """The newest seal at the time of the backup; none if there was none."""
         said = Anchor("the backup's manifest", self.seal_number, self.seal_hash)
         return [said] if self.seal_number else []
 
     def write(self, path: Path) -> None:
-        """As JSON."""
         path.write_text(json.dumps({"format": _FORMAT} | asdict(self), indent=2) + "\n", "utf-8")
 
     @classmethod
     def read(cls, path: Path) -> "Manifest":
-        """Raises BackupFailed for what is no manifest of ours."""
+        """Raises BackupFailed for a file that is not a manifest."""
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             if content.pop("format") != _FORMAT:
@@ -82,12 +81,12 @@ class Manifest:
 
 
 def beside(dump: Path) -> Path:
-    """Where the manifest of a dump is."""
+    """The path of the manifest that belongs to a dump."""
     return dump.with_name(f"{dump.name}.manifest.json")
 
 
 def differences(connection: Connection, manifest: Manifest) -> Iterator[str]:
-    """What a restored database has otherwise, each in a sentence."""
+    """How a restored database differs from the manifest, one sentence each."""
     found = counts(connection)
     for name in sorted(found.keys() | manifest.tables.keys()):
         was, has = manifest.tables.get(name, 0), found.get(name, 0)
@@ -112,12 +111,12 @@ def counts(connection: Connection) -> dict[str, int]:
 
 
 def totals(connection: Connection) -> list[str]:
-    """Money and states in sentences."""
+    """Counts and amounts by status, one sentence each."""
     return [row["total"] for row in _rows(connection, "totals")]
 
 
 def major(connection: Connection) -> int:
-    """The server's major version."""
+    """The server's major version, such as 16; 0 if unknown."""
     return int((connection.dialect.server_version_info or (0,))[0])
 
 

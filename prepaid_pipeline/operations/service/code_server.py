@@ -39,7 +39,7 @@ def close_lost_runs(instance: DagsterInstance, socket: str | None = None) -> int
     return closed
 
 
-def watch_runs_for_ever() -> None:
+def watch_runs() -> None:
     """Let the server's watch over its runs outlive the database.
 
     Dagster 1.13 has a thread that marks a run as failed whose process died. It ends at the first
@@ -68,7 +68,7 @@ def main() -> None:
     with DagsterInstance.get() as instance:
         close_lost_runs(instance, socket)
         keep_schedule_states(instance)
-    watch_runs_for_ever()
+    watch_runs()
     api_cli(
         [
             "grpc",

@@ -70,7 +70,7 @@ def registry(engine: Engine, settings: Settings) -> CollectorRegistry:
 
 
 def text(engine: Engine, settings: Settings) -> str:
-    """All metrics as Prometheus reads them."""
+    """All metrics in Prometheus' text format."""
     return generate_latest(registry(engine, settings)).decode()
 
 

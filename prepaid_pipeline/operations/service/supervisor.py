@@ -78,7 +78,7 @@ class Supervisor:
         self._children[name] = _Child(arguments, self._launch(name, arguments), time.monotonic())
 
     def log(self, name: str) -> Path:
-        """Where a process writes."""
+        """The log file of a process."""
         return self._logs / f"{name}.log"
 
     def check(self) -> None:
