@@ -25,7 +25,7 @@ _COLUMNS = (
     "renewals",
     "reactivations",
     "plan changes",
-    "taken back",
+    "reversed",
     "credit notes",
 )
 
@@ -67,6 +67,6 @@ def _line(cells: Sequence[object]) -> str:
 
 def plotted(values: Mapping[str, str | int]) -> dict[str, dg.FloatMetadataValue]:
     """Numbers for Dagster's plots over partitions. It plots floats only; amounts are exact in the
-    table beside them, and everywhere else.
+    table next to them, and everywhere else.
     """
     return {name: dg.MetadataValue.float(float(value)) for name, value in values.items()}

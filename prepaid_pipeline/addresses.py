@@ -1,4 +1,4 @@
-"""E-mail addresses: what can be written to (RFC 5322, RFC 6531)."""
+"""Email addresses that can be used (RFC 5322, RFC 6531)."""
 
 from email.headerregistry import Address
 

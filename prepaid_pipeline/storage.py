@@ -1,7 +1,7 @@
 """Where reports are kept: a folder per month under PREPAID_REPORTS, each file whole or absent.
 
 ``2026-10/report.html`` is the latest version, and stays the address of the month; closed versions
-stay beside it as ``report-v1.html`` and so on; ``index.html`` lists the months. The folder is a
+stay next to it as ``report-v1.html`` and so on; ``index.html`` lists the months. The folder is a
 local one or any that fsspec knows (``s3://…``, ``gs://…``, ``memory://…``).
 """
 
@@ -100,7 +100,7 @@ class Store:
             return None
 
     def written_at(self, name: str) -> datetime:
-        """When a file was written, as the store itself remembers it. Raises FileNotFoundError."""
+        """When a file was written, as the store itself records it. Raises FileNotFoundError."""
         found: datetime = self.files.modified(f"{self.root}/{name}")
         return found
 

@@ -28,7 +28,7 @@ LOOK_LIMIT = 1
 def ask_for_run(
     context: dg.SensorEvaluationContext, job: dg.JobDefinition, waiting: bool, what: str
 ) -> dg.RunRequest | dg.SkipReason:
-    """A run of ``job`` if ``waiting`` and the queue is free. No run_key: Dagster would remember it
+    """A run of ``job`` if ``waiting`` and the queue is free. No run_key: Dagster would keep it
     even for a run that failed, and the work would never be asked for again.
     """
     if not waiting:

@@ -1,4 +1,4 @@
-"""Anchors: what remembers a seal outside the database, and proves that the log was not rewritten.
+"""Anchors: copies of a seal outside the database, which prove that the log was not rewritten.
 
 An anchor is any text that says ``audit seal 123 sha256 <64 hexadecimal digits>``: the file of a day
 in the report store, the mail of that day, a published report.
@@ -27,7 +27,7 @@ _NAME = re.compile(rf"{FOLDER}/(\d{{4}}-\d\d-\d\d)-seal-(\d+)\.txt")
 
 @dataclass(frozen=True)
 class Anchored:
-    """A seal that is now remembered in the file ``name`` of the report store."""
+    """A seal that is now copied in the file ``name`` of the report store."""
 
     seal: Seal
     name: str
@@ -42,7 +42,7 @@ class Latest:
 
 
 def anchor(engine: Engine, settings: Settings, day: date) -> Anchored | None:
-    """Seal what is left, and remember the newest seal outside the database; None if there is none.
+    """Seal what is left, and copy the newest seal outside the database; None if there is none.
 
     The file has the day's name and is never changed; a mail says the same (``mail.anchor_mail``).
     Raises SettingError if the store cannot be written to.

@@ -41,7 +41,7 @@ class Seal:
 
 @dataclass(frozen=True)
 class Anchor:
-    """That a seal had this hash, as something outside the database remembers it."""
+    """That a seal had this hash, as something outside the database records it."""
 
     source: str
     seal_number: int
@@ -79,7 +79,7 @@ def seal(engine: Engine, *, wait: bool = False) -> int:
 
 
 def seal_after(engine: Engine) -> None:
-    """Seal after work that is done and stored already: that this failed is no fault of the work."""
+    """Seal after work that is done and stored already: a failure here does not undo the work."""
     try:
         seal(engine)
     except DBAPIError as error:
@@ -133,7 +133,7 @@ class Proof:
 def of_plan(connection: Connection, plan: int) -> Proof:
     """The audit entries of one plan against their seals; costs milliseconds.
 
-    An entry that was removed is not there to be looked at: ``verify`` finds it.
+    An entry that was removed is not there to be checked: ``verify`` finds it.
     """
     rows = queries.statement(_SQL, "of_plan").execute(connection, {"plan": plan}).all()
     changed = [
@@ -154,7 +154,7 @@ def verify(
 
     Empty: every sealed entry is as it was sealed, none is missing and none was put between them.
     That the newest ones are missing, or that all hashes were recomputed, only an anchor shows.
-    ``progress`` gets the number of entries that were looked at since the last call.
+    ``progress`` gets the number of entries that were checked since the last call.
     """
     with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
         connection.exec_driver_sql("SET TRANSACTION READ ONLY")

@@ -26,7 +26,7 @@ class Ending:
     """What cancelling did to one plan.
 
     ``outcome``: it "ends" (at the end of its term), "ended" (cut on ``ends_on``) or "never begins".
-    Amounts are in ``currency`` with tax: the credit note's total and what is to be paid back.
+    Amounts are in ``currency`` with tax: the credit note's total and what is to be refunded.
     """
 
     service_plan_id: int
@@ -40,7 +40,7 @@ class Ending:
 
 @dataclass(frozen=True)
 class Cancelled:
-    """``leaves_on`` is the subscription's cancelled_on; None if it stays (a change taken back)."""
+    """``leaves_on`` is the subscription's cancelled_on; None if it stays (a change was undone)."""
 
     subscription_ref: str
     leaves_on: date | None

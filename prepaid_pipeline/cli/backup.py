@@ -61,7 +61,7 @@ def backup_drill(file: Path, here: bool, as_of: date | None, as_json: bool) -> N
     """Restore FILE somewhere else, verify everything, throw it away. Exit 1 if anything is wrong.
 
     Rows and totals are compared with the manifest, the audit log with its seals and all anchors,
-    and every invariant of 'prepaid check' is looked at.
+    and every invariant of 'prepaid check' is tested.
     """
     from prepaid_pipeline.operations.backup.restoring import drill
 

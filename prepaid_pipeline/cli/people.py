@@ -199,7 +199,7 @@ def tasks_reassign(
     settings: Settings,  # noqa: ARG001
     engine: Engine,
 ) -> None:
-    """Hand open tasks to a person of the same team; anybody of the team may still decide them."""
+    """Hand open tasks to a person in the same team; anybody in the team may still decide them."""
     changed = decisions.reassign(engine, person, list(tasks), to, note)
     click.echo(f"{changed} handed to {to or 'the team'} by {person}")
 

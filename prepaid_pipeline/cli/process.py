@@ -54,7 +54,7 @@ def drain_command(as_of: date | None, as_json: bool, settings: Settings, engine:
 
     Opens and invoices what is due, matches payment records, settles what finance has approved,
     closes quality checks, expires ended terms, reminds customers who have not paid, cancels what
-    nobody paid and sends mails. May run beside the daemon.
+    nobody paid and sends emails. May run while the daemon does.
     """
     day = business_date(as_of, settings)
     context = Context.of(settings, day, actor="prepaid drain", lease_seconds=LEASE_SECONDS)

@@ -1,4 +1,4 @@
-"""``prepaid serve``: one process by itself."""
+"""``prepaid serve``: one process alone."""
 
 import click
 

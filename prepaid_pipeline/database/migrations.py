@@ -1,6 +1,6 @@
 """Migrations: Alembic runs the SQL files of ``sql/migrations``, all of them or none.
 
-There is no way back but a backup: a downgrade would throw away invoices and the audit log.
+The only way back is a backup: a downgrade would throw away invoices and the audit log.
 """
 
 from functools import cache

@@ -34,7 +34,7 @@ class Statement:
 
 
 def sql_directory() -> Path:
-    """Where the SQL files are: inside the installed package, or beside it in a checkout."""
+    """Where the SQL files are: inside the installed package, or next to it in a checkout."""
     packaged = _PACKAGE / "sql"
     return packaged if packaged.is_dir() else _PACKAGE.parent / "sql"
 

@@ -120,7 +120,7 @@ class SmtpTransport:
         return smtp
 
     def _refusal(self, smtp: smtp_replies.Plain, code: int, text: bytes) -> MailNotSent:
-        """What a reply that is no yes means; the connection is ready for the next mail, or gone."""
+        """What a negative reply means; the connection is ready for the next mail, or gone."""
         if code == _SERVICE_CLOSING or code // 100 not in (4, 5):
             self._drop()
         else:

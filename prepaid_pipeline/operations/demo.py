@@ -1,6 +1,6 @@
 """Three weeks of November 2026 at a company with 300 customers, through all 13 steps.
 
-Nothing here is a short cut: files are imported, records land in ``transactions``, people decide
+Nothing here is a shortcut: files are imported, records arrive in ``transactions``, people decide
 through the functions that the sign-off tables use, and the pipeline drains what is ready.
 """
 

@@ -35,7 +35,7 @@ def clean_up(
     """Delete the runs that ended before a moment, but for those that made current figures.
 
     ``forget`` is called with each deleted run's id, for what is kept about it elsewhere. In
-    portions: if it is interrupted, what is deleted is deleted whole, and the next time goes on.
+    portions: if it is interrupted, what is deleted is deleted whole, and the next run continues.
     """
     done = CleanedUp()
     asked = {"after": 0, "before": before, "limit": portion}

@@ -22,7 +22,7 @@ _ROWS_AT_A_TIME = 2000
 
 @dataclass(frozen=True)
 class Figure:
-    """What one can ask for. ``only`` are the filters beside currency, plan and country that it
+    """What one can ask for. ``only`` are the filters other than currency, plan and country that it
     takes; ``split`` those by which it is published, one of a tuple at a time; ``counted`` says what
     the published count is of.
     """
@@ -45,7 +45,7 @@ FIGURES = {
 
 @dataclass
 class Total:
-    """What the rows of one currency come to, exactly, beside the published figure and its count;
+    """What the rows of one currency come to, exactly, with the published figure and its count;
     None if none is published for what was asked. ``customers`` is None where rows are counted.
     """
 

@@ -75,7 +75,7 @@ def root_of(stream: BinaryIO) -> str:
 def elements(
     stream: BinaryIO, names: tuple[str, ...], on_read: Callable[[int], None]
 ) -> Iterator[tuple[str, etree._Element]]:
-    """Start and end of every element of these names, in any namespace, as the file goes on."""
+    """Start and end of every element of these names, in any namespace, in the order of the file."""
     yield from etree.iterparse(
         _Counted(stream, on_read),
         events=("start", "end"),

@@ -1,4 +1,4 @@
-"""What must be true of a backup: written beside it, and compared when it is restored."""
+"""What must be true of a backup: written next to it, and compared when it is restored."""
 
 import hashlib
 import json

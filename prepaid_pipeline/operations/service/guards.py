@@ -21,7 +21,7 @@ _MEGABYTE = 10**6
 def require_safe(settings: Settings, engine: Engine) -> None:
     """Refuse a set-up that could lose what it confirms. Raises PrepaidError, which says what to do.
 
-    The rest of what the doctor looks at fails by itself when it is used.
+    The rest of what the doctor checks fails on its own when it is used.
     """
     durability(engine)
     clock(engine)

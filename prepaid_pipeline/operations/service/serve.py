@@ -1,4 +1,4 @@
-"""One process of an installation by itself, for a service manager that keeps it running.
+"""One process of an installation alone, for a service manager that keeps it running.
 
 ``prepaid up`` is all of them at once, on one machine and with an embedded database if there is no
 other. Here each is what its systemd unit starts (deploy/).

@@ -24,7 +24,7 @@ _TAIL_LINES = 15
 
 
 class ProcessEnded(PrepaidError):  # noqa: N818
-    """One of the processes ended by itself."""
+    """One of the processes ended unexpectedly."""
 
 
 class StopRequest:

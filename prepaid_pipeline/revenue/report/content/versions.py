@@ -120,7 +120,7 @@ def publish(
             run_id=run_id,
             reporting_currency=reporting_currency,
         )
-        # The published report remembers the audit log as it is now: it is an anchor of its own.
+        # The published report records the audit log as it is now: it is an anchor of its own.
         newest = seals.newest_seen(connection)
         seal = newest and seals.sentence(newest.seal_number, newest.seal_hash)
         changed = []

@@ -148,7 +148,7 @@ class Headline:
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart with the table behind it. ``open``: the table is shown at once, beside the chart."""
+    """A chart with the table behind it. ``open``: the table is shown at once, next to the chart."""
 
     chart: Chart
     table: Table

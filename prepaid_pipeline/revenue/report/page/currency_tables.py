@@ -279,7 +279,7 @@ def reconciliation(figures: _Figures) -> Table | None:
 
 
 def reversals(figures: _Figures) -> Table:
-    """Payments taken back; without any, no rows."""
+    """Payment reversals; without any, no rows."""
     found = figures["reversals"]
     rows: list[Any] = []
     if found["records"]:
