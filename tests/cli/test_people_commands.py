@@ -50,7 +50,7 @@ def test_tasks_list(world: World, prepaid: Prepaid, plans: list[int]) -> None:
     ]
     assert [t["detail"] for t in verifications] == [
         None,
-        "the record is over 1.00, the invoice over 10.73",
+        "the record says 1.00, the invoice 10.73",
         "no record from a payment provider yet",
     ]
     assert verifications[0]["customer_ref"] == "C1"

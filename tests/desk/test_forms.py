@@ -212,7 +212,7 @@ def test_an_address_that_was_missing(world: World, browser: Browsers) -> None:
     assert "/address" not in finance.get(f"/plans/{plan}").text
     care.get(f"/plans/{plan}")
     care.post(f"/plans/{plan}/address", address="not an address")
-    assert "not an e-mail address" in message(care)
+    assert "not a valid email address" in message(care)
     care.post(f"/plans/{plan}/address", address="new@example.com")
     assert message(care) == "Done. The address is saved, and the plan continues."
     world.open()
