@@ -7,7 +7,7 @@ PIP := $(RUN)/python -m pip --disable-pip-version-check install --quiet --constr
 PROCESSES ?= 3
 # Neighbours stay together, as tests of a file share what they read; who has none left takes some.
 PYTEST = $(RUN)/python -m pytest -rs --dist worksteal -n
-# Or each process compiles all tests anew.
+# Or each process compiles all tests again.
 test test-faults test-long reliability: export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: install demo test test-faults test-long reliability up lint bench help

@@ -47,7 +47,7 @@ def input_checks(
         dg.AssetCheckSpec(
             LATE_DATA_CHECK,
             asset="monthly_revenue_report",
-            description="Computed anew, every closed month's figures are those that were published."
+            description="Computed again, every closed month's figures are the published ones."
             " If not, a backfill publishes a new version.",
         )
     ],

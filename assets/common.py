@@ -11,7 +11,7 @@ from prepaid_pipeline.revenue.figures import Span
 from prepaid_pipeline.revenue.rules import FIGURES_HOURS, KINDS
 from prepaid_pipeline.settings.load import Settings
 
-# The running month is made anew every hour.
+# The current month is computed again every hour.
 FRESH = dg.FreshnessPolicy.time_window(
     fail_window=timedelta(hours=FIGURES_HOURS), warn_window=timedelta(hours=FIGURES_HOURS - 1)
 )
@@ -25,7 +25,7 @@ _COLUMNS = (
     "renewals",
     "reactivations",
     "plan changes",
-    "taken back",
+    "reversed",
     "credit notes",
 )
 
@@ -39,7 +39,6 @@ class BusinessDay(dg.Config):
     replay: bool = False
 
     def day(self, settings: Settings) -> date:
-        """The business date."""
         return date.fromisoformat(self.as_of) if self.as_of else settings.today()
 
     def span(self, context: dg.AssetExecutionContext, settings: Settings) -> Span:
@@ -68,6 +67,6 @@ def _line(cells: Sequence[object]) -> str:
 
 def plotted(values: Mapping[str, str | int]) -> dict[str, dg.FloatMetadataValue]:
     """Numbers for Dagster's plots over partitions. It plots floats only; amounts are exact in the
-    table beside them, and everywhere else.
+    table next to them, and everywhere else.
     """
     return {name: dg.MetadataValue.float(float(value)) for name, value in values.items()}

@@ -33,7 +33,7 @@ OPERATIONAL_TABLES = (
         "subscriptions",
         "reference",
         SUPPORT,
-        "What a customer has bought, and whether it renews by itself.",
+        "What a customer has subscribed to, and whether it renews automatically.",
         ("customers", "plans"),
     ),
     _table(

@@ -29,8 +29,8 @@ _SPEC = dg.AssetSpec(
     freshness_policy=common.FRESH,
     owners=[Team.LEADERSHIP.owner, Team.FINANCE.owner],
     kinds={"html", "pdf"},
-    description="New plans against renewals, MRR and what moved it. Preliminary until the month is"
-    " closed, then a version that stays.",
+    description="New plans against renewals, MRR and its movements. Preliminary until the month is"
+    " closed, then a permanent version.",
     metadata={"dagster/table_name": "revenue.monthly_report"},
 )
 

@@ -1,5 +1,5 @@
-"""Step 12: the monthly figures (mrr and what stands beside it), made together from one snapshot, so
-that they always agree. A run takes any range of months at once: stage, validate, publish.
+"""Step 12: the monthly figures (mrr and those published with it), made together from one snapshot,
+so that they always agree. A run takes any range of months at once: stage, validate, publish.
 """
 
 from collections.abc import Iterator
@@ -28,16 +28,16 @@ _DESCRIPTIONS = {
     "plan_activations": "Plans that began in the month, by plan and kind: new, renewal,"
     " reactivation, change.",
     "activations_by_country": "The same by the customer's country and kind.",
-    "payment_reversals": "Payments that were taken back in the month, with tax: refunds,"
-    " chargebacks, chargebacks reversed, payments that failed after they had succeeded.",
+    "payment_reversals": "Payment reversals of the month, with tax: refunds, chargebacks,"
+    " chargeback reversals, payments that failed after they had succeeded.",
     "credit_notes_issued": "Credit notes of the month: how many, net, tax and total.",
-    "renewal_outcomes": "Terms that ended in the month, by currency, plan and country, and what"
-    " became of them: renewed on time or in grace, reactivated, cancelled, waiting, lapsed.",
-    "retention": "The customers with MRR a month and a year ago: how many of them, and how much of"
-    " their MRR, there still is; and the same for cohorts by the month of the first MRR"
+    "renewal_outcomes": "Terms that ended in the month, by currency, plan and country, and their"
+    " outcome: renewed on time or in grace, reactivated, cancelled, waiting, lapsed.",
+    "retention": "The customers with MRR a month and a year ago: how many remain, and how much"
+    " of their MRR; and the same for cohorts by the month of the first MRR"
     " (revenue.cohorts).",
-    "deferred_revenue": "What is owed for prepaid terms: opening + billed - recognised - refunded ="
-    " closing, reconciled to invoices and cash (revenue.reconciliation). Without tax.",
+    "deferred_revenue": "Deferred revenue: opening + billed - recognised - refunded = closing,"
+    " reconciled to invoices and cash (revenue.reconciliation). Without tax.",
 }
 
 

@@ -1,4 +1,4 @@
-"""E-mail addresses: what can be written to (RFC 5322, RFC 6531)."""
+"""Email addresses that can be used (RFC 5322, RFC 6531)."""
 
 from email.headerregistry import Address
 
@@ -16,7 +16,7 @@ def recipient_address(address: str, name: str | None) -> Address:
             raise ValueError(address)
         return Address(one_line(name or ""), addr_spec=f"{local}@{encoded}")
     except (ValueError, IndexError) as error:
-        raise ValueError(f"{address!r} is not an e-mail address that can be written to") from error
+        raise ValueError(f"{address!r} is not a valid email address") from error
 
 
 def one_line(text: str) -> str:

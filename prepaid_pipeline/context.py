@@ -22,7 +22,7 @@ LEASE_SECONDS = 1800
 class Context:
     """What a run is about: the business date, the window around it, and who asks.
 
-    All days are calendar days. ``reminder_days`` and ``payment_days`` (None: for ever) count from
+    All days are calendar days. ``reminder_days`` and ``payment_days`` (None: no limit) count from
     the day on which an invoice is due. ``actor`` and ``run_id`` are for the audit log.
     """
 

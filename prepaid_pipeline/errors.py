@@ -3,10 +3,10 @@
 PrepaidError
 ├── SettingError      a PREPAID_… setting cannot be used
 ├── DatabaseNotReady  the database cannot be reached or is not migrated
-├── ImportRefused     an import file has bad lines; nothing of it was taken
+├── ImportRefused     an import file has bad lines; nothing of it was imported
 ├── NotAllowed        the database refused what a person or a step asked for
 ├── UnknownThing      a plan, task or month that does not exist
-└── MailNotSent       a mail could not be handed over (email.transport says which way)
+└── MailNotSent       an email could not be handed over (mail.transport says which way)
 """
 
 
@@ -26,7 +26,7 @@ class DatabaseNotReady(PrepaidError):  # noqa: N818  (named for what the reader 
 
 
 class ImportRefused(PrepaidError):  # noqa: N818
-    """An import file has bad lines; nothing of it was taken."""
+    """An import file has bad lines; nothing of it was imported."""
 
 
 class NotAllowed(PrepaidError):  # noqa: N818
@@ -38,4 +38,4 @@ class UnknownThing(PrepaidError):  # noqa: N818
 
 
 class MailNotSent(PrepaidError):  # noqa: N818
-    """A mail could not be handed over."""
+    """An email could not be handed over."""

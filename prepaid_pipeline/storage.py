@@ -1,7 +1,7 @@
 """Where reports are kept: a folder per month under PREPAID_REPORTS, each file whole or absent.
 
 ``2026-10/report.html`` is the latest version, and stays the address of the month; closed versions
-stay beside it as ``report-v1.html`` and so on; ``index.html`` lists the months. The folder is a
+stay next to it as ``report-v1.html`` and so on; ``index.html`` lists the months. The folder is a
 local one or any that fsspec knows (``s3://…``, ``gs://…``, ``memory://…``).
 """
 
@@ -61,7 +61,7 @@ class Store:
 
     @property
     def is_local(self) -> bool:
-        """Whether files can be opened by their path."""
+        """Whether the store is a local directory, so that its files have paths."""
         return "file" in self.files.protocol
 
     def name(self, month: date, kind: str, version: int | None = None) -> str:
@@ -100,7 +100,7 @@ class Store:
             return None
 
     def written_at(self, name: str) -> datetime:
-        """When a file was written, as the store itself remembers it. Raises FileNotFoundError."""
+        """When a file was written, as the store itself records it. Raises FileNotFoundError."""
         found: datetime = self.files.modified(f"{self.root}/{name}")
         return found
 
@@ -112,8 +112,8 @@ class Store:
         there = self.read(name)
         if there is not None and there != content:
             raise SettingError(
-                f"PREPAID_REPORTS: {self.address(name)} has another content than was written:"
-                " somebody changed it. Find out who, and keep it."
+                f"PREPAID_REPORTS: {self.address(name)} does not have the content that was"
+                " written: somebody changed it. Find out who, and keep it."
             )
         return self.write(name, content)
 

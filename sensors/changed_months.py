@@ -23,8 +23,8 @@ from prepaid_pipeline.orchestration.revenue_jobs import (
     monitored_jobs=[notice_late_data],
     request_job=materialise_mrr,
     default_status=dg.DefaultSensorStatus.STOPPED,
-    description="When it is switched on: as soon as notice_late_data has found closed months that"
-    " have changed, they are made anew as new versions, one run per range.",
+    description="When switched on: closed months that notice_late_data has named are computed"
+    " again as new versions, one run per range.",
 )
 def changed_months(
     context: dg.RunStatusSensorContext, database: Database

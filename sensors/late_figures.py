@@ -1,4 +1,4 @@
-"""Figures that are late -> an alert: the running month not computed, an ended one not closed."""
+"""Figures that are late -> an alert: the current month not computed, a past one not closed."""
 
 import json
 from datetime import UTC, date, datetime, timedelta
@@ -17,7 +17,7 @@ from prepaid_pipeline.settings.load import Settings
     name="late_figures",
     minimum_interval_seconds=600,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Logs monthly figures that are late and tells of them, once each.",
+    description="Logs monthly figures that are late and alerts about them, once each.",
 )
 def late_figures(context: dg.SensorEvaluationContext, database: Database) -> dg.SkipReason:
     """Asks for no run: the schedules do, and their failures have an alert of their own. This one
@@ -37,7 +37,7 @@ def late_figures(context: dg.SensorEvaluationContext, database: Database) -> dg.
         )
     # What is in time again may be late again.
     context.update_cursor(json.dumps(late))
-    return dg.SkipReason("; ".join(late) or "all figures are in time")
+    return dg.SkipReason("; ".join(late) or "all figures are on time")
 
 
 def _late(database: Database, settings: Settings, today: date, now: datetime) -> list[str]:

@@ -12,7 +12,7 @@ from sensors.queues import LOOK_LIMIT, ask_for_run
     job=send_emails,
     minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Mails that can be sent now.",
+    description="Emails that can be sent now.",
 )
 def outbox(
     context: dg.SensorEvaluationContext, database: Database

@@ -1,4 +1,4 @@
-"""Landed payment records -> match_payments."""
+"""Payment records without an outcome -> match_payments."""
 
 import dagster as dg
 

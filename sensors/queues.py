@@ -28,7 +28,7 @@ LOOK_LIMIT = 1
 def ask_for_run(
     context: dg.SensorEvaluationContext, job: dg.JobDefinition, waiting: bool, what: str
 ) -> dg.RunRequest | dg.SkipReason:
-    """A run of ``job`` if ``waiting`` and the queue is free. No run_key: Dagster would remember it
+    """A run of ``job`` if ``waiting`` and the queue is free. No run_key: Dagster would keep it
     even for a run that failed, and the work would never be asked for again.
     """
     if not waiting:
@@ -37,10 +37,10 @@ def ask_for_run(
         dg.RunsFilter(tags={QUEUE_TAG: job.name}, statuses=list(LIVE)), limit=1
     )
     if live:
-        return dg.SkipReason(f"{what} waiting; run {live[0].run_id} of {job.name} is under way")
+        return dg.SkipReason(f"{what} waiting; run {live[0].run_id} of {job.name} is in progress")
     if (until := _back_off_until(context.instance, job.name)) is not None:
         return dg.SkipReason(
-            f"{what} waiting; {job.name} failed lately, next try at {until:%H:%M:%S} UTC"
+            f"{what} waiting; {job.name} has failed, next attempt at {until:%H:%M:%S} UTC"
         )
     return dg.RunRequest(job_name=job.name)
 

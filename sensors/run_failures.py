@@ -15,7 +15,7 @@ _LOOKED_AT = 100
     name="run_failures",
     monitor_all_code_locations=False,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Logs each failed run; tells of the first in a row, and then once a day.",
+    description="Logs each failed run; alerts at the first in a row, and then once a day.",
 )
 def run_failures(context: dg.RunFailureSensorContext, database: Database) -> None:
     """Nothing is lost by a failed run: every step does what is missing when it is asked again."""
@@ -31,8 +31,8 @@ def run_failures(context: dg.RunFailureSensorContext, database: Database) -> Non
         subject=f"Run of {run.job_name} failed",
         body=(
             f"Job: {run.job_name}\nRun: {run.run_id}\nError: {error}\n\n"
-            "No plan is lost: what the run had not finished is taken up by the next one. The sensor"
-            " asks for it after a pause that doubles with each failure, at most an hour.\n"
+            "No plan is lost: the next run finishes what this one did not. The sensor requests it"
+            " after a pause that doubles with each failure, up to an hour.\n"
         ),
     )
 

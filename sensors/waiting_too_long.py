@@ -1,4 +1,4 @@
-"""What waits too long -> an alert: batches that nobody takes up, sign-offs, mails."""
+"""What waits too long -> an alert: batches that nobody takes up, tasks, emails."""
 
 import json
 
@@ -12,7 +12,7 @@ from prepaid_pipeline.orchestration.resources import Database
 @dg.sensor(
     minimum_interval_seconds=600,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Tells of stuck batches, overdue sign-offs and unsent mails, once each.",
+    description="Alerts about stuck batches, overdue tasks and unsent emails, once each.",
 )
 def waiting_too_long(context: dg.SensorEvaluationContext, database: Database) -> dg.SkipReason:
     """Asks for no run: the other sensors do. The cursor has what was told and still lasts; what is
@@ -34,7 +34,8 @@ def waiting_too_long(context: dg.SensorEvaluationContext, database: Database) ->
             settings,
             "Something waits too long",
             "".join(f"{text}\n" for text in news)
-            + "\nNothing is lost by waiting. You are told again if it is over and comes back.\n",
+            + "\nNothing is lost by waiting. You are alerted again if it is resolved and comes"
+            " back.\n",
         )
     context.update_cursor(json.dumps(sorted(found)))
     return dg.SkipReason("; ".join(found.values()) or "nothing waits too long")

@@ -37,7 +37,7 @@ def test_reminder_days_that_cannot_be(days: str) -> None:
     with pytest.raises(SettingError) as refused:
         chasing(reminder=days)
     assert str(refused.value) == (
-        f"PREPAID_REMINDER_DAYS={days!r}: expected whole numbers from 1 to 366 that rise,"
+        f"PREPAID_REMINDER_DAYS={days!r}: expected whole numbers from 1 to 366 in ascending order,"
         " separated by commas, such as 3,7,14, or none"
     )
 

@@ -1,4 +1,4 @@
-"""Anchors: what remembers a seal outside the database, and proves that the log was not rewritten.
+"""Anchors: copies of a seal outside the database, which prove that the log was not rewritten.
 
 An anchor is any text that says ``audit seal 123 sha256 <64 hexadecimal digits>``: the file of a day
 in the report store, the mail of that day, a published report.
@@ -27,7 +27,7 @@ _NAME = re.compile(rf"{FOLDER}/(\d{{4}}-\d\d-\d\d)-seal-(\d+)\.txt")
 
 @dataclass(frozen=True)
 class Anchored:
-    """A seal that is now remembered in the file ``name`` of the report store."""
+    """A seal that is now copied in the file ``name`` of the report store."""
 
     seal: Seal
     name: str
@@ -42,7 +42,7 @@ class Latest:
 
 
 def anchor(engine: Engine, settings: Settings, day: date) -> Anchored | None:
-    """Seal what is left, and remember the newest seal outside the database; None if there is none.
+    """Seal what is left, and copy the newest seal outside the database; None if there is none.
 
     The file has the day's name and is never changed; a mail says the same (``mail.anchor_mail``).
     Raises SettingError if the store cannot be written to.
@@ -90,7 +90,7 @@ def text(seal: Seal) -> str:
     """An anchor for people and programs: the newest seal and the first one of its log."""
     said = _folded(seal.seal_number, seal.seal_hash)
     if seal.first_hash and seal.seal_number != 1:
-        said += f"\n\nIt is of the log that begins with\n{_folded(1, seal.first_hash)}"
+        said += f"\n\nIt belongs to the log that begins with\n{_folded(1, seal.first_hash)}"
     return (
         f"{said}\n\nmade at {seal.sealed_at.isoformat()}, over the entries up to"
         f" {seal.sealed_through}\n\nKeep this where nobody who can write to the database can change"
@@ -109,6 +109,6 @@ def from_file(path: Path) -> list[Anchor]:
     found = read(str(path), path.read_text(encoding="utf-8", errors="replace"))
     if not found:
         raise UnknownThing(
-            f"{path} is no anchor: it says nowhere 'audit seal … sha256 …' with 64 digits"
+            f"{path} is not an anchor: it does not contain 'audit seal … sha256 …' with 64 digits"
         )
     return found

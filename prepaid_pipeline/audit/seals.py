@@ -41,7 +41,7 @@ class Seal:
 
 @dataclass(frozen=True)
 class Anchor:
-    """That a seal had this hash, as something outside the database remembers it."""
+    """That a seal had this hash, as something outside the database records it."""
 
     source: str
     seal_number: int
@@ -79,11 +79,11 @@ def seal(engine: Engine, *, wait: bool = False) -> int:
 
 
 def seal_after(engine: Engine) -> None:
-    """Seal after work that is done and stored already: that this failed is no fault of the work."""
+    """Seal after work that is done and stored already: a failure here does not undo the work."""
     try:
         seal(engine)
     except DBAPIError as error:
-        log.warning("the audit log is not sealed, the next batch does it: %s", error.orig)
+        log.warning("the audit log could not be sealed; the next batch will do it: %s", error.orig)
 
 
 def newest(engine: Engine) -> Seal | None:
@@ -99,7 +99,7 @@ def newest_seen(connection: Connection) -> Seal | None:
 
 
 def unsealed(engine: Engine) -> int:
-    """How many entries are not sealed yet."""
+    """How many entries have no seal yet."""
     with engine.connect() as connection:
         return unsealed_seen(connection)
 
@@ -112,7 +112,7 @@ def unsealed_seen(connection: Connection) -> int:
 @dataclass(frozen=True)
 class Proof:
     """What the seals say of some entries: how many there are, which are not sealed yet, and which
-    are not what was sealed or were put in afterwards.
+    are not what was sealed or were inserted afterwards.
     """
 
     entries: int
@@ -122,7 +122,7 @@ class Proof:
     def __str__(self) -> str:
         if self.changed:
             return (
-                f"THE LOG WAS CHANGED: {_named(self.changed)} changed or put in afterwards."
+                f"THE LOG WAS CHANGED: {_named(self.changed)} changed or inserted afterwards."
                 " See 'prepaid audit verify'."
             )
         left = f"; not sealed yet: {len(self.unsealed)}" if self.unsealed else ""
@@ -133,7 +133,7 @@ class Proof:
 def of_plan(connection: Connection, plan: int) -> Proof:
     """The audit entries of one plan against their seals; costs milliseconds.
 
-    An entry that was removed is not there to be looked at: ``verify`` finds it.
+    An entry that was removed is not there to be checked: ``verify`` finds it.
     """
     rows = queries.statement(_SQL, "of_plan").execute(connection, {"plan": plan}).all()
     changed = [
@@ -153,8 +153,8 @@ def verify(
     """Recompute the chain over the whole log and compare it with ``anchors``; what is wrong.
 
     Empty: every sealed entry is as it was sealed, none is missing and none was put between them.
-    That the newest ones are missing, or that all hashes were made anew, only an anchor shows.
-    ``progress`` gets the number of entries that were looked at since the last call.
+    That the newest ones are missing, or that all hashes were recomputed, only an anchor shows.
+    ``progress`` gets the number of entries that were checked since the last call.
     """
     with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
         connection.exec_driver_sql("SET TRANSACTION READ ONLY")
@@ -197,17 +197,17 @@ def _gone(first: int, last: int) -> Finding:
 def _seal(connection: Connection, row: Any) -> Iterator[Finding]:
     number, made = row.seal_number, f"seal {row.seal_number} of {minute(row.sealed_at)}"
     if not row.is_itself:
-        yield Finding("seal_changed", f"{made} was changed: its own hash does not fit it", number)
+        yield Finding("seal_changed", f"{made} was changed: its own hash does not match it", number)
     if not row.is_chained and row.has_predecessor:
-        text = f"{made} does not continue the one before it: that one was made anew or replaced"
+        text = f"{made} does not continue the previous seal: that one was recomputed or replaced"
         yield Finding("chain_broken", text, number)
     if not row.is_in_order:
-        text = f"{made} names entries that it cannot have: they were sealed or given up before"
+        text = f"{made} lists entries that it cannot contain: they were sealed or given up earlier"
         yield Finding("seal_impossible", text, number)
     if not row.entries_are_theirs:
         yield from _entries(connection, number, made)
     if inserted := _ids(row.inserted):
-        text = f"{_named(inserted)} put into the log after {made} had closed it there"
+        text = f"{_named(inserted)} inserted into the log after {made} had closed it there"
         yield Finding("inserted", text, number, inserted)
 
 
@@ -221,14 +221,14 @@ def _entries(connection: Connection, number: int, made: str) -> Iterator[Finding
         text = f"{_named(changed)} changed since {made} was made"
         yield Finding("changed", text, number, changed)
     if not rows:
-        text = f"the entries of {made} are not those that it was made of"
+        text = f"the entries of {made} are not those that it was made from"
         yield Finding("changed", text, number)
 
 
 def _never_given_out(connection: Connection) -> Iterator[Finding]:
     rows = queries.statement(_SQL, "never_given_out").execute(connection, {})
     if ids := [int(row.audit_id) for row in rows]:
-        text = f"{_named(ids)} put into the log under numbers that it has not given out"
+        text = f"{_named(ids)} inserted into the log under ids that it never issued"
         yield Finding("inserted", text, None, ids)
 
 
@@ -239,9 +239,9 @@ def _against(connection: Connection, anchors: Iterable[Anchor]) -> Iterator[Find
         if found == anchor.seal_hash:
             continue
         number = anchor.seal_number
-        said = f"{anchor.source} remembers seal {number}"
+        said = f"{anchor.source} records seal {number}"
         if found is None:
-            text = f"{said}, which is not there: the end of the log was removed"
+            text = f"{said}, which no longer exists: the end of the log was removed"
             yield Finding("tail_removed", text, number)
         else:
             text = f"{said} with another hash: the log was rewritten, or it is another database's"

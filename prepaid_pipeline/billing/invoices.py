@@ -12,7 +12,7 @@ _SQL = "billing/invoices"
 
 
 def listed(engine: Engine, as_of: date, status: str | None = "Open") -> list[dict[str, Any]]:
-    """Invoices of a status (None: all), the one due first first.
+    """Invoices of a status (None: all), the earliest due date first.
 
     Amounts are Decimals with tax; ``due_on`` is the later of issue and term start, ``days_overdue``
     counts from it to ``as_of`` (None unless the invoice is open).

@@ -1,4 +1,4 @@
-"""Matching: each landed payment record gets its outcome."""
+"""Matching: each new payment record gets its outcome."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,9 +15,9 @@ _FOLLOW_UP = "billing/payment_matching/4_follow_up"
 
 
 def match_payments(engine: Engine, context: Context) -> dict[str, int]:
-    """Give each landed payment record its outcome; outcome -> how many records have got it.
+    """Give each new payment record its outcome; outcome -> how many records have got it.
 
-    Records that were judged before and hang together with a landed one are judged anew with it.
+    Records that were judged before and belong together with a new one are judged again with it.
     """
     totals = dict.fromkeys(("matched", "parked", "superseded", "waiting"), 0)
     while True:
@@ -30,8 +30,8 @@ def match_payments(engine: Engine, context: Context) -> dict[str, int]:
 
 
 def match_batch(connection: Connection, params: Mapping[str, Any]) -> dict[str, int] | None:
-    """Match up to ``limit`` landed records and all that hangs together with them, in the caller's
-    transaction: outcome -> how many records have got it, or None when no record has landed.
+    """Match up to ``limit`` new records and all that belong together with them, in the caller's
+    transaction: outcome -> how many records have got it, or None when there is no new record.
     """
     one_at_a_time(connection)
     queries.statement(_COLLECT, "connected").execute(connection, params)

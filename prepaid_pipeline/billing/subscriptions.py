@@ -26,7 +26,7 @@ class Ending:
     """What cancelling did to one plan.
 
     ``outcome``: it "ends" (at the end of its term), "ended" (cut on ``ends_on``) or "never begins".
-    Amounts are in ``currency`` with tax: the credit note's total and what is to be paid back.
+    Amounts are in ``currency`` with tax: the credit note's total and what is to be refunded.
     """
 
     service_plan_id: int
@@ -40,7 +40,7 @@ class Ending:
 
 @dataclass(frozen=True)
 class Cancelled:
-    """``leaves_on`` is the subscription's cancelled_on; None if it stays (a change taken back)."""
+    """``leaves_on`` is the subscription's cancelled_on; None if it stays (a change was undone)."""
 
     subscription_ref: str
     leaves_on: date | None
@@ -93,7 +93,8 @@ def find(engine: Engine, name: str) -> Named:
         raise UnknownThing(f"there is no subscription or service plan {name}, and no such invoice")
     if len(found) > 1:
         raise UnknownThing(
-            f"{name} is a subscription and a service plan: say subscription:{name} or plan:{name}"
+            f"{name} is both a subscription and a service plan: write subscription:{name}"
+            f" or plan:{name}"
         )
     return Named(found[0].subscription_id, found[0].service_plan_id)
 

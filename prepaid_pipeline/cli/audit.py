@@ -32,7 +32,7 @@ def audit_command() -> None:
     multiple=True,
     metavar="FILE",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A file that remembers a seal: an anchor, a saved mail, a report. May be repeated.",
+    help="A file that records a seal: an anchor, a saved email, a report. May be repeated.",
 )
 @json_option
 @with_database
@@ -44,9 +44,9 @@ def audit_verify(
 ) -> None:
     """Recompute the chain of seals over the whole audit log. Exit 1 if anything was changed.
 
-    What was edited, removed, put in between or re-dated is named. That the newest entries are gone,
-    or that everything was made anew, only an anchor shows: those in the report store are read, and
-    those that are given.
+    Names the entries that were edited, removed, inserted or re-dated. That the newest entries are
+    gone, or that everything was recomputed, only an anchor shows: those in the report store are
+    read, and those that are given.
     """
     given = [anchor for file in files for anchor in anchors.from_file(file)]
     known = [*anchors.stored(settings), *given]
@@ -73,7 +73,7 @@ def audit_verify(
 @audit_command.command("seal")
 @with_database
 def audit_seal(settings: Settings, engine: Engine) -> None:  # noqa: ARG001
-    """Seal what is in the log and not sealed yet. Every batch, job and decision does so too."""
+    """Seal the entries that have no seal yet. Every batch, job and decision does so too."""
     sealed, newest = seals.seal(engine, wait=True), seals.newest(engine)
     number = newest.seal_number if newest else 0
     click.echo(f"Entries sealed: {sealed}. The newest seal is number {number}.")
@@ -83,7 +83,7 @@ def audit_seal(settings: Settings, engine: Engine) -> None:  # noqa: ARG001
 @as_of_option
 @with_database
 def audit_anchor(as_of: date | None, settings: Settings, engine: Engine) -> None:
-    """Remember the newest seal outside the database: in the report store, and by mail.
+    """Copy the newest seal outside the database: to the report store, and by email.
 
     The schedule anchor_audit_log_daily does so every day.
     """
@@ -93,7 +93,7 @@ def audit_anchor(as_of: date | None, settings: Settings, engine: Engine) -> None
         click.echo("The audit log is empty: there is nothing to anchor.")
         return
     mailed = (
-        f", and mailed to {settings.anchor_to}" if send_anchor(settings, day, made.seal) else ""
+        f", and emailed to {settings.anchor_to}" if send_anchor(settings, day, made.seal) else ""
     )
     click.echo(f"Seal {made.seal.seal_number} is anchored in {made.name}{mailed}.")
 

@@ -17,8 +17,7 @@ _as_of_option = click.option(
     type=DATE,
     default=None,
     metavar="DATE",
-    help="The business date (YYYY-MM-DD) that the invariants are looked at for. Default: the day on"
-    " which the backup was made.",
+    help="The business date (YYYY-MM-DD) for the invariants. Default: the day of the backup.",
 )
 
 
@@ -32,9 +31,9 @@ def backup_command() -> None:
 @json_option
 @with_database
 def backup_create(file: Path, as_json: bool, settings: Settings, engine: Engine) -> None:
-    """Write the whole database to FILE, and beside it a manifest of what must be in it.
+    """Write the whole database to FILE, and next to it a manifest of what must be in it.
 
-    The work goes on meanwhile: the backup is of one moment. FILE must not exist.
+    Work continues meanwhile: the backup shows one moment. FILE must not exist.
     """
     from prepaid_pipeline.operations.backup.dumping import create
 
@@ -62,7 +61,7 @@ def backup_drill(file: Path, here: bool, as_of: date | None, as_json: bool) -> N
     """Restore FILE somewhere else, verify everything, throw it away. Exit 1 if anything is wrong.
 
     Rows and totals are compared with the manifest, the audit log with its seals and all anchors,
-    and every invariant of 'prepaid check' is looked at.
+    and every invariant of 'prepaid check' is tested.
     """
     from prepaid_pipeline.operations.backup.restoring import drill
 
@@ -81,7 +80,7 @@ def backup_drill(file: Path, here: bool, as_of: date | None, as_json: bool) -> N
             click.echo(f"WRONG  {finding}")
         if not result.findings:
             total = sum(result.seconds.values())
-            click.echo(f"{file} can be restored, and all of it is there ({total:.0f} s).")
+            click.echo(f"{file} can be restored, and it is complete ({total:.0f} s).")
     if result.findings:
         raise click.exceptions.Exit(1)
 

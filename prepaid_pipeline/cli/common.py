@@ -26,7 +26,7 @@ class _Date(click.ParamType[date]):
         try:
             return date.fromisoformat(str(value))
         except ValueError:
-            self.fail(f"{value!r} is no date: expected YYYY-MM-DD", param, ctx)
+            self.fail(f"{value!r} is not a date: expected YYYY-MM-DD", param, ctx)
 
 
 class _Month(click.ParamType[date]):
@@ -36,7 +36,7 @@ class _Month(click.ParamType[date]):
         try:
             return parse_month(str(value))
         except ValueError:
-            self.fail(f"{value!r} is no month: expected YYYY-MM", param, ctx)
+            self.fail(f"{value!r} is not a month: expected YYYY-MM", param, ctx)
 
 
 DATE = _Date()

@@ -20,7 +20,7 @@ from prepaid_pipeline.settings.load import Settings
 
 @click.group("customers")
 def customers_command() -> None:
-    """What is kept about customers."""
+    """Personal data of customers."""
 
 
 @customers_command.command("erase")
@@ -39,9 +39,9 @@ def customers_erase(
     settings: Settings,
     engine: Engine,
 ) -> None:
-    """Erase a customer's personal data for good (customer success, engineering).
+    """Erase a customer's personal data permanently (customer success, engineering).
 
-    Names, addresses, mails and what people wrote about them go; amounts, the country of the tax and
+    Names, addresses, emails and notes about them go; amounts, the country of the tax and
     the audit log stay. Refused while anything about the customer is under way.
     """
     day = business_date(as_of, settings)
@@ -50,6 +50,6 @@ def customers_erase(
         echo_json(asdict(done))
         return
     click.echo(
-        f"Customer {ref} is erased; mails without content now: {done.mails}, files deleted:"
-        f" {done.files}. Older backups still have the data."
+        f"Customer {ref} is erased; emails emptied: {done.mails}, files deleted: {done.files}."
+        " Backups made earlier still have the data."
     )

@@ -54,7 +54,7 @@ def import_command(
     known = {file.filename for file in files(settings.timezone)}
     for path in sorted(directory.glob("*.csv")):
         if path.name not in known:
-            click.echo(f"{path.name}: not read, no import file has this name", err=True)
+            click.echo(f"{path.name}: ignored, it is not the name of an import file", err=True)
     refused = [report.file for report in reports if report.status in ("refused", "skipped")]
     if refused:
         raise ImportRefused(

@@ -22,7 +22,7 @@ FIRST_MONTH = date(2024, 11, 1)
 def demo_command() -> None:
     """Take the sample data through all 13 steps, to an opened report.
 
-    Writes only into an empty database or one that it made itself; there it starts anew. The demo
+    Writes only into an empty database or one that it made itself; there it starts again. The demo
     plays in November 2026, whatever today is.
     """
     started = time.monotonic()
@@ -35,7 +35,7 @@ def demo_command() -> None:
         click.echo(f"materialising MRR and the reports of {FIRST_MONTH:%Y-%m} to 2026-11 …")
         report = _materialise(settings)
         _require_sound(invariants.run(engine, Context.of(settings, demo.DAYS[-1])))
-        click.echo("\nWhat became of the plans that the pipeline opened:")
+        click.echo("\nOutcome of the plans that the pipeline opened:")
         echo_table(
             [{"plans": o.plans, "outcome": o.outcome} for o in demo.outcomes(engine)],
             {"plans": "plans", "outcome": "outcome"},
@@ -45,7 +45,7 @@ def demo_command() -> None:
     finally:
         engine.dispose()
     click.echo(f"\nAll invariants hold ('prepaid check'). {time.monotonic() - started:.0f} s.")
-    click.echo(f"Mails:  {settings.mail_directory}\nReport: {report}")
+    click.echo(f"Emails: {settings.mail_directory}\nReport: {report}")
     click.echo(
         f"In the browser: 'prepaid user password {demo.FINANCE}', then 'prepaid up', and sign in at"
         f" the sign-off desk as {demo.FINANCE}."
@@ -70,7 +70,7 @@ def _materialise(settings: Settings) -> str:
 def _require_sound(results: list[invariants.Checked]) -> None:
     broken = [finding for result in results for finding in result.findings]
     if broken:
-        raise PrepaidError(f"{len(broken)} invariants are broken, the first: {broken[0]}")
+        raise PrepaidError(f"{len(broken)} invariants are violated, the first: {broken[0]}")
 
 
 def _open(report: str) -> None:

@@ -1,4 +1,4 @@
-"""``prepaid desk``: the sign-off pages by themselves."""
+"""``prepaid desk``: the sign-off desk alone."""
 
 import click
 from sqlalchemy import Engine

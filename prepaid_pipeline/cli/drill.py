@@ -44,7 +44,7 @@ _DECIMALS_SHOWN = 4
 @click.option("--movement", type=click.Choice(MOVEMENTS), help="One movement.")
 @click.option("--kind", type=click.Choice(KINDS), help="One kind of activation.")
 @click.option(
-    "--csv", "csv_file", metavar="FILE", help="Write all rows to a file; - is the screen."
+    "--csv", "csv_file", metavar="FILE", help="Write all rows to a file (-: standard output)."
 )
 @json_option
 @with_database
@@ -75,7 +75,7 @@ def drill_command(
         for total in found.totals.values():
             _echo_total(FIGURES[figure], month, found.as_of, total, err=csv_file == "-")
         if not found.totals:
-            click.echo("There is nothing behind it.", err=csv_file == "-")
+            click.echo("No service plan is behind this figure.", err=csv_file == "-")
 
 
 def _require_filters(figure: Figure, filters: Mapping[str, str | None]) -> None:
@@ -118,7 +118,7 @@ def _echo_total(figure: Figure, month: date, as_of: date, total: Total, *, err: 
         click.echo(f"{said}, as published", err=err)
     else:
         click.echo(
-            f"{said}, but published are {_amount(total, total.published)} over"
+            f"{said}, but the published figure is {_amount(total, total.published)} over"
             f" {_count(figure, total.published_count or 0)}: the service plans have changed since"
             f" the figures were computed as of {as_of}. Run 'prepaid backfill {month:%Y-%m}"
             f" {month:%Y-%m}'",

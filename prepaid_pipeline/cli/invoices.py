@@ -38,7 +38,7 @@ _COLUMNS = {
 
 @click.group("invoices")
 def invoices_command() -> None:
-    """What was invoiced, and what of it is open."""
+    """Invoices: which are open, and voiding one."""
 
 
 @invoices_command.command("list")
@@ -55,7 +55,7 @@ def invoices_list(
     settings: Settings,
     engine: Engine,
 ) -> None:
-    """List invoices, the one due first first, with the days they are overdue."""
+    """List invoices, the earliest due date first, with the days they are overdue."""
     if as_csv and as_json:
         raise click.UsageError("either --csv or --json")
     wanted = None if status == "all" else status
@@ -92,7 +92,7 @@ def _taking_back(word: str, help_text: str, reissue: bool, said: str) -> Callabl
 
 invoices_void = _taking_back(
     "void",
-    "Void an open invoice. Its number stays given; its plan is held until it is released (a new"
+    "Void an open invoice. Its number stays used; its plan is held until it is released (a new"
     " invoice is issued) or cancelled.",
     False,
     "is held: release it for a new invoice, or cancel it",

@@ -14,7 +14,7 @@ _STATES = ("pending", "sending", "failed", "unknown", "dropped", "sent")
 
 @click.group("mails")
 def mails_command() -> None:
-    """The mails to customers."""
+    """Emails to customers that did not reach them."""
 
 
 @mails_command.command("list")
@@ -27,7 +27,7 @@ def mails_list(
     settings: Settings,  # noqa: ARG001
     engine: Engine,
 ) -> None:
-    """List the mails that wait, failed or may have arrived, or those of one status; the latest
+    """List the emails that wait, failed or may have arrived, or those of one status; the latest
     1,000.
     """
     with engine.connect() as connection:
@@ -39,7 +39,7 @@ def mails_list(
         echo_json(rows)
         return
     titles = {
-        "email_id": "mail",
+        "email_id": "email",
         "template": "template",
         "occasion": "occasion",
         "customer_ref": "customer",
@@ -54,18 +54,18 @@ def mails_list(
 
 @mails_command.command("resend")
 @click.argument("mails", type=int, nargs=-1, required=True)
-@click.option("--as", "person", required=True, metavar="PERSON", help="Who wants it sent again.")
+@click.option("--as", "person", required=True, metavar="PERSON", help="Who resends it.")
 @with_database
 def mails_resend(mails: tuple[int, ...], person: str, settings: Settings, engine: Engine) -> None:  # noqa: ARG001
-    """Send failed and unknown mails again, as they were; the job send_emails takes them up."""
+    """Send failed and unknown emails again, unchanged; the job send_emails does it."""
     resent = decisions.resend(engine, person, list(mails))
-    click.echo(f"{resent} to be sent again, asked for by {person}")
+    click.echo(f"{resent} will be resent, requested by {person}")
 
 
 @mails_command.command("settle")
 @click.argument("mails", type=int, nargs=-1, required=True)
-@click.option("--as", "person", required=True, metavar="PERSON", help="Who found it out.")
-@click.option("--note", required=True, help="How it is known.")
+@click.option("--as", "person", required=True, metavar="PERSON", help="Who found out.")
+@click.option("--note", required=True, help="How you know.")
 @with_database
 def mails_settle(
     mails: tuple[int, ...],
@@ -74,8 +74,8 @@ def mails_settle(
     settings: Settings,  # noqa: ARG001
     engine: Engine,
 ) -> None:
-    """Take mails off the list without sending them: an unknown one has arrived, a failed one is not
-    needed any more.
+    """Take emails off the list without sending them: an unknown one has arrived, a failed one is no
+    longer needed.
     """
     settled = decisions.settle_mails(engine, person, list(mails), note)
     click.echo(f"{settled} settled by {person}")
@@ -93,13 +93,13 @@ def mails_readdress(
     settings: Settings,  # noqa: ARG001
     engine: Engine,
 ) -> None:
-    """Send a failed mail to another address, which becomes the customer's."""
+    """Send a failed email to another address, which becomes the customer's."""
     decisions.correct_address(engine, person, mail, _recipient(address))
-    click.echo(f"mail {mail} goes to {address}, asked for by {person}")
+    click.echo(f"email {mail} goes to {address}, requested by {person}")
 
 
 def _recipient(address: str) -> str:
-    """An address as it is written to. Raises UsageError for one that cannot be."""
+    """An address without display name. Raises UsageError for an invalid one."""
     try:
         return recipient_address(address, None).addr_spec
     except ValueError as error:

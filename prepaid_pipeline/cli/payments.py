@@ -42,7 +42,7 @@ for _command in (payments_list, payments_suggestions, payments_assign):
     default=None,
     help="What the files are: "
     + "; ".join(f"{found.name}, {found.title}" for found in formats.FORMATS)
-    + ". Default: each says it itself.",
+    + ". Default: recognised from its content.",
 )
 @click.option(
     "--provider",
@@ -93,10 +93,10 @@ def payments_import(
         for report in reports:
             click.echo(
                 f"{report.file}: {report.status}, {report.rows:,} rows read, {report.landed:,} "
-                f"records landed, {report.known:,} known"
+                f"records added, {report.known:,} already known"
             )
-            _echo_counts("no payment of a customer, skipped", report.skipped)
-            _echo_counts("not known, kept as the provider's own word", report.unknown)
+            _echo_counts("not a customer's payment, skipped", report.skipped)
+            _echo_counts("unknown, kept as the provider's own status", report.unknown)
             for message in report.errors:
                 click.echo(message, err=True)
     if refused := [report.file for report in reports if report.status == "refused"]:

@@ -29,13 +29,15 @@ _KINDS = (
 
 @click.group("user")
 def user_command() -> None:
-    """The people who decide."""
+    """The people who decide, and their teams."""
 
 
 @user_command.command("add")
 @click.argument("name")
 @click.option("--team", type=click.Choice(TEAMS), required=True)
-@click.option("--email", default=None, metavar="ADDRESS", help="Where reminders of tasks go.")
+@click.option(
+    "--email", default=None, metavar="ADDRESS", help="Where emails about overdue tasks go."
+)
 @with_database
 def user_add(
     name: str,
@@ -46,7 +48,7 @@ def user_add(
 ) -> None:
     """Add a person (a database role without login) to a team."""
     made = accounts.add(engine, name, team, email)
-    click.echo(f"{name} {'added to' if made else 'was known and is in'} {team}")
+    click.echo(f"{name} {'added to' if made else 'is already in'} {team}")
 
 
 @user_command.command("list")
@@ -66,7 +68,7 @@ def user_list(as_json: bool, settings: Settings, engine: Engine) -> None:  # noq
 
 @user_command.command("password")
 @click.argument("name")
-@click.option("--stdin", is_flag=True, help="Read it from standard input, to its line end.")
+@click.option("--stdin", is_flag=True, help="Read it from standard input, one line.")
 @with_database
 def user_password(name: str, stdin: bool, settings: Settings, engine: Engine) -> None:  # noqa: ARG001
     """Set a person's password for the sign-off desk; ends their sessions."""
@@ -104,14 +106,14 @@ def user_disable(name: str, settings: Settings, engine: Engine) -> None:  # noqa
 @click.argument("name")
 @with_database
 def user_enable(name: str, settings: Settings, engine: Engine) -> None:  # noqa: ARG001
-    """Take a disabling or a lock-out back."""
+    """Undo a disabling or a lock-out."""
     accounts.set_disabled(engine, name, False)
     click.echo(f"{name} is enabled")
 
 
 @click.group("tasks")
 def tasks_command() -> None:
-    """What waits for a person's decision."""
+    """Tasks that wait for a person's decision."""
 
 
 @tasks_command.command("list")
@@ -197,14 +199,14 @@ def tasks_reassign(
     settings: Settings,  # noqa: ARG001
     engine: Engine,
 ) -> None:
-    """Hand open tasks to a person of the same team; anybody of the team may still decide them."""
+    """Hand open tasks to a person in the same team; anybody in the team may still decide them."""
     changed = decisions.reassign(engine, person, list(tasks), to, note)
     click.echo(f"{changed} handed to {to or 'the team'} by {person}")
 
 
 @click.group("held")
 def held_command() -> None:
-    """Plans that wait for a person to put something right."""
+    """Plans that wait until a person has corrected something."""
 
 
 @held_command.command("list")
@@ -234,7 +236,7 @@ def held_list(as_json: bool, settings: Settings, engine: Engine) -> None:  # noq
 @click.option("--note", required=True, help="What was done.")
 @with_database
 def held_release(plan: str, person: str, note: str, settings: Settings, engine: Engine) -> None:  # noqa: ARG001
-    """Release a plan (its id or invoice number); it goes on where it was."""
+    """Release a plan (its id or invoice number); it continues where it stopped."""
     service_plan_id = story.find(engine, plan)
     decisions.release(engine, person, service_plan_id, note)
     click.echo(f"service plan {service_plan_id} released by {person}")

@@ -54,7 +54,7 @@ def drain_command(as_of: date | None, as_json: bool, settings: Settings, engine:
 
     Opens and invoices what is due, matches payment records, settles what finance has approved,
     closes quality checks, expires ended terms, reminds customers who have not paid, cancels what
-    nobody paid and sends mails. May run beside the daemon.
+    nobody paid and sends emails. May run while the daemon does.
     """
     day = business_date(as_of, settings)
     context = Context.of(settings, day, actor="prepaid drain", lease_seconds=LEASE_SECONDS)
@@ -76,16 +76,16 @@ def summary(done: Drained, as_of: date) -> str:
         (sum(done.quality.values()), "quality checks: " + _counts(done.quality)),
         (done.held, f"{done.held} held; see 'prepaid held list'"),
         (done.expired, f"{done.expired} expired"),
-        (done.reminded, f"{done.reminded} reminders to pay"),
+        (done.reminded, f"{done.reminded} payment reminders"),
         (done.cancelled_unpaid, f"{done.cancelled_unpaid} cancelled, because nobody paid"),
-        (done.mails_sent, f"{done.mails_sent} mails sent"),
-        (done.mails_retried, f"{done.mails_retried} mails to be tried again later"),
-        (done.mails_failed, f"{done.mails_failed} mails failed; see 'prepaid mails list'"),
+        (done.mails_sent, f"{done.mails_sent} emails sent"),
+        (done.mails_retried, f"{done.mails_retried} emails to be tried again later"),
+        (done.mails_failed, f"{done.mails_failed} emails failed; see 'prepaid mails list'"),
         (
             done.mails_unknown,
-            f"{done.mails_unknown} mails may have arrived; see 'prepaid mails list'",
+            f"{done.mails_unknown} emails may have arrived; see 'prepaid mails list'",
         ),
-        (done.mails_dropped, f"{done.mails_dropped} mails dropped, because they came too late"),
+        (done.mails_dropped, f"{done.mails_dropped} emails dropped: no longer true"),
     ]
     said = [f"  {line}" for count, line in lines if count]
     return "\n".join([f"As of {as_of}:", *(said or ["  nothing was ready"])])

@@ -45,7 +45,7 @@ def backfill_command(
 ) -> None:
     """Materialise MRR and reports of the months FROM to TO (YYYY-MM), as one Dagster run.
 
-    The running month is measured on the business date. A check that fails leaves the last good
+    The current month is measured on the business date. A check that fails leaves the last good
     figures in place. A month that was computed as of a later date keeps its figures.
     """
     from prepaid_pipeline.revenue.figures import Span
@@ -65,7 +65,7 @@ def backfill_command(
     for missing in (report.document or {}).get("converted_missing") or ():
         click.echo(
             f"{last:%Y-%m} is not converted into {settings.reporting_currency}: there is no rate"
-            f" of {missing} (import exchange_rates.csv)",
+            f" for {missing} (import exchange_rates.csv)",
             err=True,
         )
     page = Store.of(settings).page(last)
@@ -104,7 +104,7 @@ def backfill_command(
 def report_command(
     month: date, kind: str, version: int | None, settings: Settings, engine: Engine
 ) -> None:
-    """Print where a month's report (YYYY-MM) is; a file that is not there is written."""
+    """Print where a month's report (YYYY-MM) is; write the file if it is missing."""
     from prepaid_pipeline.revenue.report.formats import files
 
     click.echo(files.one(engine, settings, Store.of(settings), month, kind, version))

@@ -1,4 +1,4 @@
-"""``prepaid serve``: one process by itself."""
+"""``prepaid serve``: one process alone."""
 
 import click
 
@@ -12,9 +12,9 @@ _PARTS = ("code-server", "daemon", "webserver", "read-only", "metrics")
 @click.command("serve")
 @click.argument("part", type=click.Choice(_PARTS), metavar="|".join(_PARTS))
 def serve_command(part: str) -> None:
-    """Run one process of the installation, for systemd or the like to keep up.
+    """Run one process of the installation, for systemd or the like to supervise.
 
-    All of them, and the embedded database, are 'prepaid up'. The sign-off desk by itself is
+    'prepaid up' runs all of them and the embedded database. The sign-off desk alone is
     'prepaid desk'.
     """
     from prepaid_pipeline.operations.service import serve

@@ -47,14 +47,14 @@ def down_command() -> None:
     finally:
         engine.dispose()
     if running:
-        raise PrepaidError(f"'prepaid up' works on it ({running}). Stop that first (Ctrl-C there).")
+        raise PrepaidError(f"'prepaid up' is using it ({running}). Stop that first (Ctrl-C there).")
     embedded.stop(settings.home)
     click.echo("Stopped.")
 
 
 @click.command("migrate")
 def migrate_command() -> None:
-    """Bring the database to the newest schema. Harmless when it is there already.
+    """Bring the database to the newest schema. Harmless when it is already there.
 
     It also tells the database PREPAID_TIMEZONE, in which it counts its days.
     """
@@ -72,7 +72,7 @@ def migrate_command() -> None:
 
 @click.group("db")
 def db_command() -> None:
-    """The database itself."""
+    """The database and how to reach it."""
 
 
 @db_command.command("url")

@@ -32,13 +32,13 @@ class _Price(click.ParamType[Decimal]):
         except InvalidOperation:
             price = Decimal("NaN")
         if not price.is_finite():
-            self.fail(f"{value!r} is no price: expected a number such as 12.50", param, ctx)
+            self.fail(f"{value!r} is not a price: expected a number such as 12.50", param, ctx)
         return price
 
 
 @click.group("subscriptions")
 def subscriptions_command() -> None:
-    """Cancelling what a customer has, and changing it to another plan."""
+    """Cancel subscriptions, or change them to another plan, price or add-ons."""
 
 
 @subscriptions_command.command("cancel")
@@ -53,7 +53,7 @@ def subscriptions_command() -> None:
     type=DATE,
     default=None,
     metavar="DATE",
-    help="With --at-once: a day that has passed. Default: today.",
+    help="With --at-once: a day in the past. Default: today.",
 )
 @as_of_option
 @json_option
@@ -75,7 +75,7 @@ def subscriptions_cancel(
     ends today: what is left of it is credited, and finance is asked to pay it back.
     """
     if on is not None and not at_once:
-        raise click.UsageError("--on goes with --at-once: without it, the term ends when it ends")
+        raise click.UsageError("--on needs --at-once: without it, the term runs to its end")
     day = business_date(as_of, settings)
     named = subscriptions.find(engine, name)
     done = subscriptions.cancel(engine, person, named, note, at_once=at_once, on=on, as_of=day)
@@ -89,18 +89,18 @@ def subscriptions_cancel(
 
 @subscriptions_command.command("change")
 @click.argument("name", metavar="SUBSCRIPTION_REF")
-@click.option("--to", "plan_code", required=True, metavar="PLAN_CODE", help="The plan to have.")
+@click.option("--to", "plan_code", required=True, metavar="PLAN_CODE", help="The new plan.")
 @click.option(
     "--price",
     type=_Price(),
     default=None,
-    help="An own net price for one term. Default: the list price.",
+    help="The subscription's own net price for one term. Default: the list price.",
 )
 @click.option(
     "--addons",
     default=None,
     metavar="A;B",
-    help="The add-ons to have; '' for none. Default: those of now.",
+    help="The new add-ons; '' for none. Default: unchanged.",
 )
 @click.option(
     "--on",
@@ -159,8 +159,8 @@ def _ends(ending: Ending) -> str:
         text += f" on {ending.ends_on}"
     if ending.credit_note_number is not None:
         text += (
-            f"; credit note {ending.credit_note_number} over {ending.credited} {ending.currency},"
-            f" to pay back: {ending.refund}"
+            f"; credit note {ending.credit_note_number} for {ending.credited} {ending.currency},"
+            f" to refund: {ending.refund}"
         )
     return text
 

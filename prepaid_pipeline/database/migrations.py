@@ -1,6 +1,6 @@
 """Migrations: Alembic runs the SQL files of ``sql/migrations``, all of them or none.
 
-There is no way back but a backup: a downgrade would throw away invoices and the audit log.
+The only way back is a backup: a downgrade would throw away invoices and the audit log.
 """
 
 from functools import cache
@@ -125,7 +125,9 @@ def require_current(engine: Engine) -> None:
         raise DatabaseNotReady(_refusal(error)) from error
     _refuse_unknown(number)
     if number is None:
-        raise DatabaseNotReady("The database has no tables of ours yet. Run 'prepaid migrate'.")
+        raise DatabaseNotReady(
+            "The database has no tables of this product yet. Run 'prepaid migrate'."
+        )
     if number != newest():
         raise DatabaseNotReady(
             f"The database is at migration {number}, this program needs {newest()}."

@@ -34,7 +34,7 @@ class Statement:
 
 
 def sql_directory() -> Path:
-    """Where the SQL files are: inside the installed package, or beside it in a checkout."""
+    """Where the SQL files are: inside the installed package, or next to it in a checkout."""
     packaged = _PACKAGE / "sql"
     return packaged if packaged.is_dir() else _PACKAGE.parent / "sql"
 
@@ -52,7 +52,7 @@ def run_file(connection: Connection, name: str) -> None:
 
 @cache
 def script(name: str) -> tuple[Statement, ...]:
-    """All statements of ``sql/<name>.sql`` in order."""
+    """The statements of ``sql/<name>.sql`` in the order of the file."""
     return parse(name, read(name))
 
 

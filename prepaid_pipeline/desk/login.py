@@ -27,7 +27,7 @@ def own_login(settings: Settings, desk: DeskSettings) -> URL:
     Given it is PREPAID_DESK_DATABASE_URL. Made, it has a name of this database's own and a password
     that is kept in ``$PREPAID_HOME/desk_password``; the embedded server lets it in without.
 
-    Raises SettingError when it cannot be made, cannot get in, or has rights of its own.
+    Raises SettingError when it cannot be created, cannot connect, or has rights of its own.
     """
     if desk.database_url is not None:
         try:
@@ -73,7 +73,7 @@ def _made(settings: Settings) -> URL:
             queries.statement(_SQL, "make").execute(connection, params)
     except DBAPIError as error:
         raise SettingError(
-            f"The sign-off desk's login cannot be made: {refusal(error)}. Instead, {_HELP}."
+            f"The sign-off desk's login cannot be created: {refusal(error)}. Instead, {_HELP}."
         ) from error
     finally:
         engine.dispose()
@@ -101,8 +101,8 @@ def _require_powerless(url: URL) -> None:
         require_powerless(engine)
     except OperationalError as error:
         raise SettingError(
-            f"The sign-off desk's login {url.username!r} cannot get into the database: {error.orig}"
-            f" Let it in, or {_HELP}."
+            f"The sign-off desk's login {url.username!r} cannot connect to the database:"
+            f" {error.orig} Let it in, or {_HELP}."
         ) from error
     finally:
         engine.dispose()

@@ -1,4 +1,4 @@
-"""Which teams see which pages, and what stands in the bar at the top."""
+"""Which teams see which pages, and the entries of the bar at the top."""
 
 from prepaid_pipeline.teams import Team
 

@@ -71,7 +71,7 @@ def _moment(timezone: ZoneInfo) -> Callable[[datetime], str]:
 
 @cache
 def version(name: str) -> str:
-    """A name for the content of a static file: a changed file is fetched anew."""
+    """A name for the content of a static file: a changed file is fetched again."""
     return hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:12]
 
 

@@ -42,7 +42,7 @@ def require_free_port(desk: DeskSettings) -> None:
 def run(settings: Settings, desk: DeskSettings, login: URL) -> None:
     """Serve until the process is asked to stop (SIGINT, SIGTERM).
 
-    ``login`` is the desk's own, which ``login.own_login`` has looked at. Raises SettingError for
+    ``login`` is the desk's own, which ``login.own_login`` has checked. Raises SettingError for
     PREPAID_DESK_PORT=off.
     """
     if desk.port is None:
@@ -86,7 +86,7 @@ def environ(settings: Settings, desk: DeskSettings) -> Mapping[str, str]:
 
 
 def answers(desk: DeskSettings) -> bool:
-    """Whether the desk takes connections."""
+    """Whether something accepts connections at the address of the desk."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(desk.host, desk.host)
     assert desk.port is not None
     try:

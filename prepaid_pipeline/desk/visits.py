@@ -31,7 +31,7 @@ _NOTE_LENGTH = 600
 
 @dataclass(frozen=True)
 class Desk:
-    """What all requests share."""
+    """What all requests share: the database, the settings and the sessions."""
 
     engine: Engine
     settings: Settings
@@ -62,7 +62,6 @@ class Visit:
 
     @property
     def today(self) -> date:
-        """The business date."""
         return self.desk.settings.today()
 
     @contextmanager

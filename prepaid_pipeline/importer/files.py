@@ -1,4 +1,4 @@
-"""The eight import files: their columns and what they need, in the order in which they are read."""
+"""The nine import files: their columns and what they need, in the order in which they are read."""
 
 from dataclasses import dataclass
 from datetime import tzinfo
@@ -32,7 +32,6 @@ class File:
 
     @property
     def filename(self) -> str:
-        """Its name in the directory."""
         return f"{self.name}.csv"
 
     @property

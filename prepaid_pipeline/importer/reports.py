@@ -10,7 +10,7 @@ _LONGEST_QUOTE = 40
 
 @dataclass
 class FileReport:
-    """What became of one file.
+    """The result of importing one file.
 
     ``rows`` were read; ``added`` and ``changed`` of them made a difference in the database.
     ``differences`` are known terms that the file has otherwise, and erased customers; ``errors``

@@ -33,9 +33,13 @@ def parse(text: str) -> Term:
     elif months := _MONTHS.fullmatch(text):
         term = Term(months=12 * int(months[1] or 0) + int(months[2] or 0))
     else:
-        raise ValueError(f"{text!r} is no term: expected an ISO 8601 duration such as P1M or P30D")
+        raise ValueError(
+            f"{text!r} is not a term length: expected an ISO 8601 duration such as P1M or P30D"
+        )
     if not (0 < term.months <= MAX_MONTHS or 0 < term.days <= MAX_DAYS):
-        raise ValueError(f"{text!r} is no term: expected a length from one day to 100 years")
+        raise ValueError(
+            f"{text!r} is not a term length: expected a length from one day to 100 years"
+        )
     return term
 
 

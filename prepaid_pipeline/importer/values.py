@@ -37,7 +37,7 @@ class BadValue(Exception):  # noqa: N818  (never leaves the importer; its text i
 def words(text: str) -> str:
     """Any text that is shown in the order in which it is written."""
     if found := _TURNS_AROUND.search(text):
-        raise BadValue(f"text without U+{ord(found[0]):04X}, which turns around what follows it")
+        raise BadValue(f"text without U+{ord(found[0]):04X}, which reverses what follows it")
     return text
 
 
@@ -117,21 +117,21 @@ def rate(text: str) -> str:
 
 
 def percentage(text: str) -> str:
-    """A percentage above 0."""
+    """A percentage above 0 and up to 100, as it was written. Raises BadValue."""
     if not _NUMBER.fullmatch(text) or not 0 < Decimal(text) <= 100:
         raise BadValue("a percentage above 0 and up to 100 (15 is 15 %)")
     return text
 
 
 def positive(text: str) -> str:
-    """An amount above 0."""
+    """An amount above 0, as it was written. Raises BadValue."""
     if not _NUMBER.fullmatch(text) or Decimal(text) <= 0:
         raise BadValue("an amount above 0 with a decimal point such as 12.50")
     return text
 
 
 def exchange_rate(text: str) -> str:
-    """What one unit is worth, above 0."""
+    """What one unit of a currency is worth in the other, above 0. Raises BadValue."""
     if not _NUMBER.fullmatch(text) or Decimal(text) <= 0:
         raise BadValue("a rate above 0 with a decimal point such as 1.0823")
     return text
@@ -149,7 +149,7 @@ def count(least: int) -> Parser:
 
 
 def truth(text: str) -> str:
-    """true or false."""
+    """``true`` or ``false``. Raises BadValue."""
     if text not in ("true", "false"):
         raise BadValue("true or false")
     return text
@@ -164,7 +164,7 @@ def term(text: str) -> str:
 
 
 def country(text: str) -> str:
-    """An ISO 3166-1 alpha-2 code."""
+    """An ISO 3166-1 alpha-2 code. Raises BadValue."""
     if text not in COUNTRIES:
         raise BadValue("an ISO 3166 country code such as US")
     return text
@@ -173,7 +173,7 @@ def country(text: str) -> str:
 def email(text: str) -> str:
     """A mail address: something on both sides of one @, and no blanks or line breaks."""
     if not _EMAIL.fullmatch(text):
-        raise BadValue("an e-mail address such as billing@example.com, or nothing")
+        raise BadValue("an email address such as billing@example.com, or nothing")
     return words(text)
 
 

@@ -40,7 +40,6 @@ class Language:
 
     @property
     def is_right_to_left(self) -> bool:
-        """Whether text runs from right to left."""
         return bool(self.locale.text_direction == "rtl")
 
     def __call__(self, key: str, **values: object) -> str:
@@ -72,11 +71,11 @@ class Language:
         return self._number("decimal", number, exponent)
 
     def signed(self, amount: Amount) -> str:
-        """The same with a sign, but for nothing."""
+        """``money`` with a + before what is above 0; 0 has no sign."""
         return ("+" if Decimal(amount) > 0 else "") + self.money(amount)
 
     def count(self, number: int) -> str:
-        """``2,709``."""
+        """A whole number with its group separators: ``2,709``."""
         return self._number("decimal", Decimal(number), 0)
 
     def rate(self, rate: Amount | None, decimals: int = 1) -> str:
@@ -93,7 +92,7 @@ class Language:
         return self("unit.hours", n=self.money(number))
 
     def day(self, value: str | date) -> str:
-        """``8 November 2026``."""
+        """A date in full: ``8 November 2026``."""
         from babel.dates import format_date
 
         return str(format_date(_date(value), "long", self.locale))
@@ -110,7 +109,7 @@ class Language:
         return _month("yMMMM", _date(value), str(self.locale))
 
     def short_month(self, value: str | date) -> str:
-        """``Oct``."""
+        """The abbreviated name of a month: ``Oct``."""
         return _month("LLL", _date(value), str(self.locale))
 
     def _number(self, kind: str, number: Decimal, decimals: int) -> str:

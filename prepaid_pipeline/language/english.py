@@ -18,18 +18,18 @@ def money(amount: str | Decimal, exponent: int | None = None) -> str:
 
 
 def count(number: int) -> str:
-    """``2,709``."""
+    """A whole number with commas: ``2,709``."""
     return f"{number:,}"
 
 
 def day(text: str | date) -> str:
-    """``8 November 2026``."""
+    """A date in full: ``8 November 2026``."""
     value = date.fromisoformat(text) if isinstance(text, str) else text
     return f"{value.day} {calendar.month_name[value.month]} {value.year}"
 
 
 def short_day(value: date) -> str:
-    """``8 Nov 2026``."""
+    """A date with its month abbreviated: ``8 Nov 2026``."""
     return f"{value.day} {calendar.month_abbr[value.month]} {value.year}"
 
 
@@ -45,7 +45,7 @@ def month_name(text: str | date) -> str:
 
 
 def plural(number: int, one: str, many: str | None = None) -> str:
-    """``1 payment``, ``2,709 payments``."""
+    """A number and what it counts: ``1 payment``, ``2,709 payments``."""
     return f"{count(number)} {one if number == 1 else many or one + 's'}"
 
 

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class AlertNotSent(PrepaidError):  # noqa: N818
-    """An alert reached nobody."""
+    """An alert could not be sent to any of its recipients."""
 
 
 def tell(settings: Settings, subject: str, body: str) -> int:

@@ -1,4 +1,4 @@
-"""The mail of a day's anchor: a seal that is remembered where no database administrator reaches."""
+"""The email of a day's anchor: a copy of a seal where no database administrator can change it."""
 
 from datetime import date
 

@@ -44,7 +44,7 @@ def attachment(details: Mapping[str, Any], settings: Settings) -> Attachment | N
 
 
 def page(details: Mapping[str, Any], seller: tuple[str, ...], say: Language) -> dict[str, Any]:
-    """All that the receipt says, in words."""
+    """The receipt's texts, numbers and dates in the customer's language, for its template."""
     words = _Words(say, details["exponent"], details["currency"])
     country = details["country"]
     return {

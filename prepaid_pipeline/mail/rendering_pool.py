@@ -54,10 +54,10 @@ class Writers:
                 message = write(details, self._settings)
                 name, content = message.message_id, message.content
         except Exception as error:
-            # Whatever is wrong with one mail (its address, its template, its data) must not keep
-            # the others in the outbox for ever. What it is may name the customer: not in the log.
-            _log.warning("e-mail %s cannot be written: %s", email_id, type(error).__name__)
-            text = f"cannot be written: {type(error).__name__}: {error}"
+            # Whatever is wrong with one email (its address, its template, its data) must not keep
+            # the others in the outbox. What it is may name the customer: not in the log.
+            _log.warning("email %s cannot be rendered: %s", email_id, type(error).__name__)
+            text = f"cannot be rendered: {type(error).__name__}: {error}"
             return Outcome(email_id, "failed", text)
         return Mail(email_id, address, name, content, is_repeated=row["unknown_attempts"] > 0)
 

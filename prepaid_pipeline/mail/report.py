@@ -49,7 +49,7 @@ def values(details: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
 
 
 def attachment(details: Mapping[str, Any], settings: Settings) -> Attachment:
-    """The PDF."""
+    """The PDF of a closed report: its file name, and its content from the report store."""
     report = details["report"]
     name = f"{report['month']}-report-v{report['version']}.pdf"
     return Attachment(name, "application/pdf", _pdf(_Same(report, settings)))

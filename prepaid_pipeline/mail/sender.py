@@ -3,7 +3,7 @@
 A mail is claimed, written and stored before the first attempt, and marked before each attempt. If
 the process dies between the sending and the note that it was sent, the mark is what the next sender
 finds: the same bytes with the same Message-ID go out once more, and after a second such attempt a
-person decides. So there is at most one extra copy, and no mail is given up in silence.
+person decides. So there is at most one extra copy, and no email is given up silently.
 """
 
 import logging
@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SendResult:
-    """How many mails were sent, failed for good, will be tried again, were dropped because what
+    """How many emails were sent, failed permanently, will be tried again, were dropped because what
     they say is not true any more, and are for a person to decide: nobody knows if they arrived.
     """
 

@@ -40,7 +40,7 @@ class SmtpTransport:
         self._smtp: smtp_replies.Plain | None = None
 
     def send(self, message_id: str, recipient: str, content: bytes) -> None:  # noqa: ARG002
-        """Hand over one mail; a connection that the server closed in between is made anew."""
+        """Hand over one email; a connection that the server closed in between is opened again."""
         reused = self._smtp is not None
         try:
             self._send(recipient, content)
@@ -120,7 +120,7 @@ class SmtpTransport:
         return smtp
 
     def _refusal(self, smtp: smtp_replies.Plain, code: int, text: bytes) -> MailNotSent:
-        """What a reply that is no yes means; the connection is ready for the next mail, or gone."""
+        """What a negative reply means; the connection is ready for the next mail, or gone."""
         if code == _SERVICE_CLOSING or code // 100 not in (4, 5):
             self._drop()
         else:

@@ -77,7 +77,6 @@ class Couriers:
 
     @property
     def unreachable(self) -> str | None:
-        """Why nothing can be handed over any more."""
         return self._unreachable
 
     def take(self, mails: Sequence[Mail], stop_at: float) -> None:
@@ -122,7 +121,7 @@ class Couriers:
                     return
                 self._done.put(outcome)
         except Exception as error:
-            # The sender raises it; without this it would wait for ever.
+            # The sender raises it; without this it would wait indefinitely.
             self._done.put(error)
         finally:
             transport.close()

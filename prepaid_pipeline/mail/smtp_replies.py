@@ -1,6 +1,6 @@
 """The replies of a mail server (RFC 5321 section 4.2), read by somebody who does not trust it.
 
-smtplib reads an endless reply for ever, takes a line that is too long for a refusal, and gives a
+smtplib reads an endless reply without end, takes a line that is too long for a refusal, and gives a
 reply that comes byte by byte all the time it wants.
 """
 
@@ -18,7 +18,7 @@ _REPLY = re.compile(rb"([2-5][0-9][0-9])(?:([ -])(.*))?", re.DOTALL)
 
 
 class Garbage(smtplib.SMTPException):
-    """What the server says is no reply of SMTP."""
+    """What the server sent is not an SMTP reply."""
 
 
 class Plain(smtplib.SMTP):
@@ -45,7 +45,9 @@ class Plain(smtplib.SMTP):
             line = self._line(until)
             match = _REPLY.fullmatch(line)
             if match is None:
-                raise Garbage(f"what it said is no reply: {line[:60].decode('ascii', 'replace')!r}")
+                raise Garbage(
+                    f"its answer is not an SMTP reply: {line[:60].decode('ascii', 'replace')!r}"
+                )
             lines.append((match[3] or b"").strip())
             if match[2] != b"-":
                 return int(match[1]), b"\n".join(lines)
@@ -68,7 +70,7 @@ class Plain(smtplib.SMTP):
 
 
 class Encrypted(Plain, smtplib.SMTP_SSL):
-    """The same over TLS from the start."""
+    """A connection that is encrypted (TLS) from the start."""
 
 
 def connect(host: str, port: int, *, tls: bool, timeout: float) -> Plain:

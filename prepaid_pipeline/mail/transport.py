@@ -40,7 +40,7 @@ class Transport(Protocol):
         """Hand over ``content`` (a complete message, RFC 5322) for one recipient."""
 
     def close(self) -> None:
-        """Nothing more is to be handed over."""
+        """Close the connections; no more emails will be handed over."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class SmtpServer:
 
     @property
     def address(self) -> str:
-        """host:port, without the password."""
+        """``host:port``, without user and password."""
         return f"{self.host}:{self.port}"
 
 
@@ -119,7 +119,7 @@ class FileTransport:
             half.write_bytes(content)
             half.replace(path)
         except OSError as error:
-            raise MailServerUnreachable(f"no mail can be written: {error}") from error
+            raise MailServerUnreachable(f"no email can be written: {error}") from error
 
     def close(self) -> None:
-        """Nothing is left open."""
+        """Does nothing: each file is closed when it is written."""

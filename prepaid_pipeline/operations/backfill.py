@@ -51,7 +51,7 @@ def run(
     with ExitStack() as stack:
         instance, recorded = stack.enter_context(_instance(settings, progress))
         run_id = dg.DagsterRun(job_name=JOB).run_id
-        # The only way to hear of a run in this process while it goes on.
+        # The only way to hear of a run in this process while it is in progress.
         instance.add_event_listener(run_id, lambda entry: _tell(entry, progress))
         result = job.execute_in_process(
             run_config={**run_config(span.as_of, replay=replay), **_QUIET},

@@ -1,6 +1,6 @@
 """Three weeks of November 2026 at a company with 300 customers, through all 13 steps.
 
-Nothing here is a short cut: files are imported, records land in ``transactions``, people decide
+Nothing here is a shortcut: files are imported, records arrive in ``transactions``, people decide
 through the functions that the sign-off tables use, and the pipeline drains what is ready.
 """
 
@@ -49,7 +49,9 @@ def start_clean(settings: Settings) -> None:
     engine = connections.engine(settings)
     try:
         if (by := lock.holder(engine)) is not None:
-            raise NotAllowed(f"The demo starts anew and 'prepaid up' is at work ({by}): stop it.")
+            raise NotAllowed(
+                f"The demo starts again, but 'prepaid up' is running ({by}): stop it first."
+            )
         if _ask(engine, "is_demo"):
             _do(engine, "forget")
         migrations.upgrade(engine)
@@ -90,7 +92,7 @@ def play(engine: Engine, settings: Settings, say: Say) -> None:
 
 
 def outcomes(engine: Engine) -> list[Outcome]:
-    """What became of the plans that the pipeline opened."""
+    """The number of plans that the pipeline opened, by their outcome."""
     with engine.connect() as connection:
         rows = queries.statement("operations/demo/state", "outcomes").execute(connection, {})
         return [Outcome(row.outcome, row.plans) for row in rows]

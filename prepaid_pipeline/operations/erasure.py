@@ -25,7 +25,7 @@ def erase(
     """Erase a customer under a person's name (docs/erasure.md says what that is).
 
     Raises NotAllowed in the database's own words, as while the customer has a live plan. A file
-    that is gone already is no error.
+    that is gone already is not an error.
     """
     deleted = 0
     with decisions.acting(engine, person, as_of) as connection:

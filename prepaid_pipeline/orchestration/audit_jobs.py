@@ -17,15 +17,13 @@ def seal_entries(context: dg.OpExecutionContext, database: Database) -> dg.Outpu
     return dg.Output(None, metadata={"sealed": seals.seal(database.engine(), wait=True)})
 
 
-@dg.graph(description="What is in the audit log and in no seal is sealed.")
+@dg.graph
 def seal_audit_log_graph() -> None:
-    """One op."""
+    """Seals the audit entries that have no seal yet."""
     seal_entries()
 
 
-@dg.op(
-    description="Remembers the newest seal outside the database.", tags={"dagster/kind": "python"}
-)
+@dg.op(description="Copies the newest seal outside the database.", tags={"dagster/kind": "python"})
 def anchor_newest_seal(
     context: dg.OpExecutionContext, config: BusinessDate, database: Database
 ) -> dg.Output[None]:
@@ -45,9 +43,9 @@ def anchor_newest_seal(
     )
 
 
-@dg.graph(description="The newest seal of the audit log is remembered outside the database.")
+@dg.graph
 def anchor_audit_log_graph() -> None:
-    """One op."""
+    """The newest seal of the audit log is copied outside the database."""
     anchor_newest_seal()
 
 
@@ -71,9 +69,9 @@ def verify_whole_log(
     return dg.Output(None, metadata={"anchors": len(known)})
 
 
-@dg.graph(description="The audit log is compared with its seals and anchors.")
+@dg.graph
 def verify_audit_log_graph() -> None:
-    """One op."""
+    """The audit log is compared with its seals and anchors."""
     verify_whole_log()
 
 

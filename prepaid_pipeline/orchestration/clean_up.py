@@ -1,6 +1,6 @@
 """Deletes what nobody needs any more: old runs of Dagster, their events, ended sessions.
 
-The process's own tables are not touched: what happened to a plan is kept for ever in the audit log.
+The process's own tables are not touched: the audit log permanently keeps what happened to a plan.
 """
 
 from collections.abc import Callable
@@ -35,7 +35,7 @@ def clean_up(
     """Delete the runs that ended before a moment, but for those that made current figures.
 
     ``forget`` is called with each deleted run's id, for what is kept about it elsewhere. In
-    portions: if it is interrupted, what is deleted is deleted whole, and the next time goes on.
+    portions: if it is interrupted, what is deleted is deleted whole, and the next run continues.
     """
     done = CleanedUp()
     asked = {"after": 0, "before": before, "limit": portion}

@@ -1,4 +1,4 @@
-"""The steps as Dagster ops. Each hands on a batch id and reports what it took, finished and held.
+"""The steps as Dagster ops. Each passes on a batch id and reports what it took, finished and held.
 
 What a step does is in its SQL file (``ls sql/steps``); how a batch goes through it is in
 ``process/steps.py``. Here is only what Dagster needs to know.
@@ -77,7 +77,7 @@ def open_service_plans(
 def claim_verified_plans(
     context: dg.OpExecutionContext, config: BusinessDate, database: Database
 ) -> Iterator[dg.DynamicOutput[int]]:
-    """What starts steps 6-11."""
+    """Claims batches of paid and approved plans for steps 6-11."""
     yield from _claims(context, database, "settle_renewals", config.context(context, database))
 
 

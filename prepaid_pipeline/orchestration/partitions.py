@@ -11,7 +11,7 @@ Months = dg.MonthlyPartitionsDefinition
 
 
 def monthly(settings: Settings) -> Months:
-    """From PREPAID_FIRST_MONTH to the running month in PREPAID_TIMEZONE. ``end_offset`` 1: without
+    """From PREPAID_FIRST_MONTH to the current month in PREPAID_TIMEZONE. ``end_offset`` 1: without
     it a month would exist only once it is over.
     """
     return Months(
@@ -28,5 +28,5 @@ def month_of(key: str) -> date:
 
 
 def key_of(month: date) -> str:
-    """The partition of a month."""
+    """The partition key of a month: ``2026-10``."""
     return month.strftime(MONTH_FORMAT)

@@ -29,19 +29,19 @@ def _through(queue: str, batches: dg.DynamicOutput[int]) -> None:
         batches = batches.map(STEP_OPS[step])  # type: ignore[attr-defined]
 
 
-@dg.graph(description="Steps 0-5: from a due plan to an invoice that waits for its payment.")
+@dg.graph
 def open_renewals_graph() -> None:
-    """Steps 0-5."""
+    """Steps 0-5: from a due plan to an invoice that waits for its payment."""
     _through("open_renewals", open_service_plans())
 
 
-@dg.graph(description="Steps 6-11: from a cleared payment to an active, confirmed plan.")
+@dg.graph
 def settle_renewals_graph() -> None:
-    """Steps 6-11."""
+    """Steps 6-11: from a cleared payment to an active, confirmed plan."""
     _through("settle_renewals", claim_verified_plans())
 
 
-@dg.op(description="Gives each landed payment record one outcome.", tags={"dagster/kind": "sql"})
+@dg.op(description="Gives each new payment record one outcome.", tags={"dagster/kind": "sql"})
 def match_payment_records(
     context: dg.OpExecutionContext, config: BusinessDate, database: Database
 ) -> dg.Output[None]:
@@ -70,7 +70,7 @@ def expire_ended_plans(
 
 @dg.op(
     out=dg.Out(str),
-    description="Orders the reminders that are due; hands on the business date.",
+    description="Orders the reminders that are due; passes on the business date.",
     tags={"dagster/kind": "sql"},
 )
 def remind_unpaid_invoices(
@@ -84,7 +84,7 @@ def remind_unpaid_invoices(
 
 @dg.op(
     ins={"as_of": dg.In(str)},
-    description="Cancels the plans whose last day to pay is over, and voids their invoices.",
+    description="Cancels the plans whose last day to pay has passed, and voids their invoices.",
     tags={"dagster/kind": "sql"},
 )
 def cancel_unpaid_plans(
@@ -95,7 +95,7 @@ def cancel_unpaid_plans(
     return dg.Output(None, metadata={"cancelled": cancelled})
 
 
-@dg.op(description="Orders the mails about overdue tasks.", tags={"dagster/kind": "sql"})
+@dg.op(description="Orders the emails about overdue tasks.", tags={"dagster/kind": "sql"})
 def remind_of_overdue_tasks(
     context: dg.OpExecutionContext, config: BusinessDate, database: Database
 ) -> dg.Output[None]:
@@ -105,7 +105,7 @@ def remind_of_overdue_tasks(
     return dg.Output(None, metadata={"mails": mails})
 
 
-@dg.op(description="Sends what is in the outbox.", tags={"dagster/kind": "python"})
+@dg.op(description="Sends the emails in the outbox.", tags={"dagster/kind": "python"})
 def send_outbox(
     context: dg.OpExecutionContext, config: BusinessDate, database: Database
 ) -> dg.Output[None]:
@@ -124,39 +124,39 @@ def send_outbox(
     return dg.Output(None, metadata=metadata)
 
 
-@dg.graph(description="Whatever a provider has delivered gets its outcome.")
+@dg.graph
 def match_payments_graph() -> None:
-    """One op."""
+    """Every payment record that has arrived gets its outcome."""
     match_payment_records()
 
 
-@dg.graph(description="Quality checks: passed ones are closed, failed ones get a follow-up.")
+@dg.graph
 def close_quality_checks_graph() -> None:
-    """One op."""
+    """Quality checks: passed ones are closed, failed ones get a follow-up."""
     close_decided_quality_checks()
 
 
-@dg.graph(description="Terms that have ended become Expired.")
+@dg.graph
 def expire_service_plans_graph() -> None:
-    """One op."""
+    """Terms that have ended become Expired."""
     expire_ended_plans()
 
 
-@dg.graph(description="Customers who have not paid are reminded; in the end the plan is cancelled.")
+@dg.graph
 def dun_unpaid_invoices_graph() -> None:
-    """Two ops, on one business date."""
+    """Customers who have not paid are reminded; in the end the plan is cancelled."""
     cancel_unpaid_plans(remind_unpaid_invoices())
 
 
-@dg.graph(description="People and their leads are reminded of tasks that wait too long.")
+@dg.graph
 def remind_overdue_tasks_graph() -> None:
-    """One op."""
+    """Reports overdue tasks to people, and later to their team's lead."""
     remind_of_overdue_tasks()
 
 
-@dg.graph(description="The outbox is sent.")
+@dg.graph
 def send_emails_graph() -> None:
-    """One op."""
+    """Sends the emails that wait in the outbox."""
     send_outbox()
 
 

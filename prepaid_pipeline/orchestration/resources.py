@@ -20,7 +20,6 @@ class Database(dg.ConfigurableResource["Database"]):
         return load()
 
     def settings(self) -> Settings:
-        """This installation's settings."""
         return self._settings
 
     def engine(self) -> Engine:

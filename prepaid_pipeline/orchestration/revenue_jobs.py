@@ -1,4 +1,4 @@
-"""The revenue jobs and their schedules: the running month every hour, the close of ended months.
+"""The revenue jobs and their schedules: the current month every hour, the close of ended months.
 
 Jobs select assets by name, so that this module needs to know nothing of how they are made.
 """
@@ -69,7 +69,7 @@ materialise_mrr = _job(
 close_month = _job(
     "close_month",
     _REVENUE | _INPUT_CHECKS,
-    "Checks the inputs, and closes months: their reports become versions that stay.",
+    "Checks the inputs, and closes months: their reports become closed versions.",
 )
 notice_late_data = _job(
     "notice_late_data",
@@ -105,7 +105,7 @@ def revenue_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         name="materialise_mrr_hourly",
         job_name="materialise_mrr",
         cron_schedule="5 * * * *",
-        description="The running month, and the one before while it can still change.",
+        description="The current month, and the previous one while it can still change.",
         **common,
     )
     def hourly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
@@ -131,7 +131,7 @@ def revenue_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         as_of = _business_date(context, settings)
         due = due_months(database.engine(), settings, as_of)
         if not due:
-            return dg.SkipReason("every month that is over is closed")
+            return dg.SkipReason("every past month is closed")
         config = run_config(as_of, (*REVENUE_OPS, CHECK_OP))
         # With the day in it, the key keeps ticks apart: what fails today is asked for tomorrow.
         return [

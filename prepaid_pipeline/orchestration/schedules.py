@@ -1,4 +1,4 @@
-"""Daily schedules of the process. The revenue schedules are beside their jobs."""
+"""Daily schedules of the process. The revenue schedules are with their jobs."""
 
 import dagster as dg
 

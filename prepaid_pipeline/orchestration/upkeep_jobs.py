@@ -32,9 +32,9 @@ def delete_old_runs(
     return dg.Output(None, metadata=asdict(done))
 
 
-@dg.graph(description="What Dagster keeps of old runs is deleted, but not where figures come from.")
+@dg.graph
 def clean_up_graph() -> None:
-    """One op."""
+    """Deletes what Dagster keeps of old runs, except those that made a month's figures."""
     delete_old_runs()
 
 

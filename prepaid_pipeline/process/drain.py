@@ -42,7 +42,7 @@ def drain(
 ) -> Drained:
     """Open, match, settle, close quality checks, dun, expire and mail until nothing is ready.
 
-    May run beside the daemon: claims skip what another worker has taken. ``progress`` is called
+    May run while the daemon does: claims skip what another worker has taken. ``progress`` is called
     with the name of what is being done and the number of plans it has just finished.
     """
     done = Drained()
@@ -85,7 +85,7 @@ def _one_round(
     done.reminded += reminded
     done.overdue_mails += overdue_mails
     done.cancelled_unpaid += cancelled
-    # A retried mail waits for its next attempt: it is no reason for another round.
+    # A retried mail waits for its next attempt: it is not a reason for another round.
     return bool(
         opened
         or invoiced

@@ -14,7 +14,7 @@ from prepaid_pipeline.process.why import why
 @dataclass(frozen=True)
 class Story:
     """``plan``: the row with its invoice. ``events``: at, event, actor and what, oldest first.
-    ``why``: the conclusion in words. ``proof``: its audit entries against their seals.
+    ``why``: why it has its status, in words. ``proof``: its audit entries against their seals.
     """
 
     plan: dict[str, Any]
@@ -35,7 +35,7 @@ def find(engine: Engine, name: str) -> int:
 
 
 def tell(engine: Engine, plan: int) -> Story:
-    """The story of a plan."""
+    """The story of a plan: what it is, why, and its events in order."""
     with engine.connect() as connection:
         params = {"plan": plan}
         row = queries.statement("process/story", "plan").execute(connection, params).one()

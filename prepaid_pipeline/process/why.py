@@ -41,13 +41,12 @@ def _activated(facts: Any, done: Any | None) -> str:
 def _paid(facts: Any) -> str:
     invoice = f"invoice {facts.invoice_number}"
     if facts.nothing_to_pay:
-        return f"{invoice} leaves nothing to pay, so that no payment had to be verified"
+        return f"{invoice} left nothing to pay, so no payment had to be verified"
     if facts.invoice_status != "Paid":
-        return (
-            f"{invoice} over {facts.payable} was paid at that time, and is {facts.invoice_status}"
-        )
+        paid = f"{invoice} for {facts.payable} was paid at that time"
+        return f"{paid}, and is now {facts.invoice_status}"
     by = f" by {facts.records}" if facts.records else ""
-    return f"{invoice} over {facts.payable} was paid{by}, {_approved(facts)}"
+    return f"{invoice} for {facts.payable} was paid{by}, {_approved(facts)}"
 
 
 def _approved(facts: Any) -> str:
@@ -72,7 +71,7 @@ def _waiting(facts: Any) -> str:
         elif facts.decision != "approved":
             seconded = f" ({facts.first_approved_by} has approved first)"
             missing.append(f"finance's approval{seconded if facts.first_approved_by else ''}")
-    invoice = f"invoice {facts.invoice_number} over {facts.payable}"
+    invoice = f"invoice {facts.invoice_number} for {facts.payable}"
     if missing:
         return f"It is {facts.status} because {invoice} waits for {' and for '.join(missing)}."
     return f"It is {facts.status}: {invoice} is cleared, and the next run activates it."

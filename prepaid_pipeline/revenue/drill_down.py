@@ -22,7 +22,7 @@ _ROWS_AT_A_TIME = 2000
 
 @dataclass(frozen=True)
 class Figure:
-    """What one can ask for. ``only`` are the filters beside currency, plan and country that it
+    """What one can ask for. ``only`` are the filters other than currency, plan and country that it
     takes; ``split`` those by which it is published, one of a tuple at a time; ``counted`` says what
     the published count is of.
     """
@@ -45,7 +45,7 @@ FIGURES = {
 
 @dataclass
 class Total:
-    """What the rows of one currency come to, exactly, beside the published figure and its count;
+    """What the rows of one currency come to, exactly, with the published figure and its count;
     None if none is published for what was asked. ``customers`` is None where rows are counted.
     """
 
@@ -70,7 +70,6 @@ class Total:
         )
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Count a row."""
         self.amount += row["amount"]
         self.rows += 1
         if self.customers is not None:
@@ -125,8 +124,8 @@ def behind(
         as_of = queries.statement(_SQL, "as_of").execute(connection, params).scalar()
         if as_of is None:
             raise UnknownThing(
-                f"there are no figures of {month:%Y-%m}: 'prepaid backfill {month:%Y-%m}"
-                f" {month:%Y-%m}' makes them"
+                f"there are no figures for {month:%Y-%m}: run 'prepaid backfill {month:%Y-%m}"
+                f" {month:%Y-%m}'"
             )
         totals = _totals(connection, asked, params)
         connection.execution_options(yield_per=_ROWS_AT_A_TIME)

@@ -44,7 +44,7 @@ class Span:
 
     def __post_init__(self) -> None:
         if self.first_month > self.last_month:
-            raise UnknownThing(f"{self} is no range: the first month is after the last one")
+            raise UnknownThing(f"{self} is not a range: the first month is after the last one")
         if self.last_month > self.as_of:
             raise UnknownThing(
                 f"{self.last_month:%Y-%m} has not begun on {self.as_of}: choose an earlier month"
@@ -65,7 +65,7 @@ class Span:
         return min(self.as_of, last_day(self.last_month))
 
     def months(self) -> list[date]:
-        """Every month's first day."""
+        """The first day of each month, in order."""
         months = [self.first_month]
         while months[-1] < self.last_month:
             months.append(next_month(months[-1]))
@@ -83,7 +83,7 @@ class Kept:
     def __str__(self) -> str:
         return (
             f"{self.month:%Y-%m} keeps its figures as of {self.as_of}: those as of {self.asked}"
-            " know less. A replay (prepaid backfill --replay) replaces them all the same."
+            " know less. Use --replay (prepaid backfill) to replace them anyway."
         )
 
 

@@ -31,7 +31,7 @@ class Changed:
 
 
 def recompute(connection: Connection, as_of: date) -> None:
-    """Stage the closed months anew for their invariant, in the caller's transaction, which must be
+    """Stage the closed months again for their invariant, in the caller's transaction, which must be
     of one snapshot and be rolled back. Without closed months it does nothing.
     """
     params = {"as_of": as_of}

@@ -13,7 +13,7 @@ RECORD_DAYS = 3
 WAITING_DAYS = 7
 TASK_DAYS = 14
 HOLD_DAYS = 14
-# The running month is computed every hour; a month is closed in the night after its days of grace.
+# The current month is computed every hour; a month is closed in the night after its days of grace.
 FIGURES_HOURS = 3
 CLOSE_DAYS = 1
 CUSTOMERS_WITH_EMAIL = 0.98

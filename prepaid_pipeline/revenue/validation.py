@@ -62,7 +62,7 @@ def start() -> None:
 
 
 def stop() -> None:
-    """End that process."""
+    """End the process that ``start`` began; harmless if there is none."""
     global _started
     if _started is not None:
         _started.close()
@@ -98,7 +98,7 @@ def _validate(database: URL, suites: Sequence[Suite], *, run_id: str, as_of: dat
 def keep(
     engine: Engine, stage: str, findings: Sequence[Finding], *, run_id: str, as_of: date
 ) -> None:
-    """Note what the rules came to, for the reports that are made from what they looked at.
+    """Note what the rules came to, for the reports that are made from what they checked.
 
     ``stage`` is inputs, figures or report. The same run again replaces what it noted.
     """

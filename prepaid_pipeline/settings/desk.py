@@ -153,7 +153,7 @@ class DeskSettings(FromEnvironment):
         if self.tls_cert is None and not self.proxy:
             return (
                 "PREPAID_DESK_TLS_CERT and PREPAID_DESK_TLS_KEY, or PREPAID_DESK_PROXY to the"
-                " address of a proxy that does TLS"
+                " address of a proxy that terminates TLS"
             )
         if self.secret is None:
             return (

@@ -62,7 +62,6 @@ class Settings(RenewalSettings, SignOffSettings, MailSettings, OperationsSetting
 
     @property
     def dagster_home(self) -> Path:
-        """Dagster's instance directory."""
         return self.home / "dagster"
 
     def today(self) -> date:

@@ -12,21 +12,21 @@ ANSWER_SECONDS = 300
 
 
 class MailSettings(FromEnvironment):
-    """How mails leave, and to whom they go beside the customers."""
+    """How emails are sent, and who gets some besides the customers."""
 
-    smtp_url: str | None = Field(None, description="the mail server; None: mails become files")
+    smtp_url: str | None = Field(None, description="the mail server; None: emails become files")
     smtp_connections: Annotated[int, whole_number(1, 50)] = Field(
         4, description="how many connections to the server one sender may have"
     )
     smtp_timeout: Annotated[int, whole_number(1, 3600)] = Field(
         ANSWER_SECONDS,
-        description="seconds that the server may take to answer once it has a whole mail",
+        description="seconds that the server may take to answer once it has a whole email",
     )
     mail_rate: Annotated[int | None, whole_number(1, 10_000)] = Field(
-        None, description="mails per second of one sender; None: as fast as the server takes them"
+        None, description="emails per second of one sender; None: as fast as the server takes them"
     )
     mail_retry_hours: Annotated[int, whole_number(1, 720)] = Field(
-        96, description="hours from the first time that the server puts a mail off to the last try"
+        96, description="hours from the first time that the server defers an email to the last try"
     )
     mail_from: str = Field(
         "Prepaid plans <billing@localhost>", description="the sender, as name and address"
@@ -35,7 +35,7 @@ class MailSettings(FromEnvironment):
         (), description="the lines that name the seller on receipts"
     )
     report_recipients: Annotated[tuple[str, ...], BeforeValidator(addresses)] = Field(
-        (), description="addresses that a closed month's report is mailed to"
+        (), description="addresses that a closed month's report is emailed to"
     )
     alert_to: str | None = Field(None, description="addresses of alerts; None: only logged")
     anchor_to: str | None = Field(

@@ -24,7 +24,7 @@ def _webhook(text: str) -> str:
 
 
 class OperationsSettings(FromEnvironment):
-    """All ports are on 127.0.0.1."""
+    """Logs, retention, alerts and ports; all ports are on 127.0.0.1."""
 
     port: Annotated[int, whole_number(*_PORTS)] = Field(3000, description="Dagster's UI")
     read_only_port: Annotated[int | None, whole_number(*_PORTS, none="off")] = Field(
@@ -40,7 +40,7 @@ class OperationsSettings(FromEnvironment):
         500, description="what must be free on each disk, in 10^6 bytes"
     )
     unsent_hours: Annotated[int, whole_number(1, 10**4)] = Field(
-        24, description="hours after which a mail that was not sent is told"
+        24, description="hours after which an email that was not sent raises an alert"
     )
     log_format: Annotated[str, one_of("text", "json")] = Field(
         "text", description="how processes log"

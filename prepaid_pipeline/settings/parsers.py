@@ -91,12 +91,12 @@ def rising_days(text: str) -> tuple[int, ...]:
 
 
 def addresses(text: str) -> tuple[str, ...]:
-    """E-mail addresses, each once, in their order."""
+    """Email addresses, each once, in their order."""
     found = parts(text, ",")
     for part in found:
         if not re.fullmatch(r"[^@\s<>]+@[^@\s<>]+", part):
             raise ValueError(
-                f": {part!r} is no e-mail address: expected addresses separated by commas,"
+                f": {part!r} is not an email address: expected addresses separated by commas,"
                 " such as board@example.com,cfo@example.com"
             )
     return tuple(dict.fromkeys(found))

@@ -25,8 +25,8 @@ class RenewalSettings(FromEnvironment):
         tuple[int, ...],
         parsed(
             rising_days,
-            f"whole numbers from 1 to {YEAR} that rise, separated by commas, such as 3,7,14,"
-            " or none",
+            f"whole numbers from 1 to {YEAR} in ascending order, separated by commas, such as"
+            " 3,7,14, or none",
         ),
     ] = Field(
         REMINDER_DAYS,

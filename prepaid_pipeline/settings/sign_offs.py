@@ -45,7 +45,7 @@ class SignOffSettings(FromEnvironment):
         3, description="calendar days from a task's opening to its due date"
     )
     escalate_days: Annotated[int, whole_number(1, YEAR)] = Field(
-        7, description="calendar days from a task's due date to the mail to the team's lead"
+        7, description="calendar days from a task's due date to the email to the team's lead"
     )
     team_leads: Annotated[Mapping[str, str], BeforeValidator(_team_leads)] = Field(
         {}, description="team -> its lead's address"

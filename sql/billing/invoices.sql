@@ -2,7 +2,7 @@
 
 -- name: list
 -- Due on the later of issue and term start. received: what providers' records say has come for it,
--- whatever became of the record, and what a person has assigned to it.
+-- whatever its outcome, and what a person has assigned to it.
 SELECT i.invoice_number, c.customer_ref, c.name, i.status, i.issued_on, due.due_on,
        CASE WHEN i.status = 'Open' THEN greatest(0, CAST(:as_of AS date) - due.due_on) END AS days_overdue,
        i.currency, i.total, i.credit, i.payable, r.received, h.reasons AS held

@@ -1,4 +1,4 @@
--- Support's list of mails: what failed for good, and what may or may not have arrived.
+-- Support's list of emails: what failed permanently, and what may or may not have arrived.
 
 -- name: list
 SELECT email_id, status, template, recipient, created_at, last_error, service_plan_id, customer_ref,

@@ -127,7 +127,7 @@ WHERE email_id = ANY (CAST(:email_ids AS bigint[])) AND leased_until = :lease
 RETURNING email_id;
 
 -- name: note
--- Outcomes: sent; failed (refused for good); deferred (put off, or broken off before the end of the
+-- Outcomes: sent; failed (refused permanently); deferred (put off, or broken off before the end of the
 -- mail); unreachable (nothing could be handed over, which says nothing about the mail); unknown
 -- (broken off after it). What is tried again waits 1, 2, 4 … minutes, an hour at most; what the server
 -- puts off is tried a last time when retry_hours are over. Who may have got it is for a person to

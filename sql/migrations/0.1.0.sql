@@ -125,7 +125,7 @@ CREATE TABLE prepaid.audit_seals (
     -- before are entries that committed later than others with higher ids.
     ids int8multirange NOT NULL,
     -- The ids up to sealed_through that transactions may still write. Every other one that is not in
-    -- a seal stays empty for good: an entry there was put in afterwards.
+    -- a seal stays empty: an entry there was inserted afterwards.
     awaited int8multirange NOT NULL,
     -- sha256 over the entries' sha256 hashes; and the first 8 bytes of each of these, by which a
     -- changed entry is named.
@@ -441,7 +441,7 @@ CREATE TABLE prepaid.subscription_addons (
 );
 
 -- A discount takes a percentage or an amount (of the customer's currency) off a subscription's plan
--- and recurring add-ons. terms null: for ever; n: the first n terms that start on or after starts_on
+-- and recurring add-ons. terms null: permanent; n: the first n terms that start on or after starts_on
 -- (null: the subscription's start); 0 ends it.
 CREATE TABLE prepaid.discounts (
     discount_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -534,7 +534,7 @@ CREATE TABLE prepaid.service_plans (
     retrieved_at timestamptz,
 
     -- net_amount: the whole term without tax, after discounts, one-time fees included.
-    -- recurring_amount: without the fees, and reduced by discounts only that are for ever. Both are
+    -- recurring_amount: without the fees, and reduced only by permanent discounts. Both are
     -- known once the tax is (step 5), and at once for imported terms.
     -- monthly_amount: the term's part of monthly recurring revenue, unrounded.
     net_amount numeric CHECK (net_amount >= 0 AND net_amount < 'Infinity'),
@@ -763,7 +763,7 @@ CREATE INDEX invoices_by_customer ON prepaid.invoices (customer_id);
 CREATE FUNCTION prepaid.due_on(issued_on date, planned_start date) RETURNS date
 LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN greatest(issued_on, planned_start);
 
--- Until when it can be paid; null: for ever. A change of plan that nobody pays must be out of the way
+-- Until when it can be paid; null: without limit. A change of plan that nobody pays must be out of the way
 -- before the running term ends, so that this one is renewed: the day after the last day to pay it is
 -- cancelled, the day after that the renewal is opened, also without days of grace.
 CREATE FUNCTION prepaid.last_day_to_pay(due_on date, payment_days integer, running_until date) RETURNS date
@@ -941,12 +941,12 @@ BEGIN
         RAISE EXCEPTION 'invoice % is %: only an open one can be voided%', number, i.status,
             CASE i.status WHEN 'Paid' THEN '; a paid one is credited by cancelling its plan' ELSE '' END;
     ELSIF p.status = 'Active' THEN
-        RAISE EXCEPTION 'service plan % of invoice % runs, though its payment was taken back: %',
+        RAISE EXCEPTION 'service plan % of invoice % is active, although its payment was reversed: %',
             p.service_plan_id, number, CASE WHEN p.full_end_date IS NULL
                 THEN 'cancel it at once, that voids the invoice'
                 ELSE format('void it when the term has ended, on %s', p.end_date) END;
     ELSIF reissue AND over THEN
-        RAISE EXCEPTION 'service plan % of invoice % is %: its invoice can be voided, not issued anew',
+        RAISE EXCEPTION 'service plan % of invoice % is %: its invoice can be voided, not reissued',
             p.service_plan_id, number, p.status;
     END IF;
     PERFORM prepaid.void_open_invoices(ARRAY[p.service_plan_id]);
@@ -959,7 +959,7 @@ BEGIN
     IF NOT over THEN
         DELETE FROM prepaid.charges WHERE service_plan_id = p.service_plan_id;
     END IF;
-    -- An order keeps the price that was agreed; all else is taken anew from the subscription.
+    -- An order keeps the price that was agreed; all else is taken again from the subscription.
     UPDATE prepaid.service_plans
     SET status = 'Pending', invoiced_at = NULL, retrieved_at = NULL,
         price = CASE WHEN opened_on IS NULL THEN price END
@@ -1096,7 +1096,7 @@ BEGIN
                           AND r.tax_class = class AND r.valid_from <= taxed_on);
         IF unknown IS NOT NULL THEN
             RAISE EXCEPTION 'no tax rate is known for % in % on %, so the unused days of service plan % '
-                'cannot be credited: add the rate (import tax_rates.csv), then again',
+                'cannot be credited: add the rate (import tax_rates.csv), then try again',
                 unknown, term.taxed_country, taxed_on, plan;
         END IF;
     END IF;
@@ -1303,10 +1303,10 @@ CREATE TABLE prepaid.teams (
 INSERT INTO prepaid.teams (team, may) VALUES
     ('finance', ARRAY['assign payments', 'void invoices', 'cancel plans', 'change plans',
         'release holds', 'release holds about money']),
-    ('customer_success', ARRAY['cancel plans', 'change plans', 'release holds', 'send mails again',
-        'settle mails', 'change a customer''s address', 'erase a customer']),
+    ('customer_success', ARRAY['cancel plans', 'change plans', 'release holds', 'resend emails',
+        'settle emails', 'change a customer''s address', 'erase a customer']),
     ('leadership', ARRAY[]::text[]),
-    ('engineering', ARRAY['see all tasks', 'release holds', 'send mails again', 'settle mails',
+    ('engineering', ARRAY['see all tasks', 'release holds', 'resend emails', 'settle emails',
         'erase a customer']);
 
 -- How a person signs in at the pages, and where mail reaches them. Nobody reads the table: the pages
@@ -1650,7 +1650,7 @@ BEGIN
         SELECT m.team FROM prepaid.team_members m WHERE m.person = prepaid.acting_person())
     LIMIT 1;
     IF FOUND THEN
-        RAISE EXCEPTION 'no sign-off of task % by %: only a person of % signs it, under their own name',
+        RAISE EXCEPTION 'no sign-off of task % by %: only somebody in % can sign it, under their own name',
             wrong.task_id, wrong.decided_by, wrong.assigned_role;
     END IF;
     RETURN NULL;
@@ -1665,7 +1665,7 @@ ALTER TABLE prepaid.sign_offs ENABLE ALWAYS TRIGGER only_people_sign;
 -- the limit the first approval leaves the task Open; a rejection needs one person.
 CREATE FUNCTION prepaid.decide_tasks(task_ids bigint[], new_decision text, new_note text DEFAULT NULL)
 RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_temp
--- All look-ups are by key, so one plan is right for 1 task and for 3,000; planning anew cost as much.
+-- All look-ups are by key, so one plan is right for 1 task and for 3,000; planning again cost as much.
 SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     person text := prepaid.acting_person();
@@ -1810,7 +1810,7 @@ CROSS JOIN LATERAL (
         WHEN matched.assigned_by IS NOT NULL
             THEN format('%s was paid and assigned to this invoice by %s', matched.amount, matched.assigned_by)
         WHEN coalesce(matched.amount, r.amount) IS DISTINCT FROM i.payable
-            THEN format('the record is over %s, the invoice over %s', coalesce(r.amount::text, 'nothing'), i.payable)
+            THEN format('the record says %s, the invoice %s', coalesce(r.amount::text, 'nothing'), i.payable)
         WHEN r.customer_ref <> c.customer_ref
             THEN format('the record names customer %s, the invoice %s', r.customer_ref, c.customer_ref)
         WHEN r.outcome <> 'matched' THEN r.outcome_reason
@@ -1948,7 +1948,7 @@ LEFT JOIN LATERAL (
 WHERE k.kind = 'payment_review' AND k.status <> 'Withdrawn';
 
 -- Finance says which invoice a parked record pays. The record stays as it was delivered; who assigned
--- it is noted, and match_payments judges it anew. It may be over more than the invoice.
+-- it is noted, and match_payments judges it again. It may be over more than the invoice.
 CREATE FUNCTION prepaid.assign_record(record bigint, to_invoice text, reason text)
 RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_temp AS $$
 DECLARE
@@ -1980,7 +1980,7 @@ BEGIN
                     AND t.credit_note_id IS NULL) THEN
         RAISE EXCEPTION 'payment % has paid an invoice already: it pays one only', paid.provider_ref;
     ELSIF NOT coalesce(paid.amount > 0 AND paid.amount < 'Infinity', false) THEN
-        RAISE EXCEPTION 'payment record % is over %: nothing that pays', record, paid.amount;
+        RAISE EXCEPTION 'payment record % has the amount %: it pays nothing', record, paid.amount;
     END IF;
     UPDATE prepaid.transactions
     SET assigned_by = person, assigned_note = concat_ws(E'\n', assigned_note, reason),
@@ -2042,7 +2042,8 @@ INSERT INTO prepaid.hold_reasons (reason_code, about_money, about_invoice, advic
     ('step_failed', false, false,
      'correct the data that the text names');
 
--- A held plan keeps its status and leaves its batch; when a person releases it, it goes on where it was.
+-- A held plan keeps its status and leaves its batch; when a person releases it, it continues where
+-- it stopped.
 CREATE TABLE prepaid.holds (
     hold_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     service_plan_id bigint NOT NULL REFERENCES prepaid.service_plans,
@@ -2100,7 +2101,7 @@ JOIN prepaid.customers c ON c.customer_id = p.customer_id
 LEFT JOIN prepaid.invoices i ON i.service_plan_id = p.service_plan_id AND i.status <> 'Void'
 WHERE h.released_at IS NULL;
 
--- Releases every live hold of a plan under the acting person's name; the plan goes on where it was.
+-- Releases every live hold of a plan under the acting person's name; the plan continues where it stopped.
 -- A released rejection opens a new verification task on the same invoice. Not everybody may release holds
 -- about money; a payment that was taken back is not made good by releasing. Returns the holds released.
 CREATE FUNCTION prepaid.release_holds(plan bigint, release_note text)
@@ -2138,9 +2139,9 @@ BEGIN
     SELECT i.invoice_number INTO unpaid FROM prepaid.invoices i
     WHERE i.service_plan_id = plan AND i.status = 'Open' AND reversed;
     IF FOUND THEN
-        RAISE EXCEPTION 'the payment of invoice % was taken back, releasing does not pay it: the hold ends '
-            'with a payment that stands, with cancelling the plan at once, or, when the term is over, with '
-            'voiding the invoice', unpaid;
+        RAISE EXCEPTION 'the payment of invoice % was reversed, and releasing does not pay it: the hold ends '
+            'with a payment that stands, when the plan is cancelled at once, or, once the term is over, '
+            'when the invoice is voided', unpaid;
     END IF;
     IF rejected THEN
         UPDATE prepaid.tasks k SET status = 'Withdrawn'
@@ -2189,7 +2190,7 @@ CREATE TABLE prepaid.emails (
     unknown_attempts integer NOT NULL DEFAULT 0,
     -- Since when the server puts it off; null again when a person sends it again.
     deferred_since timestamptz,
-    -- How often its address was corrected: each time it is written anew, as another message.
+    -- How often its address was corrected: each time it is written again, as another message.
     corrections integer NOT NULL DEFAULT 0,
     UNIQUE (service_plan_id, template, occasion),
     -- A mail that could not even be written has failed without content. One is dropped when what it
@@ -2249,9 +2250,9 @@ CREATE INDEX task_reminders_by_email ON prepaid.task_reminders (email_id);
 
 -- 51_undelivered_mail.sql
 
--- What support does about mails that failed for good, or of which nobody knows whether they arrived.
+-- What support does about emails that failed permanently, or of which nobody knows whether they arrived.
 
--- Support's list: what failed for good, and what may or may not have arrived.
+-- Support's list: what failed permanently, and what may or may not have arrived.
 CREATE VIEW prepaid.undelivered_mails AS
 SELECT e.email_id, e.status, e.template, e.occasion, e.recipient, e.created_at, e.attempts,
        e.unknown_attempts, e.last_error, e.service_plan_id, c.customer_ref, c.name AS customer_name,
@@ -2277,9 +2278,9 @@ BEGIN
     LEFT JOIN prepaid.emails e USING (email_id)
     WHERE e.status <> ALL (states) OR e.status IS NULL ORDER BY asked.email_id LIMIT 1;
     IF FOUND THEN
-        RAISE EXCEPTION 'mail % cannot %: %', refused.email_id, action, coalesce(
+        RAISE EXCEPTION 'email % cannot %: %', refused.email_id, action, coalesce(
             'only ' || array_to_string(states, ' and ') || ' ones can, and it is ' || refused.status,
-            'there is no such mail');
+            'there is no such email');
     END IF;
 END $$;
 
@@ -2291,7 +2292,7 @@ RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_
 DECLARE
     resent integer;
 BEGIN
-    PERFORM prepaid.person_who_may('send mails again');
+    PERFORM prepaid.person_who_may('resend emails');
     PERFORM prepaid.require_emails(email_ids, ARRAY['failed', 'unknown'], 'be sent again');
     UPDATE prepaid.emails e
     SET status = 'pending', attempts = 0, next_attempt_at = clock_timestamp(), deferred_since = NULL,
@@ -2306,7 +2307,7 @@ END $$;
 CREATE FUNCTION prepaid.settle_emails(email_ids bigint[], why text)
 RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_temp AS $$
 DECLARE
-    person text := prepaid.person_who_says_why('settle mails', why);
+    person text := prepaid.person_who_says_why('settle emails', why);
     settled integer;
 BEGIN
     PERFORM prepaid.require_emails(email_ids, ARRAY['failed', 'unknown'], 'be settled');
@@ -2319,19 +2320,19 @@ BEGIN
     RETURN settled;
 END $$;
 
--- Sends a failed mail to another address: it is written anew, as another message. The customer gets
+-- Sends a failed email to another address: it is written again, as another message. The customer gets
 -- that address for later mails too.
 CREATE FUNCTION prepaid.correct_email_address(mail bigint, address text)
 RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_temp AS $$
 BEGIN
     PERFORM prepaid.person_who_says_why('change a customer''s address', address);
     IF address !~ '^[^[:space:][:cntrl:]@]+@[^[:space:][:cntrl:]@]+$' THEN
-        RAISE EXCEPTION '% is not an e-mail address', address;
+        RAISE EXCEPTION '% is not a valid email address', address;
     END IF;
     -- Of an unknown one a copy may be where it was sent: it stays the mail that it is.
     PERFORM prepaid.require_emails(ARRAY[mail], ARRAY['failed'], 'go to another address');
     IF EXISTS (SELECT FROM prepaid.emails WHERE email_id = mail AND service_plan_id IS NULL) THEN
-        RAISE EXCEPTION 'mail % is to one of our own people: their address is changed with prepaid user add',
+        RAISE EXCEPTION 'email % is to one of our own staff: their address is changed with prepaid user add',
             mail;
     END IF;
     UPDATE prepaid.emails
@@ -2362,7 +2363,7 @@ CREATE TABLE prepaid.batches (
 
 -- What the pipeline is not done with: each plan from its opening until step 11, and again when its
 -- payment is taken back; and which batch has claimed it. A row of its own, because a claim on the plan
--- itself would write all of its columns and indexes anew. No foreign keys, which would cost a look-up
+-- itself would rewrite all of its columns and indexes. No foreign keys, which would cost a look-up
 -- per plan and claim: rows come from a trigger on service_plans, and a batch is never deleted. No index
 -- on the batch: without it a claim stays on its page, for which the pages are kept half empty.
 CREATE TABLE prepaid.unsettled_plans (
@@ -2610,13 +2611,13 @@ BEGIN
     WHERE i.status <> 'Paid' AND (g.earlier OR i.credit > 0)
     ORDER BY g.service_plan_id, g.earlier DESC, g.invoice_id LIMIT 1;
     IF doubtful.earlier THEN
-        RAISE EXCEPTION 'service plan % was paid with credit of invoice %, whose payment was taken back: '
+        RAISE EXCEPTION 'service plan % was paid with credit of invoice %, whose payment was reversed: '
             '%wait for the end of the term, %', doubtful.service_plan_id, doubtful.invoice_number,
-            CASE doubtful.status WHEN 'Open' THEN 'have it paid anew first, or ' ELSE '' END,
+            CASE doubtful.status WHEN 'Open' THEN 'have it paid again first, or ' ELSE '' END,
             doubtful.end_date;
     ELSIF NOT doubtful.earlier THEN
-        RAISE EXCEPTION 'the payment of invoice % was taken back, and its credit of % % would be lost: '
-            'have it paid anew first, or wait for the end of the term, %', doubtful.invoice_number,
+        RAISE EXCEPTION 'the payment of invoice % was reversed, and its credit of % % would be lost: '
+            'have it paid again first, or wait for the end of the term, %', doubtful.invoice_number,
             doubtful.credit, doubtful.currency, doubtful.end_date;
     END IF;
 END $$;
@@ -2667,7 +2668,7 @@ BEGIN
         main := plan;
     ELSE
         IF at_once AND on_date > today THEN
-            RAISE EXCEPTION '% has not come yet: cancel on that day, or at the end of the term', on_date;
+            RAISE EXCEPTION '% is in the future: cancel on that day, or at the end of the term', on_date;
         ELSIF at_once THEN
             -- A term that a change has cut ends where it ends; its other days are credited already.
             SELECT coalesce(array_agg(p.service_plan_id ORDER BY p.start_date)
@@ -2697,7 +2698,7 @@ BEGIN
             WHERE p.service_plan_id = ANY (touched)), s.started_on);
         main := CASE WHEN leaves = last.end_date THEN last.service_plan_id ELSE touched[1] END;
         IF cardinality(touched) = 0 AND s.cancelled_on <= leaves THEN
-            RAISE EXCEPTION 'subscription % is cancelled already, as of %',
+            RAISE EXCEPTION 'subscription % is already cancelled, as of %',
                 s.subscription_ref, s.cancelled_on;
         END IF;
     END IF;
@@ -2878,7 +2879,7 @@ BEGIN
                                  coalesce(on_date, running.end_date, today));
 
     IF after = before THEN
-        RAISE EXCEPTION 'subscription % has that plan, price and add-ons already', s.subscription_ref;
+        RAISE EXCEPTION 'subscription % already has that plan, price and add-ons', s.subscription_ref;
     ELSIF waiting.kind = 'change' THEN
         RAISE EXCEPTION 'service plan % changes subscription % already, from % on: cancel it first',
             waiting.service_plan_id, s.subscription_ref, waiting.planned_start;
@@ -2894,18 +2895,18 @@ BEGIN
                 s.subscription_ref, on_date;
         ELSIF running.start_date = on_date THEN
             RAISE EXCEPTION 'the term of subscription % starts on %: change it from the next day on, or '
-                'cancel it at once (all of it is paid back) and buy anew', s.subscription_ref, on_date;
+                'cancel it at once (all of it is refunded) and buy again', s.subscription_ref, on_date;
         ELSIF s.cancelled_on IS NOT NULL THEN
-            RAISE EXCEPTION 'subscription % is cancelled as of %: take that back first (import '
+            RAISE EXCEPTION 'subscription % is cancelled as of %: undo that first (import '
                 'subscriptions.csv), or wait for the end', s.subscription_ref, s.cancelled_on;
         ELSIF later.service_plan_id IS NOT NULL THEN
-            RAISE EXCEPTION 'the next term (service plan %, % to %) is paid already: change it from % on, '
-                'or cancel it at once first (all of it is paid back)', later.service_plan_id,
+            RAISE EXCEPTION 'the next term (service plan %, % to %) is already paid: change it from % on, '
+                'or cancel it at once first (all of it is refunded)', later.service_plan_id,
                 later.start_date, later.end_date, later.start_date + 1;
         ELSIF running.origin = 'pipeline' AND NOT EXISTS (
             SELECT FROM prepaid.invoices i
             WHERE i.service_plan_id = running.service_plan_id AND i.status = 'Paid') THEN
-            RAISE EXCEPTION 'the payment of the running term (service plan %) was taken back: clear that '
+            RAISE EXCEPTION 'the payment of the running term (service plan %) was reversed: clear that '
                 'up first', running.service_plan_id;
         ELSIF running.currency <> s.currency THEN
             RAISE EXCEPTION 'the running term is in %, subscription % now in %: change it at the renewal',
@@ -2933,7 +2934,7 @@ BEGIN
         RETURNING service_plan_id INTO opened;
     END LOOP;
     IF on_date IS NOT NULL AND opened IS NULL THEN
-        RAISE EXCEPTION 'another plan followed service plan % at this moment: look, and ask again',
+        RAISE EXCEPTION 'another service plan followed % at this moment: check, and try again',
             running.service_plan_id;
     END IF;
     INSERT INTO prepaid.requests (kind, subscription_id, service_plan_id, asked_on, effective_on, note,
@@ -3232,7 +3233,7 @@ RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_tem
 BEGIN
     PERFORM prepaid.person_who_says_why('change a customer''s address', address);
     IF address !~ '^[^[:space:][:cntrl:]@]+@[^[:space:][:cntrl:]@]+$' THEN
-        RAISE EXCEPTION '% is not an e-mail address', address;
+        RAISE EXCEPTION '% is not a valid email address', address;
     END IF;
     UPDATE prepaid.customers c SET email = address
     FROM prepaid.service_plans p WHERE p.service_plan_id = plan AND c.customer_id = p.customer_id;
@@ -3287,7 +3288,7 @@ CREATE TABLE revenue.check_results (
 );
 CREATE INDEX check_results_by_time ON revenue.check_results (stage, checked_at);
 
--- Monthly recurring revenue on the month's last day (the running month: as of its cut-off).
+-- Monthly recurring revenue on the month's last day (the current month: as of its cut-off).
 -- Amounts are not rounded; they are when shown, so that their sums are right.
 CREATE TABLE revenue.mrr (
     month date NOT NULL REFERENCES revenue.months,
@@ -3484,7 +3485,7 @@ CREATE VIEW revenue.staged_control AS
 
 -- 81_retention.sql
 
--- What became of the terms that ended, and of the customers that there were before.
+-- The outcome of the terms that ended, and how many of earlier customers remain.
 
 -- Terms that ended in the month, by what came after each: exactly one of the six outcomes.
 CREATE TABLE revenue.renewal_outcomes (
@@ -3571,7 +3572,7 @@ CREATE UNLOGGED TABLE revenue.cohorts_staging (
     mrr_now numeric
 );
 
--- What became of a term: who followed in time, within its days of grace or later, else who had left, and
+-- The outcome of a term: who followed in time, within its days of grace or later, else who had left, and
 -- whom there is still time for on as_of. next_…: the term that followed, null for none.
 CREATE FUNCTION revenue.renewal_outcome(
     ended_on date, grace_days integer, status text, cancelled_on date, next_kind text,
@@ -3611,7 +3612,7 @@ LANGUAGE sql STABLE AS $$
     WHERE due.activated_on <= terms_due.as_of
       AND due.end_date >= terms_due.first_month AND due.end_date <= terms_due.as_of
       AND due.end_date < terms_due.last_month + interval '1 month'
-      -- Cut by a change of plan: the customer goes on with another term.
+      -- Cut by a change of plan: the customer continues with another term.
       AND (due.full_end_date IS NULL OR due.status = 'Cancelled')
       -- Paid in advance and cancelled before its first day, it never began.
       AND (due.end_date > due.start_date OR due.activated_on >= due.start_date)
@@ -3900,7 +3901,7 @@ BEGIN
     month := date_trunc('month', for_month::timestamp)::date;
     SELECT m.as_of INTO as_of FROM revenue.months m WHERE m.month = measured.month;
     IF as_of IS NULL THEN
-        RAISE EXCEPTION 'there are no figures of %: prepaid backfill % % makes them',
+        RAISE EXCEPTION 'there are no figures for %: run prepaid backfill % %',
             to_char(month, 'YYYY-MM'), to_char(month, 'YYYY-MM'), to_char(month, 'YYYY-MM');
     END IF;
     day := least(as_of, (month + interval '1 month')::date - 1);
@@ -4033,7 +4034,7 @@ $$;
 -- Why a customer cannot be erased yet; null: nothing is in the way.
 CREATE FUNCTION prepaid.erasure_refusal(customer bigint) RETURNS text LANGUAGE sql STABLE AS $$
     SELECT reason FROM (
-        SELECT 1 AS place, format('was erased on %s by %s already', e.erased_on, e.erased_by) AS reason
+        SELECT 1 AS place, format('was already erased on %s by %s', e.erased_on, e.erased_by) AS reason
         FROM prepaid.erasures e WHERE e.customer_id = customer
         UNION ALL
         SELECT 2, format('service plan %s is %s: cancel it, or wait until it has ended',
@@ -4041,13 +4042,13 @@ CREATE FUNCTION prepaid.erasure_refusal(customer bigint) RETURNS text LANGUAGE s
         FROM prepaid.service_plans p
         WHERE p.customer_id = customer AND p.status IN ('Pending', 'Processing', 'Active')
         UNION ALL
-        SELECT 3, format('subscription %s goes on: cancel it first', s.subscription_ref)
+        SELECT 3, format('subscription %s continues: cancel it first', s.subscription_ref)
         FROM prepaid.subscriptions s
         WHERE s.customer_id = customer AND (s.cancelled_on IS NULL OR s.cancelled_on > prepaid.today())
           AND (s.auto_renew OR NOT EXISTS (SELECT FROM prepaid.service_plans p
                                            WHERE p.subscription_id = s.subscription_id))
         UNION ALL
-        SELECT 4, format('invoice %s is open: it is to be paid, or voided', i.invoice_number)
+        SELECT 4, format('invoice %s is open: it has to be paid or voided', i.invoice_number)
         FROM prepaid.invoices i WHERE i.customer_id = customer AND i.status = 'Open'
         UNION ALL
         SELECT 5, format('task %s (%s) is open: decide it first', k.task_id, k.kind)
@@ -4062,7 +4063,7 @@ CREATE FUNCTION prepaid.erasure_refusal(customer bigint) RETURNS text LANGUAGE s
         FROM prepaid.holds h JOIN prepaid.service_plans p USING (service_plan_id)
         WHERE p.customer_id = customer AND h.released_at IS NULL
         UNION ALL
-        SELECT 7, format('mail %s is %s: it is to arrive first', m.email_id, m.status)
+        SELECT 7, format('email %s is %s: it has to arrive first', m.email_id, m.status)
         FROM prepaid.emails m JOIN prepaid.service_plans p USING (service_plan_id)
         WHERE p.customer_id = customer AND m.status IN ('pending', 'sending', 'unknown')
         UNION ALL

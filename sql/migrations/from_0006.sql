@@ -106,12 +106,12 @@ BEGIN
         RAISE EXCEPTION 'invoice % is %: only an open one can be voided%', number, i.status,
             CASE i.status WHEN 'Paid' THEN '; a paid one is credited by cancelling its plan' ELSE '' END;
     ELSIF p.status = 'Active' THEN
-        RAISE EXCEPTION 'service plan % of invoice % runs, though its payment was taken back: %',
+        RAISE EXCEPTION 'service plan % of invoice % is active, although its payment was reversed: %',
             p.service_plan_id, number, CASE WHEN p.full_end_date IS NULL
                 THEN 'cancel it at once, that voids the invoice'
                 ELSE format('void it when the term has ended, on %s', p.end_date) END;
     ELSIF reissue AND over THEN
-        RAISE EXCEPTION 'service plan % of invoice % is %: its invoice can be voided, not issued anew',
+        RAISE EXCEPTION 'service plan % of invoice % is %: its invoice can be voided, not reissued',
             p.service_plan_id, number, p.status;
     END IF;
     PERFORM prepaid.void_open_invoices(ARRAY[p.service_plan_id]);
@@ -213,7 +213,7 @@ BEGIN
                           AND r.tax_class = class AND r.valid_from <= taxed_on);
         IF unknown IS NOT NULL THEN
             RAISE EXCEPTION 'no tax rate is known for % in % on %, so the unused days of service plan % '
-                'cannot be credited: add the rate (import tax_rates.csv), then again',
+                'cannot be credited: add the rate (import tax_rates.csv), then try again',
                 unknown, term.taxed_country, taxed_on, plan;
         END IF;
     END IF;
@@ -319,10 +319,10 @@ CREATE TABLE prepaid.teams (
 INSERT INTO prepaid.teams (team, may) VALUES
     ('finance', ARRAY['assign payments', 'void invoices', 'cancel plans', 'change plans',
         'release holds', 'release holds about money']),
-    ('customer_success', ARRAY['cancel plans', 'change plans', 'release holds', 'send mails again',
-        'settle mails', 'change a customer''s address', 'erase a customer']),
+    ('customer_success', ARRAY['cancel plans', 'change plans', 'release holds', 'resend emails',
+        'settle emails', 'change a customer''s address', 'erase a customer']),
     ('leadership', ARRAY[]::text[]),
-    ('engineering', ARRAY['see all tasks', 'release holds', 'send mails again', 'settle mails',
+    ('engineering', ARRAY['see all tasks', 'release holds', 'resend emails', 'settle emails',
         'erase a customer']);
 
 GRANT SELECT ON prepaid.teams TO engineering;
@@ -417,7 +417,7 @@ CROSS JOIN LATERAL (
         WHEN matched.assigned_by IS NOT NULL
             THEN format('%s was paid and assigned to this invoice by %s', matched.amount, matched.assigned_by)
         WHEN coalesce(matched.amount, r.amount) IS DISTINCT FROM i.payable
-            THEN format('the record is over %s, the invoice over %s', coalesce(r.amount::text, 'nothing'), i.payable)
+            THEN format('the record says %s, the invoice %s', coalesce(r.amount::text, 'nothing'), i.payable)
         WHEN r.customer_ref <> c.customer_ref
             THEN format('the record names customer %s, the invoice %s', r.customer_ref, c.customer_ref)
         WHEN r.outcome <> 'matched' THEN r.outcome_reason
@@ -483,7 +483,7 @@ BEGIN
                     AND t.credit_note_id IS NULL) THEN
         RAISE EXCEPTION 'payment % has paid an invoice already: it pays one only', paid.provider_ref;
     ELSIF NOT coalesce(paid.amount > 0 AND paid.amount < 'Infinity', false) THEN
-        RAISE EXCEPTION 'payment record % is over %: nothing that pays', record, paid.amount;
+        RAISE EXCEPTION 'payment record % has the amount %: it pays nothing', record, paid.amount;
     END IF;
     UPDATE prepaid.transactions
     SET assigned_by = person, assigned_note = concat_ws(E'\n', assigned_note, reason),
@@ -560,7 +560,7 @@ JOIN prepaid.customers c ON c.customer_id = p.customer_id
 LEFT JOIN prepaid.invoices i ON i.service_plan_id = p.service_plan_id AND i.status <> 'Void'
 WHERE h.released_at IS NULL;
 
--- Releases every live hold of a plan under the acting person's name; the plan goes on where it was.
+-- Releases every live hold of a plan under the acting person's name; the plan continues where it stopped.
 -- A released rejection opens a new verification task on the same invoice. Not everybody may release holds
 -- about money; a payment that was taken back is not made good by releasing. Returns the holds released.
 CREATE OR REPLACE FUNCTION prepaid.release_holds(plan bigint, release_note text)
@@ -598,9 +598,9 @@ BEGIN
     SELECT i.invoice_number INTO unpaid FROM prepaid.invoices i
     WHERE i.service_plan_id = plan AND i.status = 'Open' AND reversed;
     IF FOUND THEN
-        RAISE EXCEPTION 'the payment of invoice % was taken back, releasing does not pay it: the hold ends '
-            'with a payment that stands, with cancelling the plan at once, or, when the term is over, with '
-            'voiding the invoice', unpaid;
+        RAISE EXCEPTION 'the payment of invoice % was reversed, and releasing does not pay it: the hold ends '
+            'with a payment that stands, when the plan is cancelled at once, or, once the term is over, '
+            'when the invoice is voided', unpaid;
     END IF;
     IF rejected THEN
         UPDATE prepaid.tasks k SET status = 'Withdrawn'
@@ -627,7 +627,7 @@ RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_
 DECLARE
     resent integer;
 BEGIN
-    PERFORM prepaid.person_who_may('send mails again');
+    PERFORM prepaid.person_who_may('resend emails');
     PERFORM prepaid.require_emails(email_ids, ARRAY['failed', 'unknown'], 'be sent again');
     UPDATE prepaid.emails e
     SET status = 'pending', attempts = 0, next_attempt_at = clock_timestamp(), deferred_since = NULL,
@@ -642,7 +642,7 @@ END $$;
 CREATE OR REPLACE FUNCTION prepaid.settle_emails(email_ids bigint[], why text)
 RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_temp AS $$
 DECLARE
-    person text := prepaid.person_who_says_why('settle mails', why);
+    person text := prepaid.person_who_says_why('settle emails', why);
     settled integer;
 BEGIN
     PERFORM prepaid.require_emails(email_ids, ARRAY['failed', 'unknown'], 'be settled');
@@ -662,12 +662,12 @@ RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_tem
 BEGIN
     PERFORM prepaid.person_who_says_why('change a customer''s address', address);
     IF address !~ '^[^[:space:][:cntrl:]@]+@[^[:space:][:cntrl:]@]+$' THEN
-        RAISE EXCEPTION '% is not an e-mail address', address;
+        RAISE EXCEPTION '% is not a valid email address', address;
     END IF;
     -- Of an unknown one a copy may be where it was sent: it stays the mail that it is.
     PERFORM prepaid.require_emails(ARRAY[mail], ARRAY['failed'], 'go to another address');
     IF EXISTS (SELECT FROM prepaid.emails WHERE email_id = mail AND service_plan_id IS NULL) THEN
-        RAISE EXCEPTION 'mail % is to one of our own people: their address is changed with prepaid user add',
+        RAISE EXCEPTION 'email % is to one of our own staff: their address is changed with prepaid user add',
             mail;
     END IF;
     UPDATE prepaid.emails
@@ -788,7 +788,7 @@ BEGIN
         main := plan;
     ELSE
         IF at_once AND on_date > today THEN
-            RAISE EXCEPTION '% has not come yet: cancel on that day, or at the end of the term', on_date;
+            RAISE EXCEPTION '% is in the future: cancel on that day, or at the end of the term', on_date;
         ELSIF at_once THEN
             -- A term that a change has cut ends where it ends; its other days are credited already.
             SELECT coalesce(array_agg(p.service_plan_id ORDER BY p.start_date)
@@ -818,7 +818,7 @@ BEGIN
             WHERE p.service_plan_id = ANY (touched)), s.started_on);
         main := CASE WHEN leaves = last.end_date THEN last.service_plan_id ELSE touched[1] END;
         IF cardinality(touched) = 0 AND s.cancelled_on <= leaves THEN
-            RAISE EXCEPTION 'subscription % is cancelled already, as of %',
+            RAISE EXCEPTION 'subscription % is already cancelled, as of %',
                 s.subscription_ref, s.cancelled_on;
         END IF;
     END IF;
@@ -886,7 +886,7 @@ BEGIN
                                  coalesce(on_date, running.end_date, today));
 
     IF after = before THEN
-        RAISE EXCEPTION 'subscription % has that plan, price and add-ons already', s.subscription_ref;
+        RAISE EXCEPTION 'subscription % already has that plan, price and add-ons', s.subscription_ref;
     ELSIF waiting.kind = 'change' THEN
         RAISE EXCEPTION 'service plan % changes subscription % already, from % on: cancel it first',
             waiting.service_plan_id, s.subscription_ref, waiting.planned_start;
@@ -902,18 +902,18 @@ BEGIN
                 s.subscription_ref, on_date;
         ELSIF running.start_date = on_date THEN
             RAISE EXCEPTION 'the term of subscription % starts on %: change it from the next day on, or '
-                'cancel it at once (all of it is paid back) and buy anew', s.subscription_ref, on_date;
+                'cancel it at once (all of it is refunded) and buy again', s.subscription_ref, on_date;
         ELSIF s.cancelled_on IS NOT NULL THEN
-            RAISE EXCEPTION 'subscription % is cancelled as of %: take that back first (import '
+            RAISE EXCEPTION 'subscription % is cancelled as of %: undo that first (import '
                 'subscriptions.csv), or wait for the end', s.subscription_ref, s.cancelled_on;
         ELSIF later.service_plan_id IS NOT NULL THEN
-            RAISE EXCEPTION 'the next term (service plan %, % to %) is paid already: change it from % on, '
-                'or cancel it at once first (all of it is paid back)', later.service_plan_id,
+            RAISE EXCEPTION 'the next term (service plan %, % to %) is already paid: change it from % on, '
+                'or cancel it at once first (all of it is refunded)', later.service_plan_id,
                 later.start_date, later.end_date, later.start_date + 1;
         ELSIF running.origin = 'pipeline' AND NOT EXISTS (
             SELECT FROM prepaid.invoices i
             WHERE i.service_plan_id = running.service_plan_id AND i.status = 'Paid') THEN
-            RAISE EXCEPTION 'the payment of the running term (service plan %) was taken back: clear that '
+            RAISE EXCEPTION 'the payment of the running term (service plan %) was reversed: clear that '
                 'up first', running.service_plan_id;
         ELSIF running.currency <> s.currency THEN
             RAISE EXCEPTION 'the running term is in %, subscription % now in %: change it at the renewal',
@@ -941,7 +941,7 @@ BEGIN
         RETURNING service_plan_id INTO opened;
     END LOOP;
     IF on_date IS NOT NULL AND opened IS NULL THEN
-        RAISE EXCEPTION 'another plan followed service plan % at this moment: look, and ask again',
+        RAISE EXCEPTION 'another service plan followed % at this moment: check, and try again',
             running.service_plan_id;
     END IF;
     INSERT INTO prepaid.requests (kind, subscription_id, service_plan_id, asked_on, effective_on, note,
@@ -981,7 +981,7 @@ RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_tem
 BEGIN
     PERFORM prepaid.person_who_says_why('change a customer''s address', address);
     IF address !~ '^[^[:space:][:cntrl:]@]+@[^[:space:][:cntrl:]@]+$' THEN
-        RAISE EXCEPTION '% is not an e-mail address', address;
+        RAISE EXCEPTION '% is not a valid email address', address;
     END IF;
     UPDATE prepaid.customers c SET email = address
     FROM prepaid.service_plans p WHERE p.service_plan_id = plan AND c.customer_id = p.customer_id;
@@ -1059,3 +1059,143 @@ BEGIN
     VALUES ('customer_erased', 'customer', customer, 'erased', person, prepaid.run_id(), prepaid.as_of());
     RETURN message_ids;
 END $$;
+
+-- What these say when they refuse.
+
+CREATE OR REPLACE FUNCTION prepaid.only_people_sign() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    wrong record;
+BEGIN
+    SELECT n.decided_by, k.task_id, k.assigned_role INTO wrong
+    FROM new_rows n LEFT JOIN prepaid.tasks k USING (task_id)
+    WHERE n.decided_by <> prepaid.acting_person() OR k.assigned_role NOT IN (
+        SELECT m.team FROM prepaid.team_members m WHERE m.person = prepaid.acting_person())
+    LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'no sign-off of task % by %: only somebody in % can sign it, under their own name',
+            wrong.task_id, wrong.decided_by, wrong.assigned_role;
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE OR REPLACE FUNCTION prepaid.require_emails(email_ids bigint[], states text[], action text)
+RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    refused record;
+BEGIN
+    PERFORM FROM prepaid.emails e WHERE e.email_id = ANY (email_ids) ORDER BY e.email_id FOR UPDATE;
+    SELECT asked.email_id, e.status INTO refused
+    FROM unnest(email_ids) asked (email_id)
+    LEFT JOIN prepaid.emails e USING (email_id)
+    WHERE e.status <> ALL (states) OR e.status IS NULL ORDER BY asked.email_id LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'email % cannot %: %', refused.email_id, action, coalesce(
+            'only ' || array_to_string(states, ' and ') || ' ones can, and it is ' || refused.status,
+            'there is no such email');
+    END IF;
+END $$;
+
+CREATE OR REPLACE FUNCTION prepaid.require_standing_payments(plans bigint[]) RETURNS void
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    unjudged text;
+    doubtful record;
+BEGIN
+    WITH RECURSIVE grounds AS (
+        SELECT i.invoice_id FROM prepaid.invoices i
+        WHERE i.service_plan_id = ANY (plans) AND i.status <> 'Void'
+        UNION
+        SELECT n.invoice_id FROM grounds g JOIN prepaid.credit_notes n ON n.applied_to_invoice_id = g.invoice_id
+        WHERE n.invoice_id IS NOT NULL
+    )
+    SELECT min(i.invoice_number) INTO unjudged
+    FROM grounds JOIN prepaid.invoices i USING (invoice_id)
+    WHERE EXISTS (
+        SELECT FROM prepaid.transactions t
+        WHERE t.outcome IS NULL AND (t.invoice_number = i.invoice_number OR t.invoice_id = i.invoice_id
+            OR EXISTS (SELECT FROM prepaid.transactions m
+                       WHERE m.invoice_id = i.invoice_id AND m.provider = t.provider
+                         AND m.provider_ref = t.provider_ref)));
+    IF unjudged IS NOT NULL THEN
+        RAISE EXCEPTION 'payment records of invoice % are not judged yet: run ''prepaid drain'' or wait a '
+            'minute', unjudged;
+    END IF;
+
+    WITH RECURSIVE grounds AS (
+        SELECT i.invoice_id, p.service_plan_id, p.end_date, false AS earlier
+        FROM prepaid.invoices i JOIN prepaid.service_plans p USING (service_plan_id)
+        WHERE i.service_plan_id = ANY (plans) AND i.status <> 'Void'
+        UNION
+        SELECT n.invoice_id, g.service_plan_id, g.end_date, true
+        FROM grounds g JOIN prepaid.credit_notes n ON n.applied_to_invoice_id = g.invoice_id
+        WHERE n.invoice_id IS NOT NULL
+    )
+    SELECT g.*, i.invoice_number, i.status, i.credit, i.currency INTO doubtful
+    FROM grounds g JOIN prepaid.invoices i USING (invoice_id)
+    WHERE i.status <> 'Paid' AND (g.earlier OR i.credit > 0)
+    ORDER BY g.service_plan_id, g.earlier DESC, g.invoice_id LIMIT 1;
+    IF doubtful.earlier THEN
+        RAISE EXCEPTION 'service plan % was paid with credit of invoice %, whose payment was reversed: '
+            '%wait for the end of the term, %', doubtful.service_plan_id, doubtful.invoice_number,
+            CASE doubtful.status WHEN 'Open' THEN 'have it paid again first, or ' ELSE '' END,
+            doubtful.end_date;
+    ELSIF NOT doubtful.earlier THEN
+        RAISE EXCEPTION 'the payment of invoice % was reversed, and its credit of % % would be lost: '
+            'have it paid again first, or wait for the end of the term, %', doubtful.invoice_number,
+            doubtful.credit, doubtful.currency, doubtful.end_date;
+    END IF;
+END $$;
+
+CREATE OR REPLACE FUNCTION revenue.measured(for_month date, OUT month date, OUT as_of date, OUT day date)
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    month := date_trunc('month', for_month::timestamp)::date;
+    SELECT m.as_of INTO as_of FROM revenue.months m WHERE m.month = measured.month;
+    IF as_of IS NULL THEN
+        RAISE EXCEPTION 'there are no figures for %: run prepaid backfill % %',
+            to_char(month, 'YYYY-MM'), to_char(month, 'YYYY-MM'), to_char(month, 'YYYY-MM');
+    END IF;
+    day := least(as_of, (month + interval '1 month')::date - 1);
+END $$;
+
+CREATE OR REPLACE FUNCTION prepaid.erasure_refusal(customer bigint) RETURNS text LANGUAGE sql STABLE AS $$
+    SELECT reason FROM (
+        SELECT 1 AS place, format('was already erased on %s by %s', e.erased_on, e.erased_by) AS reason
+        FROM prepaid.erasures e WHERE e.customer_id = customer
+        UNION ALL
+        SELECT 2, format('service plan %s is %s: cancel it, or wait until it has ended',
+                         p.service_plan_id, p.status)
+        FROM prepaid.service_plans p
+        WHERE p.customer_id = customer AND p.status IN ('Pending', 'Processing', 'Active')
+        UNION ALL
+        SELECT 3, format('subscription %s continues: cancel it first', s.subscription_ref)
+        FROM prepaid.subscriptions s
+        WHERE s.customer_id = customer AND (s.cancelled_on IS NULL OR s.cancelled_on > prepaid.today())
+          AND (s.auto_renew OR NOT EXISTS (SELECT FROM prepaid.service_plans p
+                                           WHERE p.subscription_id = s.subscription_id))
+        UNION ALL
+        SELECT 4, format('invoice %s is open: it has to be paid or voided', i.invoice_number)
+        FROM prepaid.invoices i WHERE i.customer_id = customer AND i.status = 'Open'
+        UNION ALL
+        SELECT 5, format('task %s (%s) is open: decide it first', k.task_id, k.kind)
+        FROM prepaid.tasks k
+        WHERE k.status = 'Open' AND (
+            k.service_plan_id IN (SELECT service_plan_id FROM prepaid.service_plans
+                                  WHERE customer_id = customer)
+            OR k.invoice_id IN (SELECT invoice_id FROM prepaid.invoices WHERE customer_id = customer)
+            OR k.transaction_id IN (SELECT transaction_id FROM prepaid.records_of(customer)))
+        UNION ALL
+        SELECT 6, format('service plan %s is held (%s): release it first', h.service_plan_id, h.reason_code)
+        FROM prepaid.holds h JOIN prepaid.service_plans p USING (service_plan_id)
+        WHERE p.customer_id = customer AND h.released_at IS NULL
+        UNION ALL
+        SELECT 7, format('email %s is %s: it has to arrive first', m.email_id, m.status)
+        FROM prepaid.emails m JOIN prepaid.service_plans p USING (service_plan_id)
+        WHERE p.customer_id = customer AND m.status IN ('pending', 'sending', 'unknown')
+        UNION ALL
+        SELECT 8, format('payment record %s is not judged yet', t.transaction_id)
+        FROM prepaid.transactions t
+        WHERE t.transaction_id IN (SELECT transaction_id FROM prepaid.records_of(customer))
+          AND (t.outcome IS NULL OR t.outcome = 'waiting')
+    ) refusals ORDER BY place, reason LIMIT 1
+$$;

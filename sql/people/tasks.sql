@@ -14,7 +14,7 @@ SELECT k.task_id, k.kind, k.assigned_role, k.opened_on, k.due_on, k.assigned_to,
             WHEN 'payment_verification' THEN v.difference
             WHEN 'payment_refund' THEN format('pay back %s %s: credit note %s%s', n.refund, n.currency,
                 n.credit_note_number, CASE WHEN i.status = 'Open' THEN
-                '; its invoice is open again, the payment was taken back: clear that up first' END)
+                '; its invoice is open again, the payment was reversed: clear that up first' END)
             ELSE q.features END AS detail
 FROM prepaid.tasks k
 LEFT JOIN prepaid.invoices i USING (invoice_id)

@@ -23,7 +23,7 @@ SELECT at, event, actor, what FROM prepaid.plan_events
 WHERE service_plan_id = :plan ORDER BY at, place, id;
 
 -- name: why
--- What the conclusion is drawn from, beside what is done. Finance reads it, too (so it is without the
+-- What the why is drawn from, in addition to what is done. Finance reads it, too (so it is without the
 -- audit log). Amounts are texts: they are only said.
 SELECT p.status, p.origin, p.kind, p.start_date, p.end_date, p.activated_on, p.invoiced_at,
        i.invoice_number, i.status AS invoice_status, i.payable = 0 AS nothing_to_pay,

@@ -8,7 +8,7 @@ WHERE m.as_of <= CAST(:as_of AS date)
   AND EXISTS (SELECT FROM revenue.report_versions v WHERE v.month = m.month AND v.version > 0);
 
 -- name: due_months
--- Months from the first term on that have ended for good and have no closed version yet.
+-- Months from the first term on that have ended, their days of grace too, and have no closed version yet.
 SELECT m::date AS month
 FROM (SELECT min(start_date) AS first_start FROM prepaid.service_plans
       WHERE activated_on IS NOT NULL) s

@@ -12,7 +12,7 @@ CREATE TABLE prepaid.audit_seals (
     -- before are entries that committed later than others with higher ids.
     ids int8multirange NOT NULL,
     -- The ids up to sealed_through that transactions may still write. Every other one that is not in
-    -- a seal stays empty for good: an entry there was put in afterwards.
+    -- a seal stays empty: an entry there was inserted afterwards.
     awaited int8multirange NOT NULL,
     -- sha256 over the entries' sha256 hashes; and the first 8 bytes of each of these, by which a
     -- changed entry is named.

@@ -50,7 +50,7 @@ CREATE TABLE prepaid.subscription_addons (
 );
 
 -- A discount takes a percentage or an amount (of the customer's currency) off a subscription's plan
--- and recurring add-ons. terms null: for ever; n: the first n terms that start on or after starts_on
+-- and recurring add-ons. terms null: permanent; n: the first n terms that start on or after starts_on
 -- (null: the subscription's start); 0 ends it.
 CREATE TABLE prepaid.discounts (
     discount_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

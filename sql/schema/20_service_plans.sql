@@ -67,7 +67,7 @@ CREATE TABLE prepaid.service_plans (
     retrieved_at timestamptz,
 
     -- net_amount: the whole term without tax, after discounts, one-time fees included.
-    -- recurring_amount: without the fees, and reduced by discounts only that are for ever. Both are
+    -- recurring_amount: without the fees, and reduced only by permanent discounts. Both are
     -- known once the tax is (step 5), and at once for imported terms.
     -- monthly_amount: the term's part of monthly recurring revenue, unrounded.
     net_amount numeric CHECK (net_amount >= 0 AND net_amount < 'Infinity'),

@@ -84,7 +84,7 @@ CREATE INDEX invoices_by_customer ON prepaid.invoices (customer_id);
 CREATE FUNCTION prepaid.due_on(issued_on date, planned_start date) RETURNS date
 LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN greatest(issued_on, planned_start);
 
--- Until when it can be paid; null: for ever. A change of plan that nobody pays must be out of the way
+-- Until when it can be paid; null: without limit. A change of plan that nobody pays must be out of the way
 -- before the running term ends, so that this one is renewed: the day after the last day to pay it is
 -- cancelled, the day after that the renewal is opened, also without days of grace.
 CREATE FUNCTION prepaid.last_day_to_pay(due_on date, payment_days integer, running_until date) RETURNS date

@@ -53,12 +53,12 @@ BEGIN
         RAISE EXCEPTION 'invoice % is %: only an open one can be voided%', number, i.status,
             CASE i.status WHEN 'Paid' THEN '; a paid one is credited by cancelling its plan' ELSE '' END;
     ELSIF p.status = 'Active' THEN
-        RAISE EXCEPTION 'service plan % of invoice % runs, though its payment was taken back: %',
+        RAISE EXCEPTION 'service plan % of invoice % is active, although its payment was reversed: %',
             p.service_plan_id, number, CASE WHEN p.full_end_date IS NULL
                 THEN 'cancel it at once, that voids the invoice'
                 ELSE format('void it when the term has ended, on %s', p.end_date) END;
     ELSIF reissue AND over THEN
-        RAISE EXCEPTION 'service plan % of invoice % is %: its invoice can be voided, not issued anew',
+        RAISE EXCEPTION 'service plan % of invoice % is %: its invoice can be voided, not reissued',
             p.service_plan_id, number, p.status;
     END IF;
     PERFORM prepaid.void_open_invoices(ARRAY[p.service_plan_id]);
@@ -71,7 +71,7 @@ BEGIN
     IF NOT over THEN
         DELETE FROM prepaid.charges WHERE service_plan_id = p.service_plan_id;
     END IF;
-    -- An order keeps the price that was agreed; all else is taken anew from the subscription.
+    -- An order keeps the price that was agreed; all else is taken again from the subscription.
     UPDATE prepaid.service_plans
     SET status = 'Pending', invoiced_at = NULL, retrieved_at = NULL,
         price = CASE WHEN opened_on IS NULL THEN price END

@@ -108,7 +108,7 @@ BEGIN
                           AND r.tax_class = class AND r.valid_from <= taxed_on);
         IF unknown IS NOT NULL THEN
             RAISE EXCEPTION 'no tax rate is known for % in % on %, so the unused days of service plan % '
-                'cannot be credited: add the rate (import tax_rates.csv), then again',
+                'cannot be credited: add the rate (import tax_rates.csv), then try again',
                 unknown, term.taxed_country, taxed_on, plan;
         END IF;
     END IF;

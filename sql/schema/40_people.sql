@@ -10,10 +10,10 @@ CREATE TABLE prepaid.teams (
 INSERT INTO prepaid.teams (team, may) VALUES
     ('finance', ARRAY['assign payments', 'void invoices', 'cancel plans', 'change plans',
         'release holds', 'release holds about money']),
-    ('customer_success', ARRAY['cancel plans', 'change plans', 'release holds', 'send mails again',
-        'settle mails', 'change a customer''s address', 'erase a customer']),
+    ('customer_success', ARRAY['cancel plans', 'change plans', 'release holds', 'resend emails',
+        'settle emails', 'change a customer''s address', 'erase a customer']),
     ('leadership', ARRAY[]::text[]),
-    ('engineering', ARRAY['see all tasks', 'release holds', 'send mails again', 'settle mails',
+    ('engineering', ARRAY['see all tasks', 'release holds', 'resend emails', 'settle emails',
         'erase a customer']);
 
 -- How a person signs in at the pages, and where mail reaches them. Nobody reads the table: the pages

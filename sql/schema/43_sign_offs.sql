@@ -26,7 +26,7 @@ BEGIN
         SELECT m.team FROM prepaid.team_members m WHERE m.person = prepaid.acting_person())
     LIMIT 1;
     IF FOUND THEN
-        RAISE EXCEPTION 'no sign-off of task % by %: only a person of % signs it, under their own name',
+        RAISE EXCEPTION 'no sign-off of task % by %: only somebody in % can sign it, under their own name',
             wrong.task_id, wrong.decided_by, wrong.assigned_role;
     END IF;
     RETURN NULL;
@@ -41,7 +41,7 @@ ALTER TABLE prepaid.sign_offs ENABLE ALWAYS TRIGGER only_people_sign;
 -- the limit the first approval leaves the task Open; a rejection needs one person.
 CREATE FUNCTION prepaid.decide_tasks(task_ids bigint[], new_decision text, new_note text DEFAULT NULL)
 RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_temp
--- All look-ups are by key, so one plan is right for 1 task and for 3,000; planning anew cost as much.
+-- All look-ups are by key, so one plan is right for 1 task and for 3,000; planning again cost as much.
 SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     person text := prepaid.acting_person();

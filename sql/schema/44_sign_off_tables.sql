@@ -39,7 +39,7 @@ CROSS JOIN LATERAL (
         WHEN matched.assigned_by IS NOT NULL
             THEN format('%s was paid and assigned to this invoice by %s', matched.amount, matched.assigned_by)
         WHEN coalesce(matched.amount, r.amount) IS DISTINCT FROM i.payable
-            THEN format('the record is over %s, the invoice over %s', coalesce(r.amount::text, 'nothing'), i.payable)
+            THEN format('the record says %s, the invoice %s', coalesce(r.amount::text, 'nothing'), i.payable)
         WHEN r.customer_ref <> c.customer_ref
             THEN format('the record names customer %s, the invoice %s', r.customer_ref, c.customer_ref)
         WHEN r.outcome <> 'matched' THEN r.outcome_reason

@@ -70,7 +70,7 @@ LEFT JOIN LATERAL (
 WHERE k.kind = 'payment_review' AND k.status <> 'Withdrawn';
 
 -- Finance says which invoice a parked record pays. The record stays as it was delivered; who assigned
--- it is noted, and match_payments judges it anew. It may be over more than the invoice.
+-- it is noted, and match_payments judges it again. It may be over more than the invoice.
 CREATE FUNCTION prepaid.assign_record(record bigint, to_invoice text, reason text)
 RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_temp AS $$
 DECLARE
@@ -102,7 +102,7 @@ BEGIN
                     AND t.credit_note_id IS NULL) THEN
         RAISE EXCEPTION 'payment % has paid an invoice already: it pays one only', paid.provider_ref;
     ELSIF NOT coalesce(paid.amount > 0 AND paid.amount < 'Infinity', false) THEN
-        RAISE EXCEPTION 'payment record % is over %: nothing that pays', record, paid.amount;
+        RAISE EXCEPTION 'payment record % has the amount %: it pays nothing', record, paid.amount;
     END IF;
     UPDATE prepaid.transactions
     SET assigned_by = person, assigned_note = concat_ws(E'\n', assigned_note, reason),

@@ -46,7 +46,8 @@ INSERT INTO prepaid.hold_reasons (reason_code, about_money, about_invoice, advic
     ('step_failed', false, false,
      'correct the data that the text names');
 
--- A held plan keeps its status and leaves its batch; when a person releases it, it goes on where it was.
+-- A held plan keeps its status and leaves its batch; when a person releases it, it continues where
+-- it stopped.
 CREATE TABLE prepaid.holds (
     hold_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     service_plan_id bigint NOT NULL REFERENCES prepaid.service_plans,
@@ -104,7 +105,7 @@ JOIN prepaid.customers c ON c.customer_id = p.customer_id
 LEFT JOIN prepaid.invoices i ON i.service_plan_id = p.service_plan_id AND i.status <> 'Void'
 WHERE h.released_at IS NULL;
 
--- Releases every live hold of a plan under the acting person's name; the plan goes on where it was.
+-- Releases every live hold of a plan under the acting person's name; the plan continues where it stopped.
 -- A released rejection opens a new verification task on the same invoice. Not everybody may release holds
 -- about money; a payment that was taken back is not made good by releasing. Returns the holds released.
 CREATE FUNCTION prepaid.release_holds(plan bigint, release_note text)
@@ -142,9 +143,9 @@ BEGIN
     SELECT i.invoice_number INTO unpaid FROM prepaid.invoices i
     WHERE i.service_plan_id = plan AND i.status = 'Open' AND reversed;
     IF FOUND THEN
-        RAISE EXCEPTION 'the payment of invoice % was taken back, releasing does not pay it: the hold ends '
-            'with a payment that stands, with cancelling the plan at once, or, when the term is over, with '
-            'voiding the invoice', unpaid;
+        RAISE EXCEPTION 'the payment of invoice % was reversed, and releasing does not pay it: the hold ends '
+            'with a payment that stands, when the plan is cancelled at once, or, once the term is over, '
+            'when the invoice is voided', unpaid;
     END IF;
     IF rejected THEN
         UPDATE prepaid.tasks k SET status = 'Withdrawn'

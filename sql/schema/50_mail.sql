@@ -26,7 +26,7 @@ CREATE TABLE prepaid.emails (
     unknown_attempts integer NOT NULL DEFAULT 0,
     -- Since when the server puts it off; null again when a person sends it again.
     deferred_since timestamptz,
-    -- How often its address was corrected: each time it is written anew, as another message.
+    -- How often its address was corrected: each time it is written again, as another message.
     corrections integer NOT NULL DEFAULT 0,
     UNIQUE (service_plan_id, template, occasion),
     -- A mail that could not even be written has failed without content. One is dropped when what it

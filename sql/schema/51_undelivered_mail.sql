@@ -1,6 +1,6 @@
--- What support does about mails that failed for good, or of which nobody knows whether they arrived.
+-- What support does about emails that failed permanently, or of which nobody knows whether they arrived.
 
--- Support's list: what failed for good, and what may or may not have arrived.
+-- Support's list: what failed permanently, and what may or may not have arrived.
 CREATE VIEW prepaid.undelivered_mails AS
 SELECT e.email_id, e.status, e.template, e.occasion, e.recipient, e.created_at, e.attempts,
        e.unknown_attempts, e.last_error, e.service_plan_id, c.customer_ref, c.name AS customer_name,
@@ -26,9 +26,9 @@ BEGIN
     LEFT JOIN prepaid.emails e USING (email_id)
     WHERE e.status <> ALL (states) OR e.status IS NULL ORDER BY asked.email_id LIMIT 1;
     IF FOUND THEN
-        RAISE EXCEPTION 'mail % cannot %: %', refused.email_id, action, coalesce(
+        RAISE EXCEPTION 'email % cannot %: %', refused.email_id, action, coalesce(
             'only ' || array_to_string(states, ' and ') || ' ones can, and it is ' || refused.status,
-            'there is no such mail');
+            'there is no such email');
     END IF;
 END $$;
 
@@ -40,7 +40,7 @@ RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_
 DECLARE
     resent integer;
 BEGIN
-    PERFORM prepaid.person_who_may('send mails again');
+    PERFORM prepaid.person_who_may('resend emails');
     PERFORM prepaid.require_emails(email_ids, ARRAY['failed', 'unknown'], 'be sent again');
     UPDATE prepaid.emails e
     SET status = 'pending', attempts = 0, next_attempt_at = clock_timestamp(), deferred_since = NULL,
@@ -55,7 +55,7 @@ END $$;
 CREATE FUNCTION prepaid.settle_emails(email_ids bigint[], why text)
 RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_temp AS $$
 DECLARE
-    person text := prepaid.person_who_says_why('settle mails', why);
+    person text := prepaid.person_who_says_why('settle emails', why);
     settled integer;
 BEGIN
     PERFORM prepaid.require_emails(email_ids, ARRAY['failed', 'unknown'], 'be settled');
@@ -68,19 +68,19 @@ BEGIN
     RETURN settled;
 END $$;
 
--- Sends a failed mail to another address: it is written anew, as another message. The customer gets
+-- Sends a failed email to another address: it is written again, as another message. The customer gets
 -- that address for later mails too.
 CREATE FUNCTION prepaid.correct_email_address(mail bigint, address text)
 RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_temp AS $$
 BEGIN
     PERFORM prepaid.person_who_says_why('change a customer''s address', address);
     IF address !~ '^[^[:space:][:cntrl:]@]+@[^[:space:][:cntrl:]@]+$' THEN
-        RAISE EXCEPTION '% is not an e-mail address', address;
+        RAISE EXCEPTION '% is not a valid email address', address;
     END IF;
     -- Of an unknown one a copy may be where it was sent: it stays the mail that it is.
     PERFORM prepaid.require_emails(ARRAY[mail], ARRAY['failed'], 'go to another address');
     IF EXISTS (SELECT FROM prepaid.emails WHERE email_id = mail AND service_plan_id IS NULL) THEN
-        RAISE EXCEPTION 'mail % is to one of our own people: their address is changed with prepaid user add',
+        RAISE EXCEPTION 'email % is to one of our own staff: their address is changed with prepaid user add',
             mail;
     END IF;
     UPDATE prepaid.emails

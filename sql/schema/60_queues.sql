@@ -15,7 +15,7 @@ CREATE TABLE prepaid.batches (
 
 -- What the pipeline is not done with: each plan from its opening until step 11, and again when its
 -- payment is taken back; and which batch has claimed it. A row of its own, because a claim on the plan
--- itself would write all of its columns and indexes anew. No foreign keys, which would cost a look-up
+-- itself would rewrite all of its columns and indexes. No foreign keys, which would cost a look-up
 -- per plan and claim: rows come from a trigger on service_plans, and a batch is never deleted. No index
 -- on the batch: without it a claim stays on its page, for which the pages are kept half empty.
 CREATE TABLE prepaid.unsettled_plans (

@@ -116,13 +116,13 @@ BEGIN
     WHERE i.status <> 'Paid' AND (g.earlier OR i.credit > 0)
     ORDER BY g.service_plan_id, g.earlier DESC, g.invoice_id LIMIT 1;
     IF doubtful.earlier THEN
-        RAISE EXCEPTION 'service plan % was paid with credit of invoice %, whose payment was taken back: '
+        RAISE EXCEPTION 'service plan % was paid with credit of invoice %, whose payment was reversed: '
             '%wait for the end of the term, %', doubtful.service_plan_id, doubtful.invoice_number,
-            CASE doubtful.status WHEN 'Open' THEN 'have it paid anew first, or ' ELSE '' END,
+            CASE doubtful.status WHEN 'Open' THEN 'have it paid again first, or ' ELSE '' END,
             doubtful.end_date;
     ELSIF NOT doubtful.earlier THEN
-        RAISE EXCEPTION 'the payment of invoice % was taken back, and its credit of % % would be lost: '
-            'have it paid anew first, or wait for the end of the term, %', doubtful.invoice_number,
+        RAISE EXCEPTION 'the payment of invoice % was reversed, and its credit of % % would be lost: '
+            'have it paid again first, or wait for the end of the term, %', doubtful.invoice_number,
             doubtful.credit, doubtful.currency, doubtful.end_date;
     END IF;
 END $$;
@@ -173,7 +173,7 @@ BEGIN
         main := plan;
     ELSE
         IF at_once AND on_date > today THEN
-            RAISE EXCEPTION '% has not come yet: cancel on that day, or at the end of the term', on_date;
+            RAISE EXCEPTION '% is in the future: cancel on that day, or at the end of the term', on_date;
         ELSIF at_once THEN
             -- A term that a change has cut ends where it ends; its other days are credited already.
             SELECT coalesce(array_agg(p.service_plan_id ORDER BY p.start_date)
@@ -203,7 +203,7 @@ BEGIN
             WHERE p.service_plan_id = ANY (touched)), s.started_on);
         main := CASE WHEN leaves = last.end_date THEN last.service_plan_id ELSE touched[1] END;
         IF cardinality(touched) = 0 AND s.cancelled_on <= leaves THEN
-            RAISE EXCEPTION 'subscription % is cancelled already, as of %',
+            RAISE EXCEPTION 'subscription % is already cancelled, as of %',
                 s.subscription_ref, s.cancelled_on;
         END IF;
     END IF;

@@ -145,7 +145,7 @@ BEGIN
                                  coalesce(on_date, running.end_date, today));
 
     IF after = before THEN
-        RAISE EXCEPTION 'subscription % has that plan, price and add-ons already', s.subscription_ref;
+        RAISE EXCEPTION 'subscription % already has that plan, price and add-ons', s.subscription_ref;
     ELSIF waiting.kind = 'change' THEN
         RAISE EXCEPTION 'service plan % changes subscription % already, from % on: cancel it first',
             waiting.service_plan_id, s.subscription_ref, waiting.planned_start;
@@ -161,18 +161,18 @@ BEGIN
                 s.subscription_ref, on_date;
         ELSIF running.start_date = on_date THEN
             RAISE EXCEPTION 'the term of subscription % starts on %: change it from the next day on, or '
-                'cancel it at once (all of it is paid back) and buy anew', s.subscription_ref, on_date;
+                'cancel it at once (all of it is refunded) and buy again', s.subscription_ref, on_date;
         ELSIF s.cancelled_on IS NOT NULL THEN
-            RAISE EXCEPTION 'subscription % is cancelled as of %: take that back first (import '
+            RAISE EXCEPTION 'subscription % is cancelled as of %: undo that first (import '
                 'subscriptions.csv), or wait for the end', s.subscription_ref, s.cancelled_on;
         ELSIF later.service_plan_id IS NOT NULL THEN
-            RAISE EXCEPTION 'the next term (service plan %, % to %) is paid already: change it from % on, '
-                'or cancel it at once first (all of it is paid back)', later.service_plan_id,
+            RAISE EXCEPTION 'the next term (service plan %, % to %) is already paid: change it from % on, '
+                'or cancel it at once first (all of it is refunded)', later.service_plan_id,
                 later.start_date, later.end_date, later.start_date + 1;
         ELSIF running.origin = 'pipeline' AND NOT EXISTS (
             SELECT FROM prepaid.invoices i
             WHERE i.service_plan_id = running.service_plan_id AND i.status = 'Paid') THEN
-            RAISE EXCEPTION 'the payment of the running term (service plan %) was taken back: clear that '
+            RAISE EXCEPTION 'the payment of the running term (service plan %) was reversed: clear that '
                 'up first', running.service_plan_id;
         ELSIF running.currency <> s.currency THEN
             RAISE EXCEPTION 'the running term is in %, subscription % now in %: change it at the renewal',
@@ -200,7 +200,7 @@ BEGIN
         RETURNING service_plan_id INTO opened;
     END LOOP;
     IF on_date IS NOT NULL AND opened IS NULL THEN
-        RAISE EXCEPTION 'another plan followed service plan % at this moment: look, and ask again',
+        RAISE EXCEPTION 'another service plan followed % at this moment: check, and try again',
             running.service_plan_id;
     END IF;
     INSERT INTO prepaid.requests (kind, subscription_id, service_plan_id, asked_on, effective_on, note,

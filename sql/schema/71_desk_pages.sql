@@ -151,7 +151,7 @@ RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_tem
 BEGIN
     PERFORM prepaid.person_who_says_why('change a customer''s address', address);
     IF address !~ '^[^[:space:][:cntrl:]@]+@[^[:space:][:cntrl:]@]+$' THEN
-        RAISE EXCEPTION '% is not an e-mail address', address;
+        RAISE EXCEPTION '% is not a valid email address', address;
     END IF;
     UPDATE prepaid.customers c SET email = address
     FROM prepaid.service_plans p WHERE p.service_plan_id = plan AND c.customer_id = p.customer_id;

@@ -42,7 +42,7 @@ CREATE TABLE revenue.check_results (
 );
 CREATE INDEX check_results_by_time ON revenue.check_results (stage, checked_at);
 
--- Monthly recurring revenue on the month's last day (the running month: as of its cut-off).
+-- Monthly recurring revenue on the month's last day (the current month: as of its cut-off).
 -- Amounts are not rounded; they are when shown, so that their sums are right.
 CREATE TABLE revenue.mrr (
     month date NOT NULL REFERENCES revenue.months,

@@ -1,4 +1,4 @@
--- What became of the terms that ended, and of the customers that there were before.
+-- The outcome of the terms that ended, and how many of earlier customers remain.
 
 -- Terms that ended in the month, by what came after each: exactly one of the six outcomes.
 CREATE TABLE revenue.renewal_outcomes (
@@ -85,7 +85,7 @@ CREATE UNLOGGED TABLE revenue.cohorts_staging (
     mrr_now numeric
 );
 
--- What became of a term: who followed in time, within its days of grace or later, else who had left, and
+-- The outcome of a term: who followed in time, within its days of grace or later, else who had left, and
 -- whom there is still time for on as_of. next_…: the term that followed, null for none.
 CREATE FUNCTION revenue.renewal_outcome(
     ended_on date, grace_days integer, status text, cancelled_on date, next_kind text,
@@ -125,7 +125,7 @@ LANGUAGE sql STABLE AS $$
     WHERE due.activated_on <= terms_due.as_of
       AND due.end_date >= terms_due.first_month AND due.end_date <= terms_due.as_of
       AND due.end_date < terms_due.last_month + interval '1 month'
-      -- Cut by a change of plan: the customer goes on with another term.
+      -- Cut by a change of plan: the customer continues with another term.
       AND (due.full_end_date IS NULL OR due.status = 'Cancelled')
       -- Paid in advance and cancelled before its first day, it never began.
       AND (due.end_date > due.start_date OR due.activated_on >= due.start_date)

@@ -9,7 +9,7 @@ BEGIN
     month := date_trunc('month', for_month::timestamp)::date;
     SELECT m.as_of INTO as_of FROM revenue.months m WHERE m.month = measured.month;
     IF as_of IS NULL THEN
-        RAISE EXCEPTION 'there are no figures of %: prepaid backfill % % makes them',
+        RAISE EXCEPTION 'there are no figures for %: run prepaid backfill % %',
             to_char(month, 'YYYY-MM'), to_char(month, 'YYYY-MM'), to_char(month, 'YYYY-MM');
     END IF;
     day := least(as_of, (month + interval '1 month')::date - 1);

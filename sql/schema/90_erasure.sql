@@ -27,7 +27,7 @@ $$;
 -- Why a customer cannot be erased yet; null: nothing is in the way.
 CREATE FUNCTION prepaid.erasure_refusal(customer bigint) RETURNS text LANGUAGE sql STABLE AS $$
     SELECT reason FROM (
-        SELECT 1 AS place, format('was erased on %s by %s already', e.erased_on, e.erased_by) AS reason
+        SELECT 1 AS place, format('was already erased on %s by %s', e.erased_on, e.erased_by) AS reason
         FROM prepaid.erasures e WHERE e.customer_id = customer
         UNION ALL
         SELECT 2, format('service plan %s is %s: cancel it, or wait until it has ended',
@@ -35,13 +35,13 @@ CREATE FUNCTION prepaid.erasure_refusal(customer bigint) RETURNS text LANGUAGE s
         FROM prepaid.service_plans p
         WHERE p.customer_id = customer AND p.status IN ('Pending', 'Processing', 'Active')
         UNION ALL
-        SELECT 3, format('subscription %s goes on: cancel it first', s.subscription_ref)
+        SELECT 3, format('subscription %s continues: cancel it first', s.subscription_ref)
         FROM prepaid.subscriptions s
         WHERE s.customer_id = customer AND (s.cancelled_on IS NULL OR s.cancelled_on > prepaid.today())
           AND (s.auto_renew OR NOT EXISTS (SELECT FROM prepaid.service_plans p
                                            WHERE p.subscription_id = s.subscription_id))
         UNION ALL
-        SELECT 4, format('invoice %s is open: it is to be paid, or voided', i.invoice_number)
+        SELECT 4, format('invoice %s is open: it has to be paid or voided', i.invoice_number)
         FROM prepaid.invoices i WHERE i.customer_id = customer AND i.status = 'Open'
         UNION ALL
         SELECT 5, format('task %s (%s) is open: decide it first', k.task_id, k.kind)
@@ -56,7 +56,7 @@ CREATE FUNCTION prepaid.erasure_refusal(customer bigint) RETURNS text LANGUAGE s
         FROM prepaid.holds h JOIN prepaid.service_plans p USING (service_plan_id)
         WHERE p.customer_id = customer AND h.released_at IS NULL
         UNION ALL
-        SELECT 7, format('mail %s is %s: it is to arrive first', m.email_id, m.status)
+        SELECT 7, format('email %s is %s: it has to arrive first', m.email_id, m.status)
         FROM prepaid.emails m JOIN prepaid.service_plans p USING (service_plan_id)
         WHERE p.customer_id = customer AND m.status IN ('pending', 'sending', 'unknown')
         UNION ALL

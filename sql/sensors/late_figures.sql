@@ -8,7 +8,7 @@ FROM (SELECT CAST(:month AS date) AS month) m
 JOIN revenue.months f USING (month)
 WHERE f.published_at < CAST(:computed_after AS timestamptz)
 UNION ALL
-SELECT format('there are no figures of %s', to_char(m.month, 'YYYY-MM'))
+SELECT format('there are no figures for %s', to_char(m.month, 'YYYY-MM'))
 FROM (SELECT CAST(:month AS date) AS month) m
 WHERE NOT EXISTS (SELECT FROM revenue.months f WHERE f.month = m.month)
   AND EXISTS (SELECT FROM prepaid.service_plans WHERE activated_at < CAST(:computed_after AS timestamptz));

@@ -22,7 +22,7 @@ WHERE k.status = 'Open' AND k.due_on + CAST(:escalate_days AS integer) < CAST(:t
 GROUP BY k.kind
 UNION ALL
 SELECT 'unsent mails',
-       format('%s mails wait for more than %s hours, the oldest since %s UTC: does the mail server take any?',
+       format('%s emails have been waiting for more than %s hours, the oldest since %s UTC: does the mail server take any?',
               count(*), CAST(:unsent_hours AS integer),
               to_char(min(e.created_at) AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI'))
 FROM prepaid.emails e

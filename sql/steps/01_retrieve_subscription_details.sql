@@ -38,7 +38,7 @@ ON CONFLICT (service_plan_id, reason_code) WHERE released_at IS NULL DO NOTHING;
 -- name: hold_without_email
 INSERT INTO prepaid.holds (service_plan_id, reason_code, text)
 SELECT p.service_plan_id, 'no_email', format(
-    'Customer %s has no e-mail address, so the confirmation cannot be sent. '
+    'Customer %s has no email address, so the confirmation cannot be sent. '
     'Add one (at the sign-off desk, or import customers.csv), then release the hold.', c.customer_ref)
 FROM prepaid.service_plans p
 CROSS JOIN LATERAL (SELECT * FROM prepaid.customers

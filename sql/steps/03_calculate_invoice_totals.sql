@@ -1,7 +1,7 @@
 -- Step 3: base plan + add-on fees + taxes, as charges that step 4 only copies.
 
 -- name: forget_other_dates
--- Charges are for one invoice date. If the run died and goes on the next day, they are made anew:
+-- Charges are for one invoice date. If the run died and continues the next day, they are made again:
 -- the tax rate is the one that is valid on the invoice's date.
 DELETE FROM prepaid.charges ch
 WHERE ch.service_plan_id = ANY (:plans) AND ch.calculated_for <> :as_of
@@ -30,7 +30,7 @@ ON CONFLICT (service_plan_id, reason_code) WHERE released_at IS NULL DO NOTHING;
 -- name: calculate
 -- Discounts come first: percentages add up (100 at most) and are rounded half up on each line; then
 -- amounts take what is left of the plan's line, then of the recurring add-ons in their order. What
--- lasts for ever counts for recurring revenue too, and is worked out on its own beside it.
+-- is permanent counts for recurring revenue too, and is worked out separately.
 --
 -- EN 16931 (BR-CO-17): the tax of each group of lines (tax class, rate, price with or without tax) is
 -- rounded once, half up. It is allocated to the lines by largest remainder, ties by line number. Tax

@@ -7,7 +7,7 @@ INSERT INTO prepaid.holds (service_plan_id, reason_code, text)
 SELECT p.service_plan_id, 'change_paid_late', format(
     'Invoice %s credits the old term from %s on, but was paid after the days of grace: days that it '
     'credits were used. Releasing the hold gives them to the customer and starts the new term today. '
-    'Or cancel the plan: the payment is paid back, and the change can be asked for anew.',
+    'Or cancel the plan: the payment is refunded, and the change can be requested again.',
     i.invoice_number, p.planned_start)
 FROM prepaid.service_plans p
 CROSS JOIN LATERAL (SELECT invoice_number, credit FROM prepaid.invoices
@@ -25,7 +25,7 @@ ON CONFLICT (service_plan_id, reason_code) WHERE released_at IS NULL DO NOTHING;
 -- Only days that were paid for can pay.
 INSERT INTO prepaid.holds (service_plan_id, reason_code, text)
 SELECT p.service_plan_id, 'credit_not_paid', format(
-    'Invoice %s credits days of service plan %s, whose payment was taken back. Clear that up, then '
+    'Invoice %s credits days of service plan %s, whose payment was reversed. Clear that up, then '
     'release the hold; or cancel the plan.', i.invoice_number, previous.service_plan_id)
 FROM prepaid.service_plans p
 CROSS JOIN LATERAL (SELECT invoice_number, credit FROM prepaid.invoices

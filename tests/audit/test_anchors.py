@@ -95,9 +95,9 @@ def test_verify_reads_the_anchors_of_the_store(world: World, prepaid: Prepaid) -
     )
     gone = prepaid("audit", "verify")
     assert gone.code == 1
-    assert "2026-11-02-seal-000002.txt remembers seal 2, which is not there" in gone.out
+    assert "2026-11-02-seal-000002.txt records seal 2, which no longer exists" in gone.out
     write(world.engine)
     seals.seal(world.engine)
     again = prepaid("audit", "verify")
     assert again.code == 1
-    assert "remembers seal 2 with another hash: the log was rewritten" in again.out
+    assert "records seal 2 with another hash: the log was rewritten" in again.out

@@ -76,7 +76,7 @@ def test_an_anchor_of_any_kind_of_text(
     done = prepaid("audit", "verify", "--anchor", file)
     assert done.code == 1
     assert (
-        f"{file} remembers seal 3, which is not there: the end of the log was removed" in done.out
+        f"{file} records seal 3, which no longer exists: the end of the log was removed" in done.out
     )
 
 
@@ -85,7 +85,7 @@ def test_a_file_that_is_no_anchor(sealed: World, prepaid: Prepaid, tmp_path: Pat
     file.write_text("audit seal 3 sha256 tooshort")
     done = prepaid("audit", "verify", "--anchor", file)
     assert done.code == 1
-    assert "is no anchor" in done.err
+    assert "is not an anchor" in done.err
     assert prepaid("audit", "verify", "--anchor", tmp_path / "nothing").code == 2
 
 

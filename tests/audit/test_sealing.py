@@ -187,7 +187,7 @@ def test_that_sealing_failed_is_no_fault_of_the_work(
     world.sql("ALTER TABLE prepaid.audit_seals RENAME TO elsewhere")
     write(world.engine)
     seals.seal_after(world.engine)
-    assert "not sealed" in caplog.text
+    assert "could not be sealed" in caplog.text
     world.sql("ALTER TABLE prepaid.elsewhere RENAME TO audit_seals")
     assert seals.seal(world.engine) == 1
 

@@ -125,7 +125,7 @@ def test_drain_to_the_end_and_again(world: World, prepaid: Prepaid, tmp_path: Pa
     assert prepaid("drain", *AS_OF).out.splitlines() == [
         "As of 2026-11-02:",
         "  4 activated, provisioned and confirmed",
-        "  4 mails sent",
+        "  4 emails sent",
     ]
     assert len(list((tmp_path / "home" / "mail").rglob("*.eml"))) == 4
     before = world.dump()
@@ -169,8 +169,8 @@ def test_drain_duns_what_is_unpaid(world: World, prepaid: Prepaid) -> None:
     prepaid("drain", *AS_OF)
     assert prepaid("drain", "--as-of", "2026-11-09").out.splitlines() == [
         "As of 2026-11-09:",
-        "  1 reminders to pay",
-        "  1 mails sent",
+        "  1 payment reminders",
+        "  1 emails sent",
     ]
     assert prepaid("drain", "--as-of", "2026-11-09").out.endswith("nothing was ready\n")
     done = prepaid("drain", "--as-of", "2026-12-03", "--json").json()

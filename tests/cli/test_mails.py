@@ -43,7 +43,7 @@ def test_list(world: World, prepaid: Prepaid, confirmed: list[int]) -> None:
     fail(world, second)
     world.sql("UPDATE prepaid.emails SET status = 'dropped' WHERE email_id = :e", e=third)
     listed = prepaid("mails", "list").out.splitlines()
-    assert listed[0].split()[:3] == ["mail", "template", "occasion"]
+    assert listed[0].split()[:3] == ["email", "template", "occasion"]
     assert [line.split()[0] for line in listed[1:]] == [str(second), str(first)]
     assert "550 no such user" in listed[1]
     assert "someone@example.com" in listed[1]
@@ -63,7 +63,7 @@ def test_sent_again_as_it_was(
     fail(world, email_id)
     world.officer("mails_care", "customer_success")
     again = prepaid("mails", "resend", email_id, "--as", "mails_care")
-    assert (again.code, again.out) == (0, "1 to be sent again, asked for by mails_care\n")
+    assert (again.code, again.out) == (0, "1 will be resent, requested by mails_care\n")
     assert mail(world, email_id) == written | {
         "status": "pending",
         "attempts": 0,
@@ -92,7 +92,7 @@ def test_all_or_nothing_and_only_failed_ones(
         refused.err
     )
     missing = prepaid("mails", "resend", first, 999, "--as", "mails_engineer")
-    assert "mail 999 cannot be sent again: there is no such mail" in missing.err
+    assert "email 999 cannot be sent again: there is no such email" in missing.err
     assert mail(world, first)["status"] == "failed"
     assert prepaid("mails", "resend", first, first, "--as", "mails_engineer").code == 0
     assert mail(world, first)["status"] == "pending"

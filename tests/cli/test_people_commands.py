@@ -28,7 +28,7 @@ def test_user_add(world: World, prepaid: Prepaid) -> None:
     world.sql(f'DROP ROLE IF EXISTS "{name}"')
     assert prepaid("user", "add", name, "--team", "finance").out == f"{name} added to finance\n"
     again = prepaid("user", "add", name, "--team", "finance")
-    assert (again.code, again.out) == (0, f"{name} was known and is in finance\n")
+    assert (again.code, again.out) == (0, f"{name} is already in finance\n")
     assert prepaid("user", "add", name, "--team", "board").code == 2
     assert prepaid("user", "add", name).code == 2
     refused = prepaid("user", "add", "finance", "--team", "finance")
@@ -50,7 +50,7 @@ def test_tasks_list(world: World, prepaid: Prepaid, plans: list[int]) -> None:
     ]
     assert [t["detail"] for t in verifications] == [
         None,
-        "the record is over 1.00, the invoice over 10.73",
+        "the record says 1.00, the invoice 10.73",
         "no record from a payment provider yet",
     ]
     assert verifications[0]["customer_ref"] == "C1"

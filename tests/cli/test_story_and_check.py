@@ -69,7 +69,7 @@ def test_story_tells_everything_in_order(world: World, prepaid: Prepaid) -> None
     assert len(lines) == len(told["plan"]) + 2 + len(events) + 4
     assert lines[0] == told["why"]
     assert re.fullmatch(
-        r"It is Active because invoice INV-2026-000001 over 10\.73 USD was paid by bank bank-4711"
+        r"It is Active because invoice INV-2026-000001 for 10\.73 USD was paid by bank bank-4711"
         r" over 10\.73 USD of 2026-11-02, which test_officer verified at [-0-9]{10} [0-9:]{5} UTC,"
         r" and pipeline activated it on 2026-11-02 as a renewal from 2026-11-02 to 2026-12-02\.",
         told["why"],
@@ -87,7 +87,7 @@ def test_story_says_why_a_plan_waits(world: World, prepaid: Prepaid) -> None:
 
     assert why(ended).startswith("It is Active because it was imported as a term from")
     (plan,) = world.open()
-    waits = "It is Pending because invoice INV-2026-000001 over 10.73 USD waits for"
+    waits = "It is Pending because invoice INV-2026-000001 for 10.73 USD waits for"
     assert why(plan) == f"{waits} a payment record that matches and for finance's approval."
     world.record(world.invoice(plan))
     world.match()
@@ -156,7 +156,7 @@ def test_check(world: World, prepaid: Prepaid) -> None:
     late = prepaid("check", "--as-of", "2026-12-10")
     assert late.code == 1
     (failed,) = [line for line in late.out.splitlines() if line.startswith("FAIL")]
-    assert failed.startswith("FAIL  No renewal was missed in silence")
+    assert failed.startswith("FAIL  No renewal was missed silently")
     assert "      - subscription S3: its term ended on 2026-12-02 and nothing followed" in late.out
 
     results = prepaid("check", "--as-of", "2026-12-10", "--json")

@@ -36,7 +36,7 @@ def test_cancel_at_the_end(prepaid: Prepaid, plan: int) -> None:
     again = prepaid("subscriptions", "cancel", "S3", *BY)
     assert (again.code, again.err) == (
         1,
-        "prepaid: subscription S3 is cancelled already, as of 2026-12-02\n",
+        "prepaid: subscription S3 is already cancelled, as of 2026-12-02\n",
     )
 
 
@@ -44,8 +44,8 @@ def test_cancel_at_once(prepaid: Prepaid, plan: int) -> None:
     said = prepaid("subscriptions", "cancel", plan, "--at-once", *BY)
     assert said.out == (
         "subscription S3 is cancelled as of 2026-11-12\n"
-        f"service plan {plan} ended on 2026-11-12; credit note CN-2026-000001 over 21.45 USD,"
-        " to pay back: 21.45\n"
+        f"service plan {plan} ended on 2026-11-12; credit note CN-2026-000001 for 21.45 USD,"
+        " to refund: 21.45\n"
     )
     (task,) = prepaid("tasks", "list", "--kind", "payment_refund", "--json").json()
     assert (task["total"], task["currency"], task["detail"]) == (
@@ -72,7 +72,7 @@ def test_which_one_is_meant(world: World, prepaid: Prepaid, plan: int) -> None:
     world.sql("UPDATE prepaid.subscriptions SET subscription_ref = :ref", ref=str(plan))
     unclear = prepaid("subscriptions", "cancel", plan, *BY)
     assert unclear.err == (
-        f"prepaid: {plan} is a subscription and a service plan: say subscription:{plan} or"
+        f"prepaid: {plan} is both a subscription and a service plan: write subscription:{plan} or"
         f" plan:{plan}\n"
     )
     assert prepaid("subscriptions", "cancel", f"plan:{plan}", *BY).code == 0
@@ -162,7 +162,7 @@ def test_invoices(world: World, prepaid: Prepaid, plan: int) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("subscriptions", "cancel", "S3", "--on", "2026-11-05", *BY), "--on goes with --at-once"),
+        (("subscriptions", "cancel", "S3", "--on", "2026-11-05", *BY), "--on needs --at-once"),
         (("subscriptions", "cancel", "S3", "--as", "cli_care"), "Missing option '--note'"),
         (
             (
@@ -180,13 +180,16 @@ def test_invoices(world: World, prepaid: Prepaid, plan: int) -> None:
         ),
         (
             ("subscriptions", "change", "S3", "--to", "x", "--price", "cheap", *BY),
-            "'cheap' is no price",
+            "'cheap' is not a price",
         ),
         (
             ("subscriptions", "change", "S3", "--to", "x", "--price", "NaN", *BY),
-            "'NaN' is no price",
+            "'NaN' is not a price",
         ),
-        (("subscriptions", "change", "S3", "--to", "x", "--on", "soon", *BY), "'soon' is no date"),
+        (
+            ("subscriptions", "change", "S3", "--to", "x", "--on", "soon", *BY),
+            "'soon' is not a date",
+        ),
         (("invoices", "list", "--csv", "--json"), "either --csv or --json"),
         (("invoices", "list", "--status", "Lost"), "'Lost' is not one of"),
     ],

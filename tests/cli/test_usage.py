@@ -55,7 +55,7 @@ def test_version(typed: Prepaid) -> None:
         (("due", "extra"), "Got unexpected extra argument"),
         (("story",), "Missing argument 'PLAN'"),
         *(
-            ((name, "--as-of", day), f"'{day}' is no date: expected YYYY-MM-DD")
+            ((name, "--as-of", day), f"'{day}' is not a date: expected YYYY-MM-DD")
             for name in WITH_DATE
             for day in ("yesterday", "2026-02-30", "02.11.2026")
         ),
@@ -120,7 +120,7 @@ def test_a_database_without_our_tables(prepaid: Prepaid, database_url: URL) -> N
         outcome = prepaid(*command)
         assert (outcome.code, outcome.out) == (1, ""), command
         assert outcome.err == (
-            "prepaid: The database has no tables of ours yet. Run 'prepaid migrate'.\n"
+            "prepaid: The database has no tables of this product yet. Run 'prepaid migrate'.\n"
         )
 
 

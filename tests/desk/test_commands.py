@@ -80,7 +80,7 @@ def test_doctor(prepaid: Command, monkeypatch: pytest.MonkeyPatch, world: World)
 
     as_it_comes = found()
     assert as_it_comes["sign-off desk"] == (True, "http://127.0.0.1:3001, for this machine only")
-    assert as_it_comes["sign-off desk's login"] == (True, "made at the desk's start")
+    assert as_it_comes["sign-off desk's login"] == (True, "created when the desk starts")
     exposed = found(desk_host="0.0.0.0")
     assert not exposed["sign-off desk"][0]
     assert "PREPAID_DESK_TLS_CERT" in exposed["sign-off desk"][1]

@@ -212,7 +212,7 @@ def test_an_address_that_was_missing(world: World, browser: Browsers) -> None:
     assert "/address" not in finance.get(f"/plans/{plan}").text
     care.get(f"/plans/{plan}")
     care.post(f"/plans/{plan}/address", address="not an address")
-    assert "not an e-mail address" in message(care)
+    assert "not a valid email address" in message(care)
     care.post(f"/plans/{plan}/address", address="new@example.com")
     assert message(care) == "Done. The address is saved, and the plan continues."
     world.open()
@@ -348,7 +348,7 @@ def test_why_it_is_what_it_is(world: World, browser: Browsers, plan: int) -> Non
     (heading, said) = why(care, plan)
     assert heading == "Why it is Active"
     assert re.fullmatch(
-        f"It is Active because invoice {world.invoice(plan)} over 10.73 USD was paid, which"
+        f"It is Active because invoice {world.invoice(plan)} for 10.73 USD was paid, which"
         r" test_officer verified at [-0-9]{10} [0-9:]{5} UTC, and pipeline activated it at"
         r" [-0-9]{10} [0-9:]{5} UTC as a new plan from 2026-11-02 to 2026-12-02\.",
         said,

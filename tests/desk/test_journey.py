@@ -27,7 +27,7 @@ LARGEST = 100 * 1024
 OCTOBER = date(2026, 10, 1)
 _HOLD = """
 INSERT INTO prepaid.holds (service_plan_id, reason_code, text)
-VALUES (:plan, 'no_email', 'The customer has no e-mail address. Ask for one.')
+VALUES (:plan, 'no_email', 'The customer has no email address. Ask for one.')
 """
 
 
@@ -152,9 +152,7 @@ def finance_approves(seen: Seen, name: str) -> None:
     # Two are left: the one above the limit, and the one that differs, which is rejected.
     seen.open("/payments?show=differ")
     seen.follow("INV-")
-    expect(
-        seen.page.get_by_text("The record is over 11.73, the invoice over 10.73")
-    ).to_be_visible()
+    expect(seen.page.get_by_text("The record says 11.73, the invoice 10.73")).to_be_visible()
     seen.check("payment", "wide")
     seen.tab_to("Why not")
     seen.page.keyboard.type("one dollar too much, the customer was called")

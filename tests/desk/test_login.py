@@ -98,7 +98,7 @@ def test_a_login_with_rights_is_refused(
 
 def test_a_login_that_is_not_there(settings: Settings, desk_url: URL) -> None:
     given = desk_url.set(username="nobody_at_all", password=None).render_as_string()
-    with pytest.raises(SettingError, match="'nobody_at_all' cannot get into the database"):
+    with pytest.raises(SettingError, match="'nobody_at_all' cannot connect to the database"):
         own_login(settings, load({"PREPAID_DESK_DATABASE_URL": given}))
     with pytest.raises(SettingError, match="PREPAID_DESK_DATABASE_URL cannot be read"):
         own_login(settings, load({"PREPAID_DESK_DATABASE_URL": "nonsense"}))

@@ -91,7 +91,7 @@ def test_another_address(
     assert sent.status_code == 403
     care.get(f"/mails/{mails[0]}")
     care.post(f"/mails/{mails[0]}/address", address="nobody")
-    assert "not an e-mail address" in message(care)
+    assert "not a valid email address" in message(care)
     assert 'value="nobody"' in care.last.text
     care.post(f"/mails/{mails[1]}/address", address="new@example.com")
     assert "only failed ones can, and it is unknown" in message(care)

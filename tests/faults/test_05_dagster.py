@@ -87,7 +87,7 @@ def test_the_code_server_is_killed(real: Running, record: Recorder) -> None:
         # With it its runs: nobody would note their end.
         assert worker is not None
         wait(lambda: not worker.is_running(), 20)
-        said = "The code-server is started again."
+        said = "The code-server is restarted."
         wait(lambda: said in real.up.output.read_text(), 60)
 
     flow(real, "settle_renewals", fault)
@@ -105,8 +105,8 @@ def test_the_daemon_is_killed_during_a_tick(real: Running, record: Recorder) -> 
     wait_for(lambda: bool(real.ask(ticking)), 60, 0.002)
     due, killed = real.due(), time.time()
     daemon.kill()
-    wait(lambda: "The daemon is started again." in real.up.output.read_text(), 60)
-    # It lives again when it gives a sign of life: what the killed one left it has deleted.
+    wait(lambda: "The daemon is restarted." in real.up.output.read_text(), 60)
+    # It lives again when it sends a heartbeat: it has deleted what the killed one left.
     wait_for(lambda: bool(real.ask(alive, killed)), 90)
     late = real.late_tick(time.time(), due)
     wait_for(real.invoiced, WORK_SECONDS)
@@ -118,7 +118,7 @@ def test_the_daemon_is_killed_during_a_tick(real: Running, record: Recorder) -> 
 def test_the_webserver_is_killed(real: Running, record: Recorder) -> None:
     def fault() -> None:
         real.child(f"dagster_webserver --host 127.0.0.1 --port {real.up.port}").kill()
-        said = "The webserver is started again."
+        said = "The webserver is restarted."
         wait(lambda: said in real.up.output.read_text(), 60)
 
     flow(real, "open_renewals", fault)

@@ -137,7 +137,7 @@ BROKEN = {
     "10,000 fields": (f"{WIDE}\n", "2:tax_exempt: found 10000 fields, expected 6"),
     "an override to right-to-left": (
         "C-9,\u202eyrekaB,,US,USD,false\n",
-        "2:name: found '\\u202eyrekaB', expected text without U+202E, which turns around",
+        "2:name: found '\\u202eyrekaB', expected text without U+202E, which reverses",
     ),
     "an isolate": (
         "C-9,A\u2067B,,US,USD,false\n",

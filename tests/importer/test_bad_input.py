@@ -116,13 +116,13 @@ CASES: dict[str, tuple[str, str | bytes, str]] = {
     "bad e-mail": (
         "customers",
         "C-9,Amber,amber at example.com,US,USD,false\n",
-        "2:email: found 'amber at example.com', expected an e-mail address such as "
+        "2:email: found 'amber at example.com', expected an email address such as "
         "billing@example.com, or nothing",
     ),
     "header injection": (
         "customers",
         'C-9,Amber,"a@example.com\nBcc: b@example.com",US,USD,false\n',
-        "2:email: found 'a@example.com\\nBcc: b@example.com', expected an e-mail address such as "
+        "2:email: found 'a@example.com\\nBcc: b@example.com', expected an email address such as "
         "billing@example.com, or nothing",
     ),
     "customer twice": (

@@ -48,7 +48,7 @@ def test_a_line_per_file(
             ("service_plans", 5),
         )
     ]
-    assert printed.err == "prices.csv: not read, no import file has this name\n"
+    assert printed.err == "prices.csv: ignored, it is not the name of an import file\n"
 
 
 def test_a_refused_file_makes_it_fail(

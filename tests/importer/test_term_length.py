@@ -51,7 +51,7 @@ def test_written_lengths(text: str, term: Term) -> None:
     ],
 )
 def test_what_is_no_term(text: str) -> None:
-    with pytest.raises(ValueError, match="is no term: expected"):
+    with pytest.raises(ValueError, match="is not a term length: expected"):
         terms.parse(text)
 
 

@@ -202,7 +202,7 @@ def test_an_impossible_address_fails_that_mail_only(
         (error,) = connection.execute(
             text("SELECT last_error FROM prepaid.emails WHERE status = 'failed'")
         ).scalars()
-    assert "is not an e-mail address" in error
+    assert "is not a valid email address" in error
 
 
 def test_a_missing_template_fails_that_mail_only(

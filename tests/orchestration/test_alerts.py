@@ -128,7 +128,7 @@ def test_what_waits_too_long_is_told_once(
     for said in (
         "of settle_renewals has not gone on since",
         "2 tasks (payment verification) are overdue",
-        "1 mails wait for more than 24 hours",
+        "1 emails have been waiting for more than 24 hours",
     ):
         assert said in post["text"]
     assert "example.com" not in post["text"]

@@ -53,7 +53,7 @@ def test_late_figures_are_told_once_and_again_when_they_are_late_again(
 ) -> None:
     now, home = datetime.now(UTC), settings_here.home
     running = settings_here.today().replace(day=1)
-    assert evaluate("late_figures").skip_message == "all figures are in time", "nothing was sold"
+    assert evaluate("late_figures").skip_message == "all figures are on time", "nothing was sold"
 
     # Sold three months ago: two months should be closed by now, or three, by the day of the month.
     first = running
@@ -66,7 +66,7 @@ def test_late_figures_are_told_once_and_again_when_they_are_late_again(
         )
     tick = evaluate("late_figures")
     (told,) = mails(home)
-    assert f"there are no figures of {running:%Y-%m}\n" in told
+    assert f"there are no figures for {running:%Y-%m}\n" in told
     assert f"{first:%Y-%m} should be closed and is not\n" in told
     assert "are the schedules running" in told
 
@@ -80,7 +80,7 @@ def test_late_figures_are_told_once_and_again_when_they_are_late_again(
         month = next_month(month)
     computed(engine, running, now - timedelta(hours=2), 0)
     fine = evaluate("late_figures", again.cursor)
-    assert fine.skip_message == "all figures are in time"
+    assert fine.skip_message == "all figures are on time"
 
     computed(engine, running, now - timedelta(hours=4), 0)
     evaluate("late_figures", fine.cursor)

@@ -132,7 +132,7 @@ def test_a_sensor_looks_at_state_and_writes_nothing(
 
     run_id = add_run(location, instance, job, Status.STARTED)
     reason = tick(sensor)
-    assert f"{what} waiting; run {run_id} of {job} is under way" in reason
+    assert f"{what} waiting; run {run_id} of {job} is in progress" in reason
 
 
 @pytest.fixture
@@ -155,7 +155,7 @@ def test_back_off_after_failures(
         if isinstance(answer, list):
             return False
         assert re.fullmatch(
-            r"purchases waiting; open_renewals failed lately, next try at \d\d:\d\d:\d\d UTC",
+            r"purchases waiting; open_renewals has failed, next attempt at \d\d:\d\d:\d\d UTC",
             answer,
         )
         return True
@@ -198,7 +198,7 @@ def test_what_counts_as_under_way(
     for status in (Status.NOT_STARTED, Status.QUEUED, Status.STARTED, Status.CANCELING):
         run_id = add_run(location, instance, "open_renewals", status)
         answer = tick("purchases")
-        assert f"run {run_id} of open_renewals is under way" in answer, status
+        assert f"run {run_id} of open_renewals is in progress" in answer, status
         instance.delete_run(run_id)
     assert tick("purchases") == ["open_renewals"]
 
@@ -211,7 +211,7 @@ def test_a_run_that_really_failed_makes_its_sensor_wait(
     job = location.get_job("open_renewals")
     result = job.execute_in_process(broken, instance=instance, raise_on_error=False)
     assert not result.success
-    assert "failed lately" in tick("purchases")
+    assert "has failed" in tick("purchases")
     assert job.execute_in_process(instance=instance).success
     assert tick("purchases") == "no purchases"
 

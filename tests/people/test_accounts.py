@@ -192,7 +192,7 @@ def test_addresses(world: World, desk: Execute, person: Person) -> None:
     accounts.set_disabled(world.engine, one, True)
     assert desk(ask) == [(None,)]
     for bad in ("nobody", "a b@example.com", "x@", "a@b.c\nBcc: all@example.com"):
-        with pytest.raises(NotAllowed, match="is not an e-mail address"):
+        with pytest.raises(NotAllowed, match="is not a valid email address"):
             accounts.add(world.engine, one, "finance", bad)
 
 

@@ -121,7 +121,7 @@ def test_many_tasks_in_one_statement(world: World, officer: str) -> None:
     assert world.rows(
         "SELECT service_plan_id, difference FROM prepaid.payment_verifications"
         " WHERE status = 'Open'"
-    ) == [(plans[2], "the record is over 1.00, the invoice over 10.73")]
+    ) == [(plans[2], "the record says 1.00, the invoice 10.73")]
     # The same again is no second decision.
     decisions.decide(world.engine, officer, [world.task(plans[0])], "approve", None)
     assert world.sql("SELECT count(*) FROM prepaid.sign_offs") == 3

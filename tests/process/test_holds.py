@@ -55,7 +55,7 @@ def _mend_addon_price(world: World) -> None:
 
 
 _CASES = {
-    "no_email": (_no_email, _mend_email, "has no e-mail address"),
+    "no_email": (_no_email, _mend_email, "has no email address"),
     "no_price": (_no_price, _mend_price, "has no price in USD on 2026-11-02 and subscription"),
     "no_tax_rate": (_no_tax_rate, _mend_tax_rate, "for standard in JP on 2026-11-02"),
     "no_addon_price": (_no_addon_price, _mend_addon_price, "add-on addon-"),

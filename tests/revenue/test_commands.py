@@ -89,7 +89,7 @@ def test_an_empty_month_says_so(prepaid: Run) -> None:
         ),
         (
             ("backfill", "2026-03", "2026-02"),
-            "prepaid: 2026-03 to 2026-02 is no range: the first month is after the last one\n",
+            "prepaid: 2026-03 to 2026-02 is not a range: the first month is after the last one\n",
         ),
         (
             ("backfill", "2026-03", "2026-04", "--as-of", "2026-03-31"),
@@ -98,7 +98,7 @@ def test_an_empty_month_says_so(prepaid: Run) -> None:
         ),
         (
             ("report", "2026-03"),
-            "prepaid: there is no report of 2026-03: 'prepaid backfill 2026-03 2026-03' makes it\n",
+            "prepaid: there is no report for 2026-03: run 'prepaid backfill 2026-03 2026-03'\n",
         ),
     ],
 )
@@ -109,7 +109,7 @@ def test_what_cannot_be_is_said(prepaid: Run, arguments: tuple[str, ...], said: 
 def test_a_month_is_written_in_four_and_two_digits(prepaid: Run) -> None:
     code, _, err = prepaid("backfill", "2026-3", "2026-04")
     assert code == 2
-    assert "'2026-3' is no month: expected YYYY-MM" in err
+    assert "'2026-3' is not a month: expected YYYY-MM" in err
 
 
 def test_a_month_that_has_not_begun(prepaid: Run) -> None:

@@ -258,7 +258,7 @@ def test_from_the_file_to_the_report(
     code, _, err = prepaid("backfill", "2026-03", "2026-03", "--as-of", "2026-04-08")
     assert (code, err) == (
         0,
-        "2026-03 is not converted into USD: there is no rate of EUR 2026-03 (import"
+        "2026-03 is not converted into USD: there is no rate for EUR 2026-03 (import"
         " exchange_rates.csv)\n",
     )
     (tmp_path / "exchange_rates.csv").write_text("month,currency,rate\n2026-03,EUR,1.0823\n")

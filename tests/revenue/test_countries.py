@@ -240,6 +240,15 @@ def test_what_an_older_release_did_not_tell_has_not_changed(engine: Engine) -> N
     assert not same(now, [])
 
 
+def test_lines_in_other_words_have_not_changed(engine: Engine) -> None:
+    insert(engine, [Term(D(2026, 3, 15))])
+    publish(engine, "2026-03", "2026-03")
+    (now,) = shown(engine, D(2026, 3, 1))
+    lines = now["reconciliation"]
+    assert same([{**now, "reconciliation": [{**line, "why": "earlier"} for line in lines]}], [now])
+    assert not same([{**now, "reconciliation": lines[1:]}], [now])
+
+
 def test_a_month_of_an_older_release_has_no_countries(engine: Engine) -> None:
     insert(engine, [Term(D(2026, 3, 15), country="DE")])
     publish(engine, "2026-03", "2026-03")

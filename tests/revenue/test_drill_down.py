@@ -183,7 +183,7 @@ def test_movements_count_customers(march: Engine, prepaid: Run) -> None:
             ("mrr", "--country", "US", "--plan", "P1M0D"),
             "22.50 USD over 2 plans; the report has no figure of its own for it",
         ),
-        (("mrr", "--currency", "EUR"), "There is nothing behind it."),
+        (("mrr", "--currency", "EUR"), "No service plan is behind this figure."),
         (("activations", "--kind", "new"), "2,010.00 USD over 2 plans, as published"),
         (("activations", "--country", "unknown"), "10.00 USD over 1 plan, as published"),
         (
@@ -249,7 +249,8 @@ def test_what_has_changed_since_is_said(march: Engine, prepaid: Run) -> None:
     code, _, err = prepaid("drill", "mrr", "2026-03")
     assert (code, err) == (
         0,
-        "190.17 USD over 4 plans, but published are 189.17 USD over 3 plans: the service plans have"
+        "190.17 USD over 4 plans, but the published figure is 189.17 USD over 3 plans: the service"
+        " plans have"
         " changed since the figures were computed as of 2026-03-31. Run 'prepaid backfill 2026-03"
         " 2026-03'\n",
     )
@@ -266,7 +267,7 @@ def test_wrong_usage_says_what_is_right(march: Engine, prepaid: Run) -> None:
     code, _, err = prepaid("drill", "mrr", "2025-03")
     assert (code, err) == (
         1,
-        "prepaid: there are no figures of 2025-03: 'prepaid backfill 2025-03 2025-03' makes them\n",
+        "prepaid: there are no figures for 2025-03: run 'prepaid backfill 2025-03 2025-03'\n",
     )
 
 
@@ -295,5 +296,5 @@ def test_others_do_not(world: World, march: Engine) -> None:
 
 
 def test_a_month_without_figures_is_said_by_the_function(march: Engine) -> None:
-    with pytest.raises(DBAPIError, match="there are no figures of 2025-03: prepaid backfill"):
+    with pytest.raises(DBAPIError, match="there are no figures for 2025-03: run prepaid backfill"):
         rows(march, "SELECT * FROM revenue.plans_behind_mrr('2025-03-01')")

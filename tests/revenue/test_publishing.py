@@ -178,8 +178,8 @@ def test_figures_as_of_an_earlier_day_do_not_replace_later_ones(engine: Engine) 
     before = published(engine)
     kept = publish(engine, "2026-02", "2026-03", as_of=D(2026, 4, 1))
     assert [str(month) for month in kept] == [
-        "2026-03 keeps its figures as of 2026-04-08: those as of 2026-04-01 know less. A replay"
-        " (prepaid backfill --replay) replaces them all the same."
+        "2026-03 keeps its figures as of 2026-04-08: those as of 2026-04-01 know less. Use --replay"
+        " (prepaid backfill) to replace them anyway."
     ]
     assert published(engine) == before
     months = "SELECT month, as_of FROM revenue.months ORDER BY 1"

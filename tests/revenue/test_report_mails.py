@@ -152,7 +152,7 @@ def test_a_mail_about_no_version_fails_alone(
     result = send_emails(engine, settings, as_of=D(2026, 4, 8))
     assert (result.sent, result.failed) == (1, 1)
     assert rows(engine, "SELECT last_error FROM prepaid.emails WHERE status = 'failed'") == [
-        ("cannot be written: ValueError: there is no 2026-02 version 1 of the report",)
+        ("cannot be rendered: ValueError: there is no 2026-02 version 1 of the report",)
     ]
 
 
@@ -170,5 +170,7 @@ def test_recipients(given: str, expected: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("given", ["board", "board@", "a b@example.com", "Board <b@example.com>"])
 def test_recipients_that_cannot_be(given: str) -> None:
-    with pytest.raises(SettingError, match=r"PREPAID_REPORT_RECIPIENTS: .* is no e-mail address"):
+    with pytest.raises(
+        SettingError, match=r"PREPAID_REPORT_RECIPIENTS: .* is not an email address"
+    ):
         load({"PREPAID_REPORT_RECIPIENTS": given})

@@ -29,7 +29,7 @@ from prepaid_pipeline.billing.providers.xml_stream import Fields, elements, forg
 from prepaid_pipeline.importer.reports import quoted
 
 _MESSAGE = re.compile(r"\{[^}]*:([a-z]{4}\.[0-9]{3})[0-9.]*\}")
-# Status of an entry that is money coming in -> our status; INFO entries are no bookings.
+# Status of an entry that is money coming in -> our status; INFO entries are not bookings.
 CREDITS = {"BOOK": SUCCESS, "PDNG": PENDING}
 _EXPECTED = "a statement, camt.053"
 
@@ -195,7 +195,7 @@ def _parts(entry: Entry) -> list[tuple[Detail, Decimal]]:
 
 
 def meaning(word: str, credit: bool, returned: bool, pays_back: bool) -> tuple[str, str]:
-    """The status of an entry's payment, or, behind it, the kind that is no payment of a customer.
+    """The status of an entry's payment, or, behind it, the kind that is not a customer's payment.
 
     ``word`` is the bank's status; ``returned``: it is a reversal or return; ``pays_back``: it names
     one of our credit notes.

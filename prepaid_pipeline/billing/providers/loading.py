@@ -1,4 +1,4 @@
-"""Taking a provider's file into the landing table: all or nothing, in one transaction."""
+"""Storing a provider's file as payment records: all or nothing, in one transaction."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -43,8 +43,8 @@ def import_payments(
 ) -> PaymentsReport:
     """Import one file. ``file_format`` and ``provider`` are found in the file when they are None.
 
-    ``timezone`` is that of moments without an offset, and of days; ``on_read`` is told the bytes
-    read so far. The report of a refused file has one message per fault, and nothing of it landed.
+    ``timezone`` is that of moments without an offset, and of days; ``on_read`` gets the bytes read
+    so far. The report of a refused file has one message per fault, and nothing of it is stored.
     """
     problems = Problems(path.name)
     source = Source(path, provider, timezone, problems, on_read)

@@ -23,12 +23,12 @@ LONGEST = 200
 
 
 class Payment(NamedTuple):
-    """One event of one payment, as it lands.
+    """One event of one payment, as it is stored.
 
     ``provider_ref`` names the payment, ``event_ref`` the event: two refunds of one payment at the
     same moment are two. ``amount`` is positive for every known status, in ``currency``'s major
     units. ``status`` is one of STATUSES or the provider's own word. ``original_refs`` may name the
-    payment that was taken back, where ``provider_ref`` does not (None: it does). ``cumulative``:
+    payment that was reversed, where ``provider_ref`` does not (None: it does). ``cumulative``:
     the amount is all that was refunded so far, and a dispute is told again in each file.
     """
 
@@ -52,7 +52,7 @@ class Source:
 
     ``provider`` is the name given by the caller, if any. ``zone`` is that of moments without an
     offset. ``on_read`` is told the bytes read so far. ``rows`` counts what could be a record;
-    ``skipped`` what is no payment of a customer, by the provider's own word.
+    ``skipped`` what is not a customer's payment, by the provider's own word.
     """
 
     path: Path
@@ -66,10 +66,10 @@ class Source:
 
 @dataclass
 class PaymentsReport:
-    """What became of one file.
+    """The result of importing one file.
 
     ``rows`` were read; ``landed`` records are new in the database, ``known`` ones were there.
-    ``skipped`` counts what is no payment of a customer, ``unknown`` the records whose status is the
+    ``skipped`` counts what is not a customer's payment, ``unknown`` the records whose status is the
     provider's own word.
     """
 

@@ -57,7 +57,7 @@ _PAYMENT = ("ch_", "py_", "re_", "pyr_")
 
 
 def payments(row: Row, source: Source) -> Iterator[Payment]:
-    """The record of one balance transaction; none for what is no payment of a customer.
+    """The record of one balance transaction; none for what is not a customer's payment.
 
     Raises Fault for what cannot be read, and for a sign that the category cannot have.
     """

@@ -1,4 +1,4 @@
-"""Stripe's payments export: one row per payment with what has become of it so far.
+"""Stripe's payments export: one row per payment with its present state.
 
 Sources: support.stripe.com/questions/exporting-payment-reports, docs.stripe.com/api/charges,
 docs.stripe.com/api/disputes/object (the words for the status of a dispute).

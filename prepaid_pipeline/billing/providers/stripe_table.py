@@ -82,11 +82,11 @@ class Header:
         return None
 
     def metadata(self, key: str) -> list[int]:
-        """Where a metadata key is, the payment's own first."""
+        """The columns of a metadata key, the payment's own before its refund's or customer's."""
         return [position for _, position in sorted(self._metadata.get(key, []))]
 
     def has(self, columns: Sequence[str]) -> bool:
-        """Whether all these columns of ours are there."""
+        """Whether the file has all of these columns, each under any of its names."""
         return all(any(name in self._plain for name in _NAMES[column]) for column in columns)
 
 
@@ -140,7 +140,7 @@ class Row:
         return moment if moment.tzinfo else moment.replace(tzinfo=UTC if utc else self._zone)
 
     def fault(self, column: str, expected: str) -> Fault:
-        """What is wrong with a field."""
+        """The error of a field: what was found and what was expected."""
         position = self._header.find(column)
         name = column if position is None else self._header.names[position]
         return Fault(name, quoted(self.text(column)), expected)

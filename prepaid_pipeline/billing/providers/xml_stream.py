@@ -1,4 +1,4 @@
-"""XML from others: read piece by piece, and never anything but what stands in the file.
+"""XML from others: read piece by piece, and nothing but what is in the file.
 
 Payment messages have no document type (ISO 20022 is XML Schema throughout), so a file with one is
 refused before a word of it is read: no entity is declared, expanded or fetched.
@@ -20,7 +20,7 @@ class _RootFound(Exception):  # noqa: N818
 
 
 class _Prolog:
-    """Takes what stands before the root element (lxml's parser target)."""
+    """Takes what comes before the root element (lxml's parser target)."""
 
     def doctype(self, *_: object) -> None:
         raise Fault("-", "a document type (DOCTYPE)", "a payment message, which has none")
@@ -75,7 +75,7 @@ def root_of(stream: BinaryIO) -> str:
 def elements(
     stream: BinaryIO, names: tuple[str, ...], on_read: Callable[[int], None]
 ) -> Iterator[tuple[str, etree._Element]]:
-    """Start and end of every element of these names, in any namespace, as the file goes on."""
+    """Start and end of every element of these names, in any namespace, in the order of the file."""
     yield from etree.iterparse(
         _Counted(stream, on_read),
         events=("start", "end"),
@@ -91,7 +91,7 @@ def elements(
 
 
 def forget(element: etree._Element) -> None:
-    """Give the memory of an element, and of what stands before it, back."""
+    """Free the memory of an element and of what comes before it."""
     element.clear()
     parent = element.getparent()
     while parent is not None and element.getprevious() is not None:

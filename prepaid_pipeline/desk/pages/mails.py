@@ -15,7 +15,7 @@ SHOWS = ("failed", "unknown")
 
 
 def mails(visit: Visit) -> Response:
-    """The list, oldest first."""
+    """The page of emails that did not reach their customers, oldest first."""
     asked = Filter.of(visit, SHOWS)
     with visit.acting() as connection:
         found = rows(connection, "desk/mails", "list", asked.params(visit))

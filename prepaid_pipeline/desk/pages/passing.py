@@ -10,7 +10,7 @@ from prepaid_pipeline.language.english import plural
 
 
 def confirm(visit: Visit) -> Response:
-    """What is about to pass. Changes nothing."""
+    """The page that lists the checks about to be passed, and asks. Changes nothing."""
     tasks = chosen(visit)
     with visit.acting() as connection:
         found = rows(connection, "desk/quality", "to_pass", {"tasks": tasks})

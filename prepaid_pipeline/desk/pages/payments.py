@@ -1,4 +1,4 @@
-"""Payments to verify: the list, and one payment with the provider's record beside its invoice."""
+"""Payments to verify: the list, and one payment with the provider's record next to its invoice."""
 
 from typing import Any
 

@@ -80,7 +80,7 @@ def _why(connection: Connection, plan_id: int, teams: Collection[str]) -> str | 
 
 
 def release(visit: Visit) -> Response:
-    """Release every hold of the plan; it goes on where it was."""
+    """Release every hold of the plan; it continues where it stopped."""
     plan_id = visit.number("plan")
     params = {"plan": plan_id, "note": visit.typed("note")}
     return _done(

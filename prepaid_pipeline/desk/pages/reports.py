@@ -42,14 +42,14 @@ def latest(visit: Visit) -> Response:
 
 
 def index(visit: Visit) -> Response:  # noqa: ARG001
-    """Where a report says that all months are."""
+    """Redirects ``index.html``, which a report's page links to, to the list of reports."""
     return RedirectResponse("/reports", 303)
 
 
 def report(visit: Visit) -> Response:
     """One file of one month, the latest version's or an earlier one's.
 
-    The rows that this person may read decide which; a file that lies about is not found.
+    The rows that this person may read decide which; any other file is not found.
     """
     month = _month(visit)
     name = str(visit.request.path_params["file"])
@@ -78,7 +78,7 @@ def report(visit: Visit) -> Response:
 
 
 def _files(there: set[str], month: date) -> list[tuple[str, str]]:
-    """What the latest version is there as, beside the page: label and file."""
+    """The other formats of the latest version: label and file."""
     return [
         (label, f"report.{ending}")
         for ending, (label, _) in _TYPES.items()

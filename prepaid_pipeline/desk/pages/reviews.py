@@ -1,4 +1,4 @@
-"""Parked payments and refunds: what finance clears up beside the payments that fit."""
+"""Parked payments and refunds: what finance clears up in addition to the payments that agree."""
 
 from collections import defaultdict
 
@@ -85,7 +85,7 @@ def close(visit: Visit) -> Response:
 
 
 def refunds(visit: Visit) -> Response:
-    """What is to be paid back to customers, oldest first."""
+    """What is to be refunded to customers, oldest first."""
     asked = Filter.of(visit, _SHOWS)
     with visit.acting() as connection:
         found = rows(connection, "desk/parked", "refunds", asked.params(visit))

@@ -13,7 +13,7 @@ _REFUSED = (
 
 
 def sign_in(visit: Visit) -> Response:
-    """The form; who is signed in already goes on."""
+    """The form; whoever is already signed in is passed on."""
     where = own_path(visit.asked("next"))
     if visit.signed_in is not None:
         return RedirectResponse(where, 303)

@@ -12,13 +12,14 @@ from prepaid_pipeline.operations.backup.manifest import Manifest, beside, major
 
 
 def create(engine: Engine, database: URL, file: Path) -> Manifest:
-    """Write the whole database to ``file`` (custom format) and its manifest beside it.
+    """Write the whole database to ``file`` (custom format) and its manifest next to it.
 
-    Both or neither: they get their names when they are whole and on disk. Work goes on meanwhile.
+    Both or neither: they get their names when they are complete and on disk. Work continues
+    meanwhile.
     Raises BackupFailed.
     """
     if not file.parent.is_dir():
-        raise tools.BackupFailed(f"{file.parent} is no directory: make it first.")
+        raise tools.BackupFailed(f"{file.parent} is not a directory: create it first.")
     if file.exists():
         raise tools.BackupFailed(f"{file} is there already: a backup is never overwritten.")
     half, half_manifest = (p.with_name(f".{p.name}.half") for p in (file, beside(file)))

@@ -1,4 +1,4 @@
-"""What must be true of a backup: written beside it, and compared when it is restored."""
+"""What must be true of a backup: written next to it, and compared when it is restored."""
 
 import hashlib
 import json
@@ -56,17 +56,16 @@ class Manifest:
         )
 
     def anchors(self) -> list[Anchor]:
-        """The newest seal, as the backup remembers it."""
+        """The newest seal at the time of the backup; none if there was none."""
         said = Anchor("the backup's manifest", self.seal_number, self.seal_hash)
         return [said] if self.seal_number else []
 
     def write(self, path: Path) -> None:
-        """As JSON."""
         path.write_text(json.dumps({"format": _FORMAT} | asdict(self), indent=2) + "\n", "utf-8")
 
     @classmethod
     def read(cls, path: Path) -> "Manifest":
-        """Raises BackupFailed for what is no manifest of ours."""
+        """Raises BackupFailed for a file that is not a manifest."""
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             if content.pop("format") != _FORMAT:
@@ -74,32 +73,32 @@ class Manifest:
             return cls(**content)
         except FileNotFoundError:
             raise BackupFailed(
-                f"{path} is not there: 'prepaid backup create' writes it beside the dump, and"
-                " without it nobody can say whether a restore is whole."
+                f"{path} is not there: 'prepaid backup create' writes it next to the dump,"
+                " and without it nobody can say whether a restore is complete."
             ) from None
         except (ValueError, TypeError, KeyError) as error:
-            raise BackupFailed(f"{path} is no manifest of a backup: {error}") from error
+            raise BackupFailed(f"{path} is not the manifest of a backup: {error}") from error
 
 
 def beside(dump: Path) -> Path:
-    """Where the manifest of a dump is."""
+    """The path of the manifest that belongs to a dump."""
     return dump.with_name(f"{dump.name}.manifest.json")
 
 
 def differences(connection: Connection, manifest: Manifest) -> Iterator[str]:
-    """What a restored database has otherwise, each in a sentence."""
+    """How a restored database differs from the manifest, one sentence each."""
     found = counts(connection)
     for name in sorted(found.keys() | manifest.tables.keys()):
         was, has = manifest.tables.get(name, 0), found.get(name, 0)
         if was != has:
-            yield f"{name} has {has} rows, the backup was made of {was}"
+            yield f"{name} has {has} rows, the backup was made from {was}"
     there = totals(connection)
     for line in manifest.totals:
         if line not in there:
-            yield f"this is not so: {line}"
+            yield f"the backup says: {line}"
     for line in there:
         if line not in manifest.totals:
-            yield f"this was not so: {line}"
+            yield f"the restored database says: {line}"
 
 
 def counts(connection: Connection) -> dict[str, int]:
@@ -112,12 +111,12 @@ def counts(connection: Connection) -> dict[str, int]:
 
 
 def totals(connection: Connection) -> list[str]:
-    """Money and states in sentences."""
+    """Counts and amounts by status, one sentence each."""
     return [row["total"] for row in _rows(connection, "totals")]
 
 
 def major(connection: Connection) -> int:
-    """The server's major version."""
+    """The server's major version, such as 16; 0 if unknown."""
     return int((connection.dialect.server_version_info or (0,))[0])
 
 

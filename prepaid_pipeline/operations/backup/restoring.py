@@ -41,7 +41,7 @@ def whole(file: Path) -> Manifest:
     if digest(file) != manifest.dump_sha256:
         raise tools.BackupFailed(
             f"{file} is not what 'prepaid backup create' wrote: its SHA-256 differs from the"
-            " manifest's. It was cut off, damaged or changed."
+            " manifest's. It was truncated, damaged or changed."
         )
     return manifest
 

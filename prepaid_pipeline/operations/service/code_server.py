@@ -34,12 +34,12 @@ def close_lost_runs(instance: DagsterInstance, socket: str | None = None) -> int
         started_by = run.tags.get(GRPC_INFO_TAG)
         if started_by is None or socket not in (None, json.loads(started_by).get("socket")):
             continue
-        instance.report_run_failed(run, "The code server ended while this run was going on.")
+        instance.report_run_failed(run, "The code server ended while this run was in progress.")
         closed += 1
     return closed
 
 
-def watch_runs_for_ever() -> None:
+def watch_runs() -> None:
     """Let the server's watch over its runs outlive the database.
 
     Dagster 1.13 has a thread that marks a run as failed whose process died. It ends at the first
@@ -54,7 +54,7 @@ def watch_runs_for_ever() -> None:
         except Exception as error:
             # Whatever it is, the next look is due in a moment.
             failed = {"error": type(error).__name__}
-            logs.event(log, "runs cannot be looked at", logging.WARNING, **failed)
+            logs.event(log, "runs cannot be read", logging.WARNING, **failed)
 
     DagsterApiServer._check_for_orphaned_runs = look_again  # type: ignore[method-assign]
 
@@ -68,7 +68,7 @@ def main() -> None:
     with DagsterInstance.get() as instance:
         close_lost_runs(instance, socket)
         keep_schedule_states(instance)
-    watch_runs_for_ever()
+    watch_runs()
     api_cli(
         [
             "grpc",

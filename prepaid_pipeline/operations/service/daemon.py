@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 # Dagster's daemons write one every 30 s.
 HEARTBEAT_SECONDS = 35.0
-NOT_ALONE = "prepaid daemon, which is not alone"
+NOT_ALONE = "prepaid daemon, which is not the only one"
 _WATCH_SECONDS = 2.0
 
 

@@ -14,7 +14,7 @@ SCHEMA = "dagster"
 
 
 def workspace_file() -> Path:
-    """Dagster's workspace.yaml: inside the installed package, or beside it in a checkout."""
+    """Dagster's workspace.yaml: inside the installed package, or next to it in a checkout."""
     package = Path(__file__).parents[2]
     packaged = package / "workspace.yaml"
     return packaged if packaged.exists() else package.parent / "workspace.yaml"
@@ -63,7 +63,7 @@ def prepare_dagster_home(settings: Settings) -> dict[str, str]:
         "DAGSTER_HOME": str(settings.dagster_home),
         # A backfill reports each month of each asset: together, not on a connection for each.
         "DAGSTER_EVENT_BATCH_SIZE": "500",
-        # Seconds from an error of a daemon, such as a lost database, until it goes on.
+        # Seconds from an error of a daemon, such as a lost database, until it continues.
         "DAGSTER_DAEMON_CORE_LOOP_EXCEPTION_SLEEP_INTERVAL": "1",
         "PREPAID_DAGSTER_URL": storage_url(url),
         "PREPAID_HOME": str(settings.home),

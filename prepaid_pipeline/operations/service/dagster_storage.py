@@ -67,7 +67,6 @@ class EventLog(PostgresEventLogStorage):
                 self._store_asset_event(connection, event, event_id)
 
     def dispose(self) -> None:
-        """Close what is kept."""
         super().dispose()
         self._engine.dispose()
 
@@ -99,7 +98,6 @@ class Storage(DagsterPostgresStorage):
 
     @classmethod
     def config_type(cls) -> dict[str, Any]:
-        """One field of dagster-postgres's."""
         return {"postgres_url": StringSource}
 
     @classmethod

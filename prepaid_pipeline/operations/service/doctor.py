@@ -101,11 +101,11 @@ def _desk_login(settings: Settings, engine: Engine) -> str:
         desk = load_desk()
         migrations.require_current(engine)
     except (DatabaseNotReady, SettingError):
-        return "not looked at"
+        return "not checked"
     if desk.port is None:
         return "not needed"
     if desk.database_url is None:
-        return "made at the desk's start"
+        return "created when the desk starts"
     return f"{own_login(settings, desk).username} may take people's roles, and nothing else"
 
 
@@ -168,13 +168,13 @@ def _timezone(engine: Engine, settings: Settings) -> str:
     try:
         migrations.require_current(engine)
     except DatabaseNotReady:
-        return "not looked at: the database is not migrated"
+        return "not checked: the database is not migrated"
     written, wanted = migrations.written_timezone(engine), str(settings.timezone)
     if written != wanted:
         raise SettingError(
             f"PREPAID_TIMEZONE is {wanted}, but the database counts its days in {written}. Correct"
             " the setting, or run 'prepaid migrate': from then on the database counts in"
-            f" {wanted}; dates that are stored already stay."
+            f" {wanted}; dates that are already stored do not change."
         )
     return f"the database counts its days in {written}"
 

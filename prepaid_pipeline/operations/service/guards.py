@@ -21,7 +21,7 @@ _MEGABYTE = 10**6
 def require_safe(settings: Settings, engine: Engine) -> None:
     """Refuse a set-up that could lose what it confirms. Raises PrepaidError, which says what to do.
 
-    The rest of what the doctor looks at fails by itself when it is used.
+    The rest of what the doctor checks fails on its own when it is used.
     """
     durability(engine)
     clock(engine)
@@ -86,11 +86,11 @@ def room_for_data(settings: Settings, engine: Engine) -> str:
     """
     host = engine.url.host or str(engine.url.query.get("host", ""))
     if not (host.startswith("/") or host in ("", "localhost", "127.0.0.1", "::1")):
-        return "on another machine: not looked at"
+        return "on another machine: not checked"
     with engine.connect() as connection:
         data = queries.statement(_SQL, "data_directory").execute(connection, {}).scalar()
     if not data:
-        return "not looked at: this user is not told where it is (GRANT pg_monitor tells it)"
+        return "not checked: this user may not see where it is (GRANT pg_monitor allows it)"
     return _has_room("the database's data", Path(data), settings)
 
 
@@ -99,12 +99,12 @@ def _has_room(name: str, path: Path, settings: Settings) -> str:
         existing = next(folder for folder in (path, *path.parents) if folder.exists())
         free = shutil.disk_usage(existing).free // _MEGABYTE
     except OSError:
-        return f"{name}: another user's, not looked at"
+        return f"{name}: another user's, not checked"
     if free < settings.free_mb:
         raise PrepaidError(
             f"The disk of {name} ({path}) has {free} MB left, less than PREPAID_FREE_MB"
             f" ({settings.free_mb}). Make room before it is full: on a full disk the"
-            " database takes no decision."
+            " database records no decision."
         )
     return f"{free} MB free for {name}"
 
@@ -120,8 +120,8 @@ def daemon(engine: Engine) -> str:
         )
     if with_lock is not None and with_lock.startswith(NOT_ALONE):
         raise PrepaidError(
-            "Two daemons work on this database: beside the one that holds the lock another one was"
-            " started by hand ('dagster-daemon run', 'dagster dev'). End that one: each run would"
-            " be asked for twice."
+            "Two daemons work on this database: in addition to the one that holds the lock, another"
+            " was started by hand ('dagster-daemon run', 'dagster dev'). End that one: each run"
+            " would be requested twice."
         )
     return with_lock or "not running"

@@ -55,8 +55,8 @@ class DatabaseCollector(Collector):
         except DBAPIError as error:
             logs.event(log, "metrics cannot be read", logging.ERROR, error=type(error).__name__)
             found = []
-        up = "Whether the database could be asked: 1 or 0."
-        seconds = "How long the last look took."
+        up = "Whether the database answered: 1 or 0."
+        seconds = "How long the last scrape took."
         yield _one("prepaid_database_up", up, 1 if found else 0)
         yield _one("prepaid_scrape_seconds", seconds, time.monotonic() - started)
         yield from found
@@ -70,7 +70,7 @@ def registry(engine: Engine, settings: Settings) -> CollectorRegistry:
 
 
 def text(engine: Engine, settings: Settings) -> str:
-    """All metrics as Prometheus reads them."""
+    """All metrics in Prometheus' text format."""
     return generate_latest(registry(engine, settings)).decode()
 
 
@@ -109,7 +109,7 @@ def _of_work(connection: Connection) -> Iterator[GaugeMetricFamily]:
     for row in _rows(connection, "tasks"):
         tasks.add_metric([row.kind], row.tasks)
         oldest_task.add_metric([row.kind], row.oldest_seconds)
-    mails = _many("prepaid_mails", "Mails that were not sent, by status.", "status")
+    mails = _many("prepaid_mails", "Emails that have not been sent, by status.", "status")
     oldest_mail = _many("prepaid_mail_oldest_seconds", "Age of the oldest of them.", "status")
     for row in _rows(connection, "mails"):
         mails.add_metric([row.status], row.mails)
@@ -117,7 +117,7 @@ def _of_work(connection: Connection) -> Iterator[GaugeMetricFamily]:
     yield from (tasks, oldest_task, mails, oldest_mail)
     (batches,) = _rows(connection, "batches")
     yield _one("prepaid_unfinished_batches", "Batches that are not finished.", batches.batches)
-    said = "Those of them whose lease is over: the next run takes them up."
+    said = "Unfinished batches whose lease has run out: the next run takes them."
     yield _one("prepaid_abandoned_batches", said, batches.abandoned)
 
 
@@ -130,7 +130,7 @@ def _of_dagster(connection: Connection) -> Iterator[GaugeMetricFamily]:
         if row.last_success is not None:
             success.add_metric([row.job], row.last_success)
             seconds.add_metric([row.job], row.seconds)
-    runs = _many("prepaid_live_runs", "Runs that wait or are going on.", "status")
+    runs = _many("prepaid_live_runs", "Runs that are queued or in progress.", "status")
     oldest = _many("prepaid_live_run_oldest_seconds", "Age of the oldest of them.", "status")
     for row in _rows(connection, "live_runs"):
         runs.add_metric([row.status], row.runs)
@@ -138,7 +138,7 @@ def _of_dagster(connection: Connection) -> Iterator[GaugeMetricFamily]:
     yield from (success, seconds, failed, runs, oldest)
     (daemon,) = _rows(connection, "daemon")
     if daemon.seconds is not None:
-        said = "How long ago the daemon gave a sign of life."
+        said = "Age of the daemon's latest heartbeat."
         yield _one("prepaid_daemon_heartbeat_age_seconds", said, daemon.seconds)
 
 
@@ -170,7 +170,7 @@ def _latest_anchor(settings: Settings) -> _Anchored:
         except Exception as error:
             # Each kind of store has errors of its own, for keys, buckets and networks.
             failed = type(error).__name__
-            logs.event(log, "anchors cannot be looked at", logging.ERROR, error=failed)
+            logs.event(log, "anchors cannot be read", logging.ERROR, error=failed)
 
     asking = threading.Thread(target=ask, name="anchors", daemon=True)
     asking.start()

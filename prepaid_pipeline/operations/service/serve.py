@@ -1,4 +1,4 @@
-"""One process of an installation by itself, for a service manager that keeps it running.
+"""One process of an installation alone, for a service manager that keeps it running.
 
 ``prepaid up`` is all of them at once, on one machine and with an embedded database if there is no
 other. Here each is what its systemd unit starts (deploy/).
@@ -32,8 +32,8 @@ def run(settings: Settings, part: str) -> None:
     """
     if settings.database_url is None:
         raise SettingError(
-            "PREPAID_DATABASE_URL is not set: a process by itself needs a database that others"
-            " keep up. 'prepaid up' starts all of them with the embedded one."
+            "PREPAID_DATABASE_URL is not set: a single process needs a database that runs"
+            " separately. 'prepaid up' starts all of them with the embedded one."
         )
     engine = connections.engine(settings)
     try:
@@ -63,7 +63,7 @@ def _arguments(settings: Settings, part: str) -> Sequence[str]:
 
 def _port(port: int | None, setting: str) -> int:
     if port is None:
-        raise SettingError(f"{setting} is not set: to which port?")
+        raise SettingError(f"{setting} is not set: expected a port")
     return port
 
 

@@ -1,4 +1,4 @@
-"""Processes that run together: one that dies is started again, all end when their parent does."""
+"""Processes that run together: one that dies is restarted, all end when their parent does."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ from prepaid_pipeline.operations.service.watchdog import send
 
 # From the request to stop until a process is killed; together they stay below 20 s.
 STOP_SECONDS = 7.0
-# A process that dies soon after its start is started again after 0.5, 1, 2 … 15 s, eight times.
+# A process that dies soon after its start is restarted after 0.5, 1, 2 … 15 s, eight times.
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 15.0
 _LIVED_SECONDS = 60.0
 _MOST_RESTARTS = 8
@@ -24,7 +24,7 @@ _TAIL_LINES = 15
 
 
 class ProcessEnded(PrepaidError):  # noqa: N818
-    """One of the processes ended by itself."""
+    """One of the processes ended unexpectedly."""
 
 
 class StopRequest:
@@ -46,7 +46,7 @@ class _Child:
     started: float
     # Since it last lived for a minute.
     deaths: int = 0
-    # When it is started again; None while it runs.
+    # When it is restarted; None while it runs.
     due: float | None = None
 
 
@@ -78,7 +78,7 @@ class Supervisor:
         self._children[name] = _Child(arguments, self._launch(name, arguments), time.monotonic())
 
     def log(self, name: str) -> Path:
-        """Where a process writes."""
+        """The log file of a process."""
         return self._logs / f"{name}.log"
 
     def check(self) -> None:
@@ -101,7 +101,7 @@ class Supervisor:
             if child.due is not None and now >= child.due and may_start():
                 child.process, child.started = self._launch(name, child.arguments), now
                 child.due = None
-                say(f"The {name} is started again.")
+                say(f"The {name} is restarted.")
 
     def stop(self) -> None:
         """End all processes and what they started; returns when all are gone.
@@ -148,12 +148,12 @@ class Supervisor:
         if child.deaths > _MOST_RESTARTS:
             raise ProcessEnded(self._last_words(name, code))
         child.due = now + min(_FIRST_WAIT * 2 ** (child.deaths - 1), _LONGEST_WAIT)
-        say(f"The {name} has ended by itself ({_ending(code)}); its log: {self.log(name)}")
+        say(f"The {name} has ended unexpectedly ({_ending(code)}); its log: {self.log(name)}")
 
     def _last_words(self, name: str, code: int) -> str:
         lines = self.log(name).read_text(encoding="utf-8", errors="replace").splitlines()
         return (
-            f"The {name} has ended by itself ({_ending(code)}). Stopping everything."
+            f"The {name} has ended unexpectedly ({_ending(code)}). Stopping everything."
             f" The end of {self.log(name)}:\n" + "\n".join(lines[-_TAIL_LINES:])
         )
 

@@ -1,7 +1,7 @@
 -- Gives each landed record one outcome: matched, parked (with a reason and a finance task), superseded
 -- or waiting. The outcome follows from the set of records and not from the order in which they were
 -- delivered: with each new record everything that hangs together with it (the same payment, the same
--- invoice) is judged anew, by the time of the events. docs/payments.md has the table of all cases.
+-- invoice) is judged again, by the time of the events. docs/payments.md has the table of all cases.
 -- A payment is what one (provider, provider_ref) names; its records are its events.
 
 -- name: one_matcher_at_a_time

@@ -61,11 +61,11 @@ UPDATE judged j
 SET outcome = CASE WHEN why.again THEN 'superseded' ELSE 'parked' END,
     reason = CASE
         WHEN why.again THEN 'the same payment was reported before'
-        WHEN why.other_content THEN 'the same event was delivered with other content, too'
+        WHEN why.other_content THEN 'the same event was also delivered with different content'
         WHEN why.used_elsewhere THEN format('payment %s has paid another invoice', left(j.provider_ref, 100))
         WHEN j.misfit IS NOT NULL THEN j.misfit
-        WHEN why.taken THEN format('invoice %s has a matching record already', j.invoice_number)
-        WHEN why.parts > 1 THEN format('paid %s, invoiced %s; %s records in all, over %s',
+        WHEN why.taken THEN format('invoice %s already has a matching record', j.invoice_number)
+        WHEN why.parts > 1 THEN format('paid %s, invoiced %s; %s records together pay %s',
                                        j.amount, j.payable, why.parts, why.total)
         ELSE format('paid %s, invoiced %s', j.amount, j.payable) END
 FROM (

@@ -43,7 +43,7 @@ UPDATE prepaid.invoices i SET status = 'Open', paid_on = NULL, transaction_id = 
 FROM bereft b WHERE i.invoice_id = b.invoice_id;
 
 -- name: withdraw_approvals
--- The approval was for the money that is gone; the next payment is verified anew.
+-- The approval was for the money that is gone; the next payment is verified again.
 UPDATE prepaid.tasks k SET status = 'Withdrawn'
 FROM bereft b
 WHERE k.invoice_id = b.invoice_id AND k.kind = 'payment_verification'

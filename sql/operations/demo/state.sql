@@ -15,7 +15,7 @@ DROP SCHEMA IF EXISTS revenue, prepaid CASCADE;
 COMMENT ON SCHEMA prepaid IS 'demo data';
 
 -- name: outcomes
--- Each plan that the pipeline opened, by what became of it.
+-- The plans that the pipeline opened, by their outcome.
 SELECT CASE
         WHEN h.reason_code IS NOT NULL THEN 'held: ' || replace(h.reason_code, '_', ' ')
         WHEN p.activated_on IS NOT NULL THEN 'activated as ' || p.kind

@@ -1,4 +1,4 @@
--- Every plan that the pipeline activated has exactly one live invoice, and it is paid, or its payment was taken back and the plan is held or cancelled.
+-- Every plan that the pipeline activated has exactly one live invoice, and it is paid, or its payment was reversed and the plan is held or cancelled.
 SELECT format('service plan %s is %s with %s live invoices, %s of them paid',
               p.service_plan_id, p.status, count(i.*), count(i.*) FILTER (WHERE i.status = 'Paid')) AS finding
 FROM prepaid.service_plans p

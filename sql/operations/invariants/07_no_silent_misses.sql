@@ -1,4 +1,4 @@
--- No renewal was missed in silence: a term that ended longer ago than grace was renewed, changed, cancelled or held.
+-- No renewal was missed silently: every term that ended longer ago than grace was renewed, changed, cancelled or held.
 SELECT format('subscription %s: its term %s on %s and nothing followed', s.subscription_ref,
               CASE last.status WHEN 'Cancelled' THEN 'was cancelled at once' ELSE 'ended' END,
               last.end_date) AS finding

@@ -1,4 +1,4 @@
--- Every plan could be opened: no subscription's opening failed for good.
+-- Every service plan that was due could be opened: no opening failed without succeeding later.
 WITH failed AS MATERIALIZED (
     SELECT DISTINCT ON (entity_id) entity_id AS subscription_id, at, detail
     FROM prepaid.audit_log WHERE event = 'opening_failed'

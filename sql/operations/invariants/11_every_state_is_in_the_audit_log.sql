@@ -1,4 +1,4 @@
--- Every plan's and invoice's state is the last one in the audit log.
+-- Every plan's and invoice's status is the last one in the audit log.
 SELECT format('service plan %s is %s, its last audit entry says %s',
               p.service_plan_id, p.status, coalesce(a.after, 'nothing')) AS finding
 FROM prepaid.service_plans p

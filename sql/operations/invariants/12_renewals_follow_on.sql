@@ -1,4 +1,4 @@
--- Every renewal starts where the term before it ended.
+-- Every renewal starts where the previous term ended.
 SELECT format('service plan %s starts on %s, the term before it ended on %s',
               p.service_plan_id, p.start_date, previous.end_date) AS finding
 FROM prepaid.service_plans p

@@ -1,4 +1,4 @@
--- Every plan that waits is in the queue, every plan that waits for its payment has an invoice that is asked for, and no matched payment belongs to a cancelled plan, unless it is credited.
+-- Every plan that waits is in the queue, every plan that waits for its payment has a live invoice, and no matched payment belongs to a cancelled plan, unless it is credited.
 SELECT format('service plan %s waits for its payment and has no live invoice', p.service_plan_id) AS finding
 FROM prepaid.service_plans p
 WHERE p.status = 'Pending' AND p.invoiced_at IS NOT NULL

@@ -1,4 +1,4 @@
--- Every closed month still shows the truth: computed anew, its figures are those that were published.
+-- Every closed month still shows the truth: computed again, its figures are the published ones.
 -- What is staged here was computed by prepaid_pipeline/revenue/late_data.py, in this transaction.
 WITH closed AS (
     SELECT v.month, max(v.version) AS version

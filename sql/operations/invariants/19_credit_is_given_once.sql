@@ -1,4 +1,4 @@
--- Every credit is given once: what an invoice was credited is applied to it, what is left has a task to pay it back.
+-- Every credit is given once: what an invoice was credited is applied to it, and what is left has a refund task.
 SELECT format('invoice %s of service plan %s was credited %s, credit notes apply %s to it',
               i.invoice_number, p.service_plan_id, i.credit, coalesce(n.applied, 0)) AS finding
 FROM prepaid.invoices i

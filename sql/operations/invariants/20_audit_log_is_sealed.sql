@@ -1,4 +1,4 @@
--- The audit log is sealed: no entry waits for its seal for more than a day.
+-- The audit log is sealed: no entry has been waiting for its seal for more than a day.
 SELECT format('entry %s of %s is in no seal; the next batch or "prepaid audit seal" seals it',
               a.audit_id, a.at) AS finding
 FROM (VALUES (1)) always

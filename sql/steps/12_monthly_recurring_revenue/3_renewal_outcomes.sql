@@ -1,4 +1,4 @@
--- Step 12: what became of the terms that ended in each month. docs/revenue.md has the rules; which term
+-- Step 12: the outcome of the terms that ended in each month. docs/revenue.md has the rules; which term
 -- had which outcome is asked of the function revenue.terms_due.
 
 -- name: stage_renewal_outcomes

@@ -1,7 +1,7 @@
 -- A month's fingerprint: of everything that its figures are made from, and of nothing else. The same
 -- inputs have the same one, whenever and however often they are read; two versions of a report with
 -- different inputs have different ones. It recognises, it does not seal: who can change the inputs can
--- compute it anew.
+-- compute it again.
 -- Terms are added up as 64-bit hashes, so that their order does not matter and a range of months takes
 -- one scan: a term counts from the month of its start on, its end from the month of that. What is
 -- known of a later month (an end that has moved since) leaves an earlier one's fingerprint as it was.

@@ -28,7 +28,7 @@ WHERE m.month BETWEEN CAST(:first_month AS date) - interval '12 months' AND CAST
 ORDER BY k.currency, m.month;
 
 -- name: tasks
--- The tasks that were opened in each month, and what became of them by now. A day is the business day
+-- The tasks that were opened in each month, and their outcome by now. A day is the business day
 -- for which it was done, where that was said (a replay), and hours are counted between those then.
 SELECT date_trunc('month', k.opened_on::timestamp)::date AS month, k.kind, count(*) AS opened,
        count(*) FILTER (WHERE k.status = 'Done') AS decided,

@@ -121,7 +121,9 @@ def test_what_cannot_be_voided(world: World, officer: str, person: Person) -> No
     ):
         void(world, officer, number)
     charge_back(world, plan)
-    with pytest.raises(NotAllowed, match=f"service plan {plan} of invoice {number} runs, though"):
+    with pytest.raises(
+        NotAllowed, match=f"service plan {plan} of invoice {number} is active, although"
+    ):
         void(world, officer, number)
 
 

@@ -88,8 +88,8 @@ def test_credit_of_a_term_whose_payment_was_taken_back_is_not_paid_out(
     number = world.invoice(old)
     before = world.dump()
     said = (
-        f"service plan {new} was paid with credit of invoice {number}, whose payment was taken "
-        "back: have it paid anew first, or wait for the end of the term, 2026-12-12"
+        f"service plan {new} was paid with credit of invoice {number}, whose payment was "
+        "reversed: have it paid again first, or wait for the end of the term, 2026-12-12"
     )
     with pytest.raises(NotAllowed, match=said):
         cancel(world, care, subscription, as_of=DAY)
@@ -109,8 +109,8 @@ def test_credit_in_a_payment_that_was_taken_back_is_not_lost(world: World, care:
     steps.expire_service_plans(world.engine, context(DAY))
     charge_back(world, new)
     said = (
-        f"the payment of invoice {world.invoice(new)} was taken back, and its credit of 21.45 USD"
-        " would be lost: have it paid anew first, or wait for the end of the term, 2026-12-12"
+        f"the payment of invoice {world.invoice(new)} was reversed, and its credit of 21.45 USD"
+        " would be lost: have it paid again first, or wait for the end of the term, 2026-12-12"
     )
     with pytest.raises(NotAllowed, match=said):
         cancel(world, care, subscription, as_of=DAY)
@@ -201,7 +201,7 @@ def test_what_is_over_and_not_paid_is_voided_as_not_collectible(
         NotAllowed, match=rf"is {was} already; its invoice {number} is open: a new p"
     ):
         cancel(world, care, subscription, plan=plan, as_of=LATER)
-    with pytest.raises(NotAllowed, match=f"is {was}: its invoice can be voided, not issued anew"):
+    with pytest.raises(NotAllowed, match=f"is {was}: its invoice can be voided, not reissued"):
         invoices.void(world.engine, officer, number, "x", reissue=True, as_of=LATER)
     invoices.void(world.engine, officer, number, "moved, no address", as_of=LATER)
     assert world.status(plan) == was
@@ -244,7 +244,7 @@ def test_a_payment_taken_back_is_not_made_good_by_releasing(world: World, care: 
     with pytest.raises(NotAllowed, match="may not release payment_reversed: it is about money"):
         decisions.release(world.engine, care, plan, "fine")
     with pytest.raises(
-        NotAllowed, match="was taken back, releasing does not pay it: the hold ends"
+        NotAllowed, match="was reversed, and releasing does not pay it: the hold ends"
     ):
         decisions.release(world.engine, world.officer(), plan, "fine")
     assert world.holds(plan) == ["payment_reversed"]

@@ -110,7 +110,7 @@ def test_assigned_parts_count_together(world: World, plans: list[int]) -> None:
         ({"currency": "EUR"}, "INV-2026-000001", "why", "is in EUR, invoice INV-2026-000001"),
         ({"status": "Failed"}, "INV-2026-000001", "why", "says Failed: only Success pays"),
         ({"status": "Pending"}, "INV-2026-000001", "why", "is waiting: only a parked one"),
-        ({"amount": "-5"}, "INV-2026-000001", "why", "is over -5: nothing that pays"),
+        ({"amount": "-5"}, "INV-2026-000001", "why", "has the amount -5: it pays nothing"),
     ],
 )
 def test_what_cannot_be_assigned(

@@ -12,9 +12,9 @@ def test_what_it_prints(prepaid: Prepaid, engine: Engine) -> None:  # noqa: F811
     outcome = prepaid("payments", "import", FILES / "balance_itemized.csv")
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.out.splitlines() == [
-        "balance_itemized.csv: imported, 12 rows read, 10 records landed, 0 known",
-        "  no payment of a customer, skipped: 1 fee, 1 payout",
-        "  not known, kept as the provider's own word: 1 refund_failure",
+        "balance_itemized.csv: imported, 12 rows read, 10 records added, 0 already known",
+        "  not a customer's payment, skipped: 1 fee, 1 payout",
+        "  unknown, kept as the provider's own status: 1 refund_failure",
     ]
     assert len(landed(engine)) == 10
 

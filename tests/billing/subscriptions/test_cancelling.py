@@ -105,7 +105,7 @@ def test_at_the_end_of_the_term(world: World, care: str) -> None:
     assert steps.open_service_plans(world.engine, later) == 0
     assert steps.expire_service_plans(world.engine, later) == 1
     sound(world, date(2027, 1, 15))
-    with pytest.raises(NotAllowed, match=r"is cancelled already, as of 2026-12-02"):
+    with pytest.raises(NotAllowed, match=r"is already cancelled, as of 2026-12-02"):
         cancel(world, care, subscription, at_once=False)
 
 
@@ -225,7 +225,7 @@ def test_a_day_that_has_passed(world: World, care: str) -> None:
     subscription, plan = active(world)
     today = date(2026, 11, 20)
     for day, said in (
-        (date(2026, 11, 21), "2026-11-21 has not come yet: cancel on that day"),
+        (date(2026, 11, 21), "2026-11-21 is in the future: cancel on that day"),
         (date(2026, 11, 1), "the term starts on 2026-11-02: it can be cancelled from that day on"),
     ):
         with pytest.raises(NotAllowed, match=said):

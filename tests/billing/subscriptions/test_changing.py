@@ -293,7 +293,7 @@ def test_refusals(world: World, care: str) -> None:
     )
     refused("the price -1 is none", price=Decimal(-1))
     (plan_id,) = world.rows("SELECT plan_id FROM prepaid.subscriptions")[0]
-    refused("subscription S3 has that plan, price and add-ons already", plan_id)
+    refused("subscription S3 already has that plan, price and add-ons", plan_id)
     with pytest.raises(NotAllowed, match="there is no plan nothing"):
         subscriptions.change(
             world.engine, care, Named(subscription, None), Change("nothing"), "x", as_of=DAY
@@ -316,7 +316,7 @@ def test_not_while_the_customer_leaves_or_has_paid_the_next_term(world: World, c
         change(world, care, subscription, better, ahead.as_of, ahead.as_of)
     leaving, _ = active(world, "30.00")
     cancel(world, care, leaving, at_once=False)
-    with pytest.raises(NotAllowed, match="is cancelled as of 2026-12-02: take that back first"):
+    with pytest.raises(NotAllowed, match="is cancelled as of 2026-12-02: undo that first"):
         change(world, care, leaving, better)
 
 

@@ -146,7 +146,7 @@ def test_changing_while_the_renewal_is_settled(world: World, officer: str) -> No
         assert settled is None
         if isinstance(asked, Exception):
             assert isinstance(asked, NotAllowed)
-            assert "is paid already" in str(asked)
+            assert "is already paid" in str(asked)
             assert world.status(renewal) == "Active"
         else:
             assert world.status(renewal) == "Cancelled"
@@ -214,7 +214,7 @@ def test_two_people_cancel_the_same_subscription(world: World, officer: str) -> 
         done = at_once(*ask)
         refused = [d for d in done if isinstance(d, Exception)]
         assert len(refused) == 1
-        assert "is cancelled already, as of 2026-11-12" in str(refused[0])
+        assert "is already cancelled, as of 2026-11-12" in str(refused[0])
         assert notes(world, plan) == 1
     numbers = world.rows("SELECT credit_note_number FROM prepaid.credit_notes ORDER BY 1")
     assert [int(n.rpartition("-")[2]) for (n,) in numbers] == list(range(1, len(numbers) + 1))

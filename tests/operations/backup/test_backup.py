@@ -55,7 +55,7 @@ def test_the_drill_looks_as_of_the_day_it_is_given(
     found = [finding for check in of_original for finding in check["findings"]]
     assert found == ["subscription S3: its term ended on 2026-12-02 and nothing followed"]
     assert (late.code, late.json()["findings"]) == (1, found)
-    assert "'never' is no date" in prepaid("backup", "drill", file, "--as-of", "never").err
+    assert "'never' is not a date" in prepaid("backup", "drill", file, "--as-of", "never").err
 
 
 def scratch_databases(world: World) -> int:
@@ -96,7 +96,7 @@ def test_a_backup_is_never_overwritten(file: Path, business: World, database_url
     with pytest.raises(tools.BackupFailed, match="never overwritten"):
         dumping.create(business.engine, database_url, file)
     assert file.read_bytes() == content
-    with pytest.raises(tools.BackupFailed, match="no directory"):
+    with pytest.raises(tools.BackupFailed, match="not a directory"):
         dumping.create(business.engine, database_url, file.parent / "nowhere" / "x")
 
 
@@ -112,7 +112,7 @@ def test_a_damaged_file(file: Path, settings: Settings, database_url: URL) -> No
     content = file.read_bytes()
     for damaged in (content[:-1], content[:100], b"x" + content[1:]):
         file.write_bytes(damaged)
-        with pytest.raises(tools.BackupFailed, match="cut off, damaged or changed"):
+        with pytest.raises(tools.BackupFailed, match="truncated, damaged or changed"):
             drill(file, settings, database_url)
     file.unlink()
     with pytest.raises(tools.BackupFailed, match="is not there"):
@@ -124,7 +124,7 @@ def test_a_manifest_that_is_none(
     file: Path, settings: Settings, database_url: URL, content: str
 ) -> None:
     beside(file).write_text(content)
-    with pytest.raises(PrepaidError, match=r"no manifest|newer version"):
+    with pytest.raises(PrepaidError, match=r"not the manifest|newer version"):
         drill(file, settings, database_url)
     beside(file).unlink()
     with pytest.raises(tools.BackupFailed, match="without it nobody can say"):
@@ -141,9 +141,9 @@ def test_the_drill_finds_what_differs(
     said["seal_hash"] = "00" * 32
     beside(file).write_text(json.dumps(said))
     found = drill(file, settings, database_url).findings
-    assert "prepaid.invoices has 1 rows, the backup was made of 2" in found
-    assert sum("so:" in line for line in found) == 2
-    assert any("the backup's manifest remembers seal" in line for line in found)
+    assert "prepaid.invoices has 1 rows, the backup was made from 2" in found
+    assert sum("says:" in line for line in found) == 2
+    assert any("the backup's manifest records seal" in line for line in found)
     assert scratch_databases(business) == 0
 
 

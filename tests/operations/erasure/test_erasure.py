@@ -144,7 +144,7 @@ def test_what_is_under_way_comes_first(settled: World, settings: Settings) -> No
         erase(settled, settings)
     before = personal(settled)
     steps.expire_service_plans(settled.engine, context(LATER))
-    with pytest.raises(NotAllowed, match="subscription S3 goes on: cancel it first"):
+    with pytest.raises(NotAllowed, match="subscription S3 continues: cancel it first"):
         erase(settled, settings)
     assert personal(settled) == before
     end(settled, settings)
@@ -169,7 +169,7 @@ def test_what_is_under_way_comes_first(settled: World, settings: Settings) -> No
             connection.rollback()
         assert re.search(refusal, said or ""), said
     erase(settled, settings)
-    with pytest.raises(NotAllowed, match="was erased on 2026-12-15 by erasure_care already"):
+    with pytest.raises(NotAllowed, match="was already erased on 2026-12-15 by erasure_care"):
         erase(settled, settings)
 
 
@@ -210,7 +210,7 @@ def test_an_import_does_not_bring_it_back(
         "2026-12-15",
     )
     assert done.code == 0
-    assert done.out.startswith("Customer C1 is erased; mails without content now: ")
+    assert done.out.startswith("Customer C1 is erased; emails emptied: ")
     folder = tmp_path / "files"
     folder.mkdir()
     (folder / "customers.csv").write_text(

@@ -28,7 +28,7 @@ def test_the_watch_goes_on_after_an_error(monkeypatch: pytest.MonkeyPatch) -> No
             raise ConnectionError("the database is away")
 
     monkeypatch.setattr(DagsterApiServer, "_check_for_orphaned_runs", look)
-    code_server.watch_runs_for_ever()
+    code_server.watch_runs()
     ended = threading.Event()
     # Dagster's own loop, on a server that has nothing else.
     server: Any = SimpleNamespace(_server_termination_event=ended)

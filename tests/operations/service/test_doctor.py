@@ -29,7 +29,7 @@ def findings(
             if not load_code:
                 patch.setattr(doctor, "_code_location", lambda _: "not tried")
             # The tests' server need not survive a crash of the machine: test_durability.py.
-            patch.setitem(doctor._DATABASE_CHECKS, "durability", lambda _: "not looked at")
+            patch.setitem(doctor._DATABASE_CHECKS, "durability", lambda _: "not checked")
             code, output, _ = prepaid("doctor", "--json", **settings)
         found = {row["check"]: (row["ok"], row["text"]) for row in json.loads(output)}
         assert code == (0 if all(ok for ok, _ in found.values()) else 1)
@@ -54,7 +54,7 @@ def test_no_finding_tells_a_password(findings: Findings, database_url: URL) -> N
 
 def test_for_people(prepaid: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_code_location", lambda _: "not tried")
-    monkeypatch.setitem(doctor._DATABASE_CHECKS, "durability", lambda _: "not looked at")
+    monkeypatch.setitem(doctor._DATABASE_CHECKS, "durability", lambda _: "not checked")
     code, output, _ = prepaid("doctor")
     assert code == 0
     assert f"ok     migrations: at {migrations.newest()}, the newest\n" in output
@@ -83,7 +83,7 @@ def test_a_time_zone_that_the_database_does_not_have(findings: Findings, prepaid
     assert wrong == {
         "time zone": "PREPAID_TIMEZONE is Europe/Berlin, but the database counts its days in UTC."
         " Correct the setting, or run 'prepaid migrate': from then on the database counts in"
-        " Europe/Berlin; dates that are stored already stay."
+        " Europe/Berlin; dates that are already stored do not change."
     }
     assert prepaid("migrate", timezone="Europe/Berlin")[0] == 0
     assert _wrong(findings(timezone="Europe/Berlin")) == {}

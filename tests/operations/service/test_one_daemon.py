@@ -60,7 +60,7 @@ def test_a_second_one_is_refused_and_one_by_hand_is_seen(
         assert "A daemon runs on this database already (prepaid daemon on" in said
         by_hand = ("dagster._daemon", "run", "--workspace", str(workspace))
         with daemon(*by_hand, environ=environ, log=tmp_path / "third"):
-            wait(lambda: "not alone" in str(holder(engine, DAEMON)), 60)
+            wait(lambda: "not the only one" in str(holder(engine, DAEMON)), 60)
             with pytest.raises(PrepaidError, match="Two daemons work on this database"):
                 guards.daemon(engine)
     assert "Another daemon works on this database" in log.read_text()

@@ -58,8 +58,8 @@ def test_what_dies_is_started_again_and_leaves_nothing(
     said = tended(supervisor, note.exists)
     assert left([child]) == []
     assert said == [
-        f"The worker has ended by itself (killed by SIGKILL); its log: {supervisor.log('worker')}",
-        "The worker is started again.",
+        f"The worker has ended unexpectedly (killed by SIGKILL); its log: {supervisor.log('worker')}",
+        "The worker is restarted.",
     ]
     again = psutil.Process(int(note.read_text()))
     supervisor.stop()

@@ -33,7 +33,7 @@ def test_up(up: Up) -> None:
     assert f"process {up.process.pid}, port {up.port}" in second.stderr
     down = up.command("down")
     assert down.returncode == 1
-    assert "'prepaid up' works on it" in down.stderr
+    assert "'prepaid up' is using it" in down.stderr
 
     family = up.family()
     commands = " ".join(" ".join(process.cmdline()) for process in family)
@@ -57,7 +57,7 @@ def test_one_that_dies_is_started_again_and_everything_goes_on(up: Up) -> None:
     family = up.family()
     (daemon,) = (p for p in family if "prepaid_pipeline.operations.service.daemon" in p.cmdline())
     daemon.kill()
-    wait(lambda: "The daemon is started again.\n" in up.output.read_text(), 60)
+    wait(lambda: "The daemon is restarted.\n" in up.output.read_text(), 60)
     assert up.process.poll() is None
     family = up.family()
     (again,) = (p for p in family if "prepaid_pipeline.operations.service.daemon" in p.cmdline())

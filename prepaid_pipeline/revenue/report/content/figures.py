@@ -69,8 +69,8 @@ def complete(figures: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def same(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether ``after`` tells the same as ``before``, whatever the plans are called by now, and
-    whatever else a newer release has to tell.
+    """Whether ``after`` says the same as ``before``, whatever plans are called by now, however the
+    lines of the reconciliation are described, and whatever else a newer release adds.
     """
     return len(before) == len(after) and all(
         all(told_now[key] == value for key, value in told.items() if value is not None)
@@ -85,6 +85,8 @@ def _told(figures: Mapping[str, Any]) -> dict[str, Any]:
     if told["renewals"] is not None:
         of_plans = [{**row, "name": None} for row in told["renewals"]["plans"]]
         told["renewals"] = {**told["renewals"], "plans": of_plans}
+    if told["reconciliation"] is not None:
+        told["reconciliation"] = [{**line, "why": None} for line in told["reconciliation"]]
     return told
 
 

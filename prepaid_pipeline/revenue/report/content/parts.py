@@ -1,4 +1,4 @@
-"""What a report shows of a month as a whole, beside the figures of each currency.
+"""What a report shows of a month as a whole, in addition to the figures of each currency.
 
 Each part is a key of the stored document; ``COLLECTORS`` lists who makes it. A part that a month
 has nothing of is null there, and a report leaves its section out.

@@ -1,4 +1,4 @@
-"""The JSON Schema of the report's document, as it is shipped and published beside the reports."""
+"""The JSON Schema of the report's document, as it is shipped and published with the reports."""
 
 from pathlib import Path
 

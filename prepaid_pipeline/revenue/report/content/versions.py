@@ -56,7 +56,7 @@ class Version:
 
     @property
     def name(self) -> str:
-        """``preliminary``, or ``version 2``."""
+        """How texts call it: ``preliminary`` or, for example, ``version 2``."""
         return f"version {self.version}" if self.is_closed else "preliminary"
 
 
@@ -120,7 +120,7 @@ def publish(
             run_id=run_id,
             reporting_currency=reporting_currency,
         )
-        # The published report remembers the audit log as it is now: it is an anchor of its own.
+        # The published report records the audit log as it is now: it is an anchor of its own.
         newest = seals.newest_seen(connection)
         seal = newest and seals.sentence(newest.seal_number, newest.seal_hash)
         changed = []
@@ -177,7 +177,7 @@ class _Made:
         }
 
     def is_as_in(self, last: Version) -> bool:
-        """Whether a preliminary version says all this already."""
+        """Whether a preliminary version already says all this; its seal does not count."""
         document = {**self.document, "changes": None}
         published = {k: v for k, v in (last.document or {}).items() if k != "audit_seal"}
         return (last.cut_off, last.fingerprint, list(last.figures), published) == (

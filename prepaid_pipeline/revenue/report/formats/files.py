@@ -56,8 +56,8 @@ def one(
         versions = load(connection, month, month)
     if not versions:
         raise UnknownThing(
-            f"there is no report of {month:%Y-%m}: 'prepaid backfill {month:%Y-%m} {month:%Y-%m}'"
-            " makes it"
+            f"there is no report for {month:%Y-%m}: run 'prepaid backfill {month:%Y-%m}"
+            f" {month:%Y-%m}'"
         )
     if version is not None and version not in {v.version for v in versions if v.is_closed}:
         raise UnknownThing(f"there is no version {version} of the report of {month:%Y-%m}")

@@ -53,7 +53,7 @@ class Column:
 
     @property
     def is_number(self) -> bool:
-        """Whether its values stand at the right."""
+        """Whether its values are numbers, which are aligned to the right."""
         return self.kind not in ("text", "day", "month")
 
 
@@ -69,7 +69,6 @@ class Table:
     note: str = ""
 
     def title(self, say: Language) -> str:
-        """Its heading."""
         return say(f"table.{self.name}")
 
     def heading(self, column: Column, say: Language) -> str:
@@ -119,7 +118,7 @@ def show(value: Value, kind: Kind, say: Language, role: Role = "") -> str:
 
 @dataclass(frozen=True)
 class Tile:
-    """A figure of the headline."""
+    """One of the figures at the head of the report."""
 
     label: str
     value: str
@@ -149,7 +148,7 @@ class Headline:
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart with the table behind it. ``open``: the table is shown at once, beside the chart."""
+    """A chart with the table behind it. ``open``: the table is shown at once, next to the chart."""
 
     chart: Chart
     table: Table
@@ -165,7 +164,7 @@ class Folded:
 
 @dataclass(frozen=True)
 class Terms:
-    """Definitions: term and text."""
+    """A list of definitions: pairs of term and text."""
 
     entries: tuple[tuple[str, str], ...]
 
@@ -195,7 +194,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """A month's report."""
+    """A month's report as blocks, before any format is chosen."""
 
     title: str
     kicker: str

@@ -1,7 +1,7 @@
 """What the charts look like, in Altair. Imported when the first one is drawn: it takes a moment.
 
 Data comes later, by name, as charts.py makes it: ``points``, ``lines`` (the scale), ``months``,
-``names`` (labels beside the last month).
+``names`` (labels next to the last month).
 """
 
 from collections.abc import Callable
@@ -108,7 +108,7 @@ def _bridge() -> Spec:
         rows.mark_bar().encode(
             x=x, x2="high:Q", y=y, color=alt.Color("way:N", scale=ways, legend=None)
         ),
-        # Where each row ends and the next one goes on.
+        # Where each row ends and the next one starts.
         rows.mark_tick(color=INK, thickness=2, orient="vertical").encode(
             x=alt.X("after:Q", axis=None), y=y
         ),

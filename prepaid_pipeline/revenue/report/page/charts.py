@@ -23,7 +23,7 @@ _UNITS = ((Decimal(10) ** 6, "unit.million"), (Decimal(10) ** 3, "unit.thousand"
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawing with its text alternative; ``svg`` is an element that stands by itself."""
+    """A drawing with its text alternative; ``svg`` is a complete element."""
 
     key: str
     title: str
@@ -151,7 +151,7 @@ def _months(months: Sequence[Mapping[str, Any]], say: Language) -> dict[str, lis
 
 
 def _names(values: Sequence[tuple[float, str, str]], top: float) -> list[dict[str, Any]]:
-    """Labels of two lines beside the last month, from the lowest up, without overlapping."""
+    """Labels of two lines next to the last month, from the lowest up, without overlapping."""
     gap, placed = max(top, 1.0) * 0.24, list[dict[str, Any]]()
     for value, amount, label in values:
         at = max(value, placed[-1]["value"] + gap) if placed else value

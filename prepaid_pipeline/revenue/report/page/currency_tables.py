@@ -41,7 +41,7 @@ def of_currency(figures: _Figures, course: _Figures | None) -> dict[str, Table]:
 
 
 def bridge(figures: _Figures) -> Table:
-    """Start, movements, end."""
+    """The MRR bridge: MRR and customers at the start, each movement, and the end."""
     rows = [
         (Word("movement", "start"), figures["opening_customers"], figures["opening_mrr"]),
         *(
@@ -56,7 +56,7 @@ def bridge(figures: _Figures) -> Table:
 
 
 def course_table(series: Mapping[str, Any]) -> Table:
-    """13 months."""
+    """The last 13 months: new plans and renewals with their net prices, and MRR."""
     columns = (
         Column("month", "month"),
         Column("new", "count"),
@@ -70,7 +70,7 @@ def course_table(series: Mapping[str, Any]) -> Table:
 
 
 def plans(figures: _Figures) -> Table:
-    """MRR by plan."""
+    """MRR and active plans by plan, each with its share, and their total."""
     rows: list[Any] = [
         (p["name"], p["active_plans"], _part(p["mrr"], figures["mrr"]), p["mrr"])
         for p in figures["plans"]
@@ -153,7 +153,7 @@ def activations(figures: _Figures) -> Table | None:
 
 
 def renewals(figures: _Figures) -> Table | None:
-    """What became of the terms that were due."""
+    """Outcome of the terms that were due; None without renewal figures."""
     found = figures.get("renewals")
     if not found:
         return None
@@ -279,7 +279,7 @@ def reconciliation(figures: _Figures) -> Table | None:
 
 
 def reversals(figures: _Figures) -> Table:
-    """Payments taken back; without any, no rows."""
+    """Payment reversals; without any, no rows."""
     found = figures["reversals"]
     rows: list[Any] = []
     if found["records"]:

@@ -47,7 +47,7 @@ def converted(found: Mapping[str, Any]) -> Table:
 
 
 def changes(document: _Document) -> Table | None:
-    """What changed since the version before."""
+    """The figures that changed since the previous version; None if none did."""
     found = document.get("changes")
     if not found or not found["figures"]:
         return None
@@ -66,7 +66,7 @@ def changes(document: _Document) -> Table | None:
 
 
 def causes(document: _Document) -> Table | None:
-    """Why."""
+    """Why they changed: the late data by kind; None without changes."""
     found = (document.get("changes") or {}).get("causes")
     if not found:
         return None
@@ -122,7 +122,7 @@ def checks(document: _Document) -> Table | None:
 
 
 def failing(document: _Document) -> Table | None:
-    """Those that do not hold."""
+    """The rules of data quality that are violated; None if all hold."""
     found = document.get("quality") or ()
     return _checks("failing_checks", [check for check in found if not check["passed"]])
 
@@ -157,7 +157,7 @@ def rates(document: _Document) -> Table | None:
 
 
 def versions(document: _Document) -> Table:
-    """All versions up to this one."""
+    """The versions of the report up to this one, with cut-off and fingerprint."""
     columns = (
         Column("version"),
         Column("cut_off", "day"),

@@ -25,16 +25,16 @@ LINES = {
     "paid_with_credit": "paid with the credit of a term that was changed",
     "not_paid": "issued and not paid by the month's end, void ones too; less what was paid now of"
     " earlier months",
-    "taken_back": "payments taken back and not made good; less those of earlier months that were",
+    "taken_back": "payments reversed and not made good; less those of earlier months that were",
     "overpaid": "paid twice or too much; less what was given back of it",
     "unassigned": "money that belongs to no invoice; less what was given back or assigned of it",
     "dated_later": "terms that became active before the date of their payment; less those whose"
     " payment is dated in this month",
-    "credit_notes_paid": "paid back as credit notes asked for",
+    "credit_notes_paid": "refunded for credit notes",
     "cash_remainder": "what no line explains: must be 0",
-    "cash": "sum: what came less what went back",
-    "cash_received": "of it: what came",
-    "cash_returned": "of it: what was taken back or paid back",
+    "cash": "sum: received less returned",
+    "cash_received": "of which: received",
+    "cash_returned": "of which: reversed or refunded",
 }
 
 

@@ -19,7 +19,7 @@ Key = tuple[date, str]
 
 
 def read(connection: Connection, sql: str, part: str, months: Months) -> Sequence[RowMapping]:
-    """All rows of a part of ``sql/<sql>.sql`` over the months."""
+    """The rows of a part of ``sql/<sql>.sql`` for a range of months."""
     return queries.statement(sql, part).execute(connection, months).mappings().all()
 
 

@@ -1,4 +1,4 @@
-"""What became of the terms that ended in the month: key ``renewals``."""
+"""The outcome of the terms that ended in the month: key ``renewals``."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
