@@ -124,7 +124,7 @@ BEGIN
     IF NOT over THEN
         DELETE FROM prepaid.charges WHERE service_plan_id = p.service_plan_id;
     END IF;
-    -- An order keeps the price that was agreed; all else is taken anew from the subscription.
+    -- An order keeps the price that was agreed; all else is taken again from the subscription.
     UPDATE prepaid.service_plans
     SET status = 'Pending', invoiced_at = NULL, retrieved_at = NULL,
         price = CASE WHEN opened_on IS NULL THEN price END

@@ -125,7 +125,7 @@ LANGUAGE sql STABLE AS $$
     WHERE due.activated_on <= terms_due.as_of
       AND due.end_date >= terms_due.first_month AND due.end_date <= terms_due.as_of
       AND due.end_date < terms_due.last_month + interval '1 month'
-      -- Cut by a change of plan: the customer continues with another term.
+      -- Cut by a change of plan: the customer goes on with another term.
       AND (due.full_end_date IS NULL OR due.status = 'Cancelled')
       -- Paid in advance and cancelled before its first day, it never began.
       AND (due.end_date > due.start_date OR due.activated_on >= due.start_date)

@@ -141,7 +141,7 @@ def test_what_waits_too_long_is_told_once(
     world.sql("UPDATE prepaid.emails SET created_at = created_at - interval '25 h' RETURNING 1")
     evaluate("waiting_too_long", over.cursor)
     assert len(hook.posts) == 2
-    assert "mails wait" in hook.posts[1]["text"]
+    assert "emails have been waiting" in hook.posts[1]["text"]
     assert "overdue" not in hook.posts[1]["text"]
 
 
