@@ -312,7 +312,9 @@ def test_not_while_the_customer_leaves_or_has_paid_the_next_term(world: World, c
     ahead = context(date(2026, 11, 27))
     renewal = world.open(ahead)[-1]
     settle(world, renewal, ahead.as_of)
-    with pytest.raises(NotAllowed, match=f"the next term .service plan {renewal}, .* is already paid"):
+    with pytest.raises(
+        NotAllowed, match=f"the next term .service plan {renewal}, .* is already paid"
+    ):
         change(world, care, subscription, better, ahead.as_of, ahead.as_of)
     leaving, _ = active(world, "30.00")
     cancel(world, care, leaving, at_once=False)
