@@ -118,7 +118,8 @@ def go_on(world: World) -> int:
 def up_again(disk: Path, world: World) -> None:
     """The server as an administrator finds it: still there, or to be started."""
     world.engine.dispose()
-    stop_by = time.monotonic() + 60
+    # Three attempts of the product, each of which waits a minute for a server that recovers.
+    stop_by = time.monotonic() + 180
     while True:
         try:
             embedded.start(disk / "home")
