@@ -95,7 +95,7 @@ def signed_in() -> OpenerDirector:
                 raise
             time.sleep(0.2)
     _, page = get(opener, "/sign-in", {"name": sides.OFFICER, "password": PASSWORD, **hidden(page)})
-    assert "What waits" in page
+    assert "What is waiting" in page
     return opener
 
 
