@@ -11,9 +11,8 @@ from contextlib import contextmanager
 from sqlalchemy import Connection, Engine
 
 from prepaid_pipeline.billing.payment_matching import one_at_a_time
-from prepaid_pipeline.context import Context
+from prepaid_pipeline.context import Context, transaction
 from prepaid_pipeline.database import queries
-from prepaid_pipeline.database.connections import transaction
 
 _SQL = "billing/dunning"
 # Cancelling closes what hangs on each plan, a few milliseconds each, and no record is matched until
@@ -61,8 +60,6 @@ def cancel_unpaid(engine: Engine, context: Context) -> int:
 @contextmanager
 def _alone(engine: Engine, context: Context) -> Iterator[Connection]:
     """A transaction beside which no payment record is matched, and nobody else duns."""
-    with transaction(
-        engine, actor=context.actor, run_id=context.run_id, as_of=context.as_of
-    ) as connection:
+    with transaction(engine, context) as connection:
         one_at_a_time(connection)
         yield connection

@@ -5,7 +5,7 @@ import dagster as dg
 from prepaid_pipeline.audit import anchors, seals
 from prepaid_pipeline.mail.anchor_mail import send_anchor
 from prepaid_pipeline.orchestration.ops import BusinessDate
-from prepaid_pipeline.orchestration.renewal_jobs import QUEUE_TAG
+from prepaid_pipeline.orchestration.renewal_jobs import queued
 from prepaid_pipeline.orchestration.resources import Database
 
 _FINDINGS_SAID = 5
@@ -75,17 +75,8 @@ def verify_audit_log_graph() -> None:
     verify_whole_log()
 
 
-def _job(name: str, graph: dg.GraphDefinition) -> dg.JobDefinition:
-    return graph.to_job(
-        name=name,
-        description=graph.description,
-        executor_def=dg.in_process_executor,
-        tags={QUEUE_TAG: name, "dagster/retry_strategy": "ALL_STEPS"},
-    )
-
-
-seal_audit_log = _job("seal_audit_log", seal_audit_log_graph)
-anchor_audit_log = _job("anchor_audit_log", anchor_audit_log_graph)
-verify_audit_log = _job("verify_audit_log", verify_audit_log_graph)
+seal_audit_log = queued("seal_audit_log", seal_audit_log_graph)
+anchor_audit_log = queued("anchor_audit_log", anchor_audit_log_graph)
+verify_audit_log = queued("verify_audit_log", verify_audit_log_graph)
 
 AUDIT_JOBS = (seal_audit_log, anchor_audit_log, verify_audit_log)

@@ -170,7 +170,10 @@ def seal_what_was_logged(context: dg.HookContext) -> None:
         seals.seal_after(context.resources.database.engine())
 
 
-def _job(name: str, graph: dg.GraphDefinition) -> dg.JobDefinition:
+def queued(
+    name: str, graph: dg.GraphDefinition, hooks: frozenset[dg.HookDefinition] = frozenset()
+) -> dg.JobDefinition:
+    """A graph as the job of a queue of its own, all of its ops in one process."""
     return graph.to_job(
         name=name,
         description=graph.description,
@@ -178,8 +181,12 @@ def _job(name: str, graph: dg.GraphDefinition) -> dg.JobDefinition:
         # A run whose process died is started again from the beginning: the steps find what is left
         # to do in the database, and the dead run's outputs were in its memory.
         tags={QUEUE_TAG: name, "dagster/retry_strategy": "ALL_STEPS"},
-        hooks={seal_what_was_logged},
+        hooks=hooks,
     )
+
+
+def _job(name: str, graph: dg.GraphDefinition) -> dg.JobDefinition:
+    return queued(name, graph, frozenset({seal_what_was_logged}))
 
 
 open_renewals = _job("open_renewals", open_renewals_graph)

@@ -1,4 +1,4 @@
-"""The jobs that look after the installation itself. What the process does is in ``jobs.py``."""
+"""The jobs that look after the installation. What the process does is in ``renewal_jobs.py``."""
 
 from dataclasses import asdict
 from datetime import datetime, time, timedelta
@@ -7,7 +7,7 @@ import dagster as dg
 
 from prepaid_pipeline.orchestration import clean_up as cleaning
 from prepaid_pipeline.orchestration.ops import BusinessDate
-from prepaid_pipeline.orchestration.renewal_jobs import QUEUE_TAG
+from prepaid_pipeline.orchestration.renewal_jobs import queued
 from prepaid_pipeline.orchestration.resources import Database
 
 
@@ -38,11 +38,6 @@ def clean_up_graph() -> None:
     delete_old_runs()
 
 
-clean_up = clean_up_graph.to_job(
-    name="clean_up",
-    description=clean_up_graph.description,
-    executor_def=dg.in_process_executor,
-    tags={QUEUE_TAG: "clean_up", "dagster/retry_strategy": "ALL_STEPS"},
-)
+clean_up = queued("clean_up", clean_up_graph)
 
 UPKEEP_JOBS = (clean_up,)

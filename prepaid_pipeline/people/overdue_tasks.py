@@ -2,9 +2,8 @@
 
 from sqlalchemy import Engine
 
-from prepaid_pipeline.context import Context
+from prepaid_pipeline.context import Context, transaction
 from prepaid_pipeline.database import queries
-from prepaid_pipeline.database.connections import transaction
 from prepaid_pipeline.settings.load import Settings
 
 _SQL = "people/overdue_tasks"
@@ -21,8 +20,6 @@ def remind_overdue(engine: Engine, settings: Settings, context: Context) -> int:
         "teams": list(settings.team_leads),
         "addresses": list(settings.team_leads.values()),
     }
-    with transaction(
-        engine, actor=context.actor, run_id=context.run_id, as_of=context.as_of
-    ) as connection:
+    with transaction(engine, context) as connection:
         queries.statement(_SQL, "one_at_a_time").execute(connection, asked)
         return int(queries.statement(_SQL, "remind").execute(connection, asked).scalar_one())
