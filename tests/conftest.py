@@ -7,6 +7,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -18,6 +19,7 @@ from prepaid_pipeline.database import connections, embedded, migrations
 from prepaid_pipeline.revenue.report.formats import drawing
 from prepaid_pipeline.settings.load import Settings, load
 from tests import budget
+from tests.databases import Databases, Reused
 from tests.world import World
 
 # What the shell is set up for is not what the tests are about, nor the programs that they start.
@@ -96,12 +98,22 @@ def cluster() -> Iterator[URL]:
             shutil.rmtree(home)
 
 
-@contextmanager
-def fresh_database(cluster: URL, template: str = TEMPLATE) -> Iterator[URL]:
+def _copy(cluster: URL, template: str) -> URL:
     name = f"test_{uuid.uuid4().hex[:16]}"
     _execute(cluster, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
-    yield cluster.set(database=name)
-    _execute(cluster, f"DROP DATABASE {name} WITH (FORCE)")
+    return cluster.set(database=name)
+
+
+def _drop(cluster: URL, url: URL) -> None:
+    _execute(cluster, f"DROP DATABASE {url.database} WITH (FORCE)")
+
+
+@contextmanager
+def fresh_database(cluster: URL, template: str = TEMPLATE) -> Iterator[URL]:
+    """A copy of the template that no test has used, dropped afterwards."""
+    url = _copy(cluster, template)
+    yield url
+    _drop(cluster, url)
 
 
 @contextmanager
@@ -120,18 +132,31 @@ def template() -> str:
     return TEMPLATE
 
 
-@pytest.fixture
-def database_url(cluster: URL, template: str) -> Iterator[URL]:
-    """A fresh copy of the template, dropped after the test."""
-    with fresh_database(cluster, template) as url:
-        yield url
+@pytest.fixture(scope="session")
+def databases(cluster: URL) -> Iterator[Databases]:
+    """Copies of the templates, for one test after the other."""
+    databases = Databases(TEMPLATE, partial(_copy, cluster), partial(_drop, cluster))
+    yield databases
+    databases.close()
 
 
 @pytest.fixture
-def engine(database_url: URL) -> Iterator[Engine]:
-    engine = connections.engine_for(database_url)
-    yield engine
-    engine.dispose()
+def database(databases: Databases, template: str) -> Iterator[Reused]:
+    """A database that is as its template, for this test alone."""
+    with databases.copy_of(template) as database:
+        yield database
+
+
+@pytest.fixture
+def database_url(database: Reused) -> URL:
+    """Its URL."""
+    return database.url
+
+
+@pytest.fixture
+def engine(database: Reused) -> Engine:
+    """An engine on it."""
+    return database.engine
 
 
 @pytest.fixture

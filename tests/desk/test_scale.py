@@ -7,6 +7,8 @@ import re
 import time
 from collections.abc import Callable
 
+import pytest
+
 from tests.desk.conftest import Browser
 from tests.desk.many import payments
 from tests.world import World
@@ -25,6 +27,7 @@ FROM generate_series(1, :n) n JOIN prepaid.invoices i ON i.invoice_id = n
 """
 
 
+@pytest.mark.long
 def test_ten_thousand_open_payments(world: World, browser: Callable[..., Browser]) -> None:
     payments(world, OPEN, one_in=500)
     world.sql(_PARKED, n=PARKED)

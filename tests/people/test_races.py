@@ -13,6 +13,7 @@ from prepaid_pipeline.database.connections import acting_as
 from prepaid_pipeline.errors import NotAllowed
 from prepaid_pipeline.people import accounts, decisions
 from prepaid_pipeline.process import steps
+from tests import budget
 from tests.world import World, context
 
 Person = Callable[[World, str], str]
@@ -79,7 +80,7 @@ def test_two_people_decide_the_same_task(world: World, officers: list[str]) -> N
 def test_two_people_decide_many_tasks_in_opposite_order(world: World, officers: list[str]) -> None:
     """Tasks are locked in one order whatever order they are named in: no deadlock."""
     tasks = [world.task(plan) for plan in waiting(world, 20)]
-    for turn in range(5):
+    for turn in range(budget.rounds(5)):
         ways = tasks, tasks[::-1]
         assert at_once(
             *(
@@ -94,7 +95,7 @@ def test_two_people_decide_many_tasks_in_opposite_order(world: World, officers: 
 def test_settling_and_rejecting_at_once(world: World, officers: list[str]) -> None:
     """Paid and the rejection refused, or rejected and not paid; nothing between."""
     outcomes = set()
-    for plan in waiting(world, 20):
+    for plan in waiting(world, budget.rounds(20)):
         world.approve(plan)
         task = world.task(plan)
         settled, rejected = at_once(
@@ -124,7 +125,7 @@ def test_settling_and_rejecting_at_once(world: World, officers: list[str]) -> No
 
 def test_rejecting_many_while_they_are_settled(world: World, officers: list[str]) -> None:
     """One lock order for all: neither side ends in a deadlock."""
-    for _ in range(3):
+    for _ in range(budget.rounds(3)):
         plans = waiting(world, 10)
         world.approve(*plans)
         # The latest task first: against the order in which invoices are marked.

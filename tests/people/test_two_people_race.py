@@ -7,10 +7,12 @@ import pytest
 
 from prepaid_pipeline.operations import invariants
 from prepaid_pipeline.people import decisions
+from tests import budget
 from tests.people.test_races import at_once
 from tests.world import World, context
 
-TASKS, DECIDERS, TIMES = 300, 4, 8
+TASKS, DECIDERS = 300, 4
+TIMES = budget.rounds(8)
 
 
 @pytest.fixture

@@ -42,10 +42,15 @@ def installation(
     settings: Settings, database_url: URL, monkeypatch: pytest.MonkeyPatch
 ) -> Settings:
     """The environment of an installation on the test's database; months from 2025-01 on."""
-    monkeypatch.setenv("PREPAID_HOME", str(settings.home))
-    monkeypatch.setenv("PREPAID_DATABASE_URL", database_url.render_as_string(hide_password=False))
-    monkeypatch.setenv("PREPAID_FIRST_MONTH", "2025-01")
+    environment(monkeypatch, settings.home, database_url)
     return settings
+
+
+def environment(patch: pytest.MonkeyPatch, home: Path, database: URL) -> None:
+    """That of an installation with months from 2025-01 on."""
+    patch.setenv("PREPAID_HOME", str(home))
+    patch.setenv("PREPAID_DATABASE_URL", database.render_as_string(hide_password=False))
+    patch.setenv("PREPAID_FIRST_MONTH", "2025-01")
 
 
 @pytest.fixture

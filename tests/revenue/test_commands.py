@@ -40,6 +40,10 @@ def test_backfill_is_one_recorded_run_and_prints_what_matters(
     assets = len(FIGURES) + 1
     assert rows(engine, events, type="ASSET_MATERIALIZATION") == [(3 * assets,)]
 
+
+@pytest.mark.long
+def test_again_for_a_program_and_with_a_check_that_fails(prepaid: Run, engine: Engine) -> None:
+    insert(engine, [Term(D(2026, 3, 5), "2000.00", 12, customer=n) for n in range(4)])
     code, out, _ = prepaid("backfill", "2026-03", "2026-03", "--as-of", "2026-05-08", "--json")
     told = json.loads(out)
     assert (told["month"], told["version"]) == ("2026-03", 1)
@@ -59,6 +63,7 @@ def test_backfill_is_one_recorded_run_and_prints_what_matters(
     assert "prepaid: nothing was published for 2026-03 to 2026-03." in err
 
 
+@pytest.mark.long
 def test_an_earlier_day_is_a_replay_and_must_be_asked_for(prepaid: Run, engine: Engine) -> None:
     insert(engine, [Term(D(2026, 3, 5), activated_on=D(2026, 4, 6))])
     code, out, err = prepaid("backfill", "2026-03", "2026-03", "--as-of", "2026-04-08")

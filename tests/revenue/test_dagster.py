@@ -2,13 +2,18 @@
 for the months that are open or due.
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pytest
 from sqlalchemy import Engine
 
+from prepaid_pipeline.definitions import build_defs
 from prepaid_pipeline.orchestration.partitions import monthly
 from prepaid_pipeline.orchestration.resources import Database
 from prepaid_pipeline.orchestration.revenue_jobs import (
@@ -19,7 +24,11 @@ from prepaid_pipeline.orchestration.revenue_jobs import (
     range_tags,
     run_config,
 )
+from prepaid_pipeline.revenue.report.formats import drawing
 from prepaid_pipeline.settings.load import Settings, load
+from tests.conftest import TEMPLATE
+from tests.databases import Databases
+from tests.revenue.conftest import environment
 from tests.revenue.history import Term, insert, mrr, rows
 
 D = date
@@ -65,34 +74,44 @@ def materialised(result: dg.ExecuteInProcessResult) -> dict[str, list[str]]:
     return found
 
 
-def test_a_range_of_months_is_one_run(
-    definitions: dg.Definitions,
-    instance: dg.DagsterInstance,
-    engine: Engine,
-    installation: Settings,
-) -> None:
-    insert(engine, TERMS)
-    result = run(definitions, instance)
-    assert result.success
+@dataclass
+class Spring:
+    """One run over three months, for the tests that only look at what it left."""
+
+    result: dg.ExecuteInProcessResult
+    runs: int
+    engine: Engine
+    reports: Path
+
+
+@pytest.fixture(scope="module")
+def spring(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spring]:
+    home = tmp_path_factory.mktemp("spring")
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        databases.copy_of(TEMPLATE) as database,
+        dg.DagsterInstance.ephemeral() as instance,
+    ):
+        patch.setattr(drawing, "PROCESSES", 0)
+        environment(patch, home, database.url)
+        insert(database.engine, TERMS)
+        result = run(build_defs(), instance)
+        assert result.success
+        yield Spring(result, len(instance.get_runs()), database.engine, home / "reports")
+
+
+def test_a_range_of_months_is_one_run(spring: Spring) -> None:
     months = ["2026-03", "2026-04", "2026-05"]
-    assert materialised(result) == {asset: months for asset in REVENUE_ASSETS}
-    assert len(instance.get_runs()) == 1
-    assert [mrr(engine, month)[1] for month in months] == [10, 20, 0]
-    page = installation.home / "reports" / "2026-05" / "report.html"
-    assert "Preliminary" in page.read_text()
-    assert "Closed" in (installation.home / "reports" / "2026-03" / "report.html").read_text()
+    assert materialised(spring.result) == {asset: months for asset in REVENUE_ASSETS}
+    assert spring.runs == 1
+    assert [mrr(spring.engine, month)[1] for month in months] == [10, 20, 0]
+    assert "Preliminary" in (spring.reports / "2026-05" / "report.html").read_text()
+    assert "Closed" in (spring.reports / "2026-03" / "report.html").read_text()
 
 
-def test_a_materialisation_shows_its_figures_and_the_report(
-    definitions: dg.Definitions,
-    instance: dg.DagsterInstance,
-    engine: Engine,
-    installation: Settings,
-) -> None:
-    insert(engine, TERMS)
-    result = run(definitions, instance)
+def test_a_materialisation_shows_its_figures_and_the_report(spring: Spring) -> None:
     shown: dict[tuple[str, str], Any] = {}
-    for event in result.get_asset_materialization_events():
+    for event in spring.result.get_asset_materialization_events():
         found = event.step_materialization_data.materialization
         shown[found.asset_key.to_user_string(), str(found.partition)] = found.metadata
     assert shown["mrr", "2026-04"]["mrr USD"].value == 20.0

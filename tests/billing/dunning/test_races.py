@@ -19,6 +19,7 @@ from prepaid_pipeline.database import queries
 from prepaid_pipeline.database.connections import acting_as, transaction
 from prepaid_pipeline.operations import invariants
 from prepaid_pipeline.people import decisions
+from tests import budget
 from tests.billing.dunning.conftest import day, dun, mails, unpaid
 from tests.world import World
 
@@ -96,7 +97,7 @@ def test_several_workers_cancel_once(world: World) -> None:
 
 def test_payments_arrive_while_plans_are_cancelled(world: World) -> None:
     """Each plan is either cancelled with its record parked, or its record is matched."""
-    for _ in range(4):
+    for _ in range(budget.rounds(4)):
         plans = unpaid(world, 6)
         numbers = [world.invoice(plan) for plan in plans]
         total = world.sql("SELECT max(total) FROM prepaid.invoices")
@@ -193,7 +194,7 @@ def test_a_decision_at_that_moment_is_waited_for(world: World, word: str) -> Non
 
 def test_a_decision_that_comes_after_the_cancellation_is_refused(world: World) -> None:
     officer = world.officer()
-    for _ in range(5):
+    for _ in range(budget.rounds(5)):
         (plan,) = unpaid(world)
         task = world.task(plan)
         cancelled, decided = at_once(
@@ -252,11 +253,11 @@ work(engine, day(31 if work is dunning.cancel_unpaid else 14))
     ("work", "moment", "fatal"),
     [
         ("remind_unpaid", "commit", 1),
-        ("remind_unpaid", "statement", 3),
-        ("cancel_unpaid", "commit", 1),
-        ("cancel_unpaid", "statement", 5),
+        pytest.param("remind_unpaid", "statement", 3, marks=pytest.mark.long),
+        pytest.param("cancel_unpaid", "commit", 1, marks=pytest.mark.long),
+        pytest.param("cancel_unpaid", "statement", 5, marks=pytest.mark.long),
         ("cancel_unpaid", "statement", 6),
-        ("cancel_unpaid", "statement", 7),
+        pytest.param("cancel_unpaid", "statement", 7, marks=pytest.mark.long),
     ],
 )
 def test_a_killed_worker_leaves_all_or_nothing(

@@ -12,6 +12,7 @@ from prepaid_pipeline.database import queries
 from prepaid_pipeline.database.connections import transaction
 from prepaid_pipeline.errors import NotAllowed
 from prepaid_pipeline.process import steps
+from tests import budget
 from tests.billing.subscriptions.test_cancelling import active, cancel, sound, term
 from tests.billing.subscriptions.test_changing import change
 from tests.people.test_races import at_once, wait_until_somebody_waits
@@ -19,7 +20,7 @@ from tests.world import TODAY, World, context
 
 Person = Callable[[World, str], str]
 DAY = date(2026, 11, 12)
-ROUNDS = 8
+ROUNDS = budget.rounds(8)
 
 
 @pytest.fixture(scope="module")

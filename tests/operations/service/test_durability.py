@@ -44,6 +44,7 @@ def set_and_wait(url: str, setting: str, value: str) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.long
 def test_a_set_up_without_fault_and_one_that_can_lose_commits(
     home: Path, prepaid: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
