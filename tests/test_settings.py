@@ -1,5 +1,7 @@
 """Settings that are more than one word: what they accept and how they refuse."""
 
+from decimal import Decimal
+
 import pytest
 
 from prepaid_pipeline.errors import SettingError
@@ -55,3 +57,29 @@ def test_the_last_reminder_comes_before_the_last_day() -> None:
     for env in ({"payment": "14"}, {"reminder": "30"}, {"reminder": "5,40"}):
         with pytest.raises(SettingError, match="expected more than the last day of PREPAID_REM"):
             chasing(**env)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("", "0"), ("0", "0"), ("12.5", "12.5"), ("10 %", "10")]
+)
+def test_the_percentage_of_concessions(text: str, value: str) -> None:
+    settings = load({"PREPAID_CONCESSION_PERCENT": text})
+    assert settings.concession_percent == Decimal(value)
+    assert settings.imported_concessions == "agreed"
+
+
+@pytest.mark.parametrize("text", ["-1", "100.01", "NaN", "all", "1e9", "ten"])
+def test_a_percentage_that_cannot_be(text: str) -> None:
+    with pytest.raises(SettingError) as refused:
+        load({"PREPAID_CONCESSION_PERCENT": text})
+    assert str(refused.value) == (
+        f"PREPAID_CONCESSION_PERCENT={text!r}: expected a percentage from 0 to 100, such as 5 or 12.5"
+    )
+
+
+def test_imported_concessions_are_agreed_or_wait() -> None:
+    assert load({"PREPAID_IMPORTED_CONCESSIONS": "wait"}).imported_concessions == "wait"
+    with pytest.raises(
+        SettingError, match="PREPAID_IMPORTED_CONCESSIONS='no': expected agreed or wait"
+    ):
+        load({"PREPAID_IMPORTED_CONCESSIONS": "no"})

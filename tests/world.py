@@ -391,10 +391,19 @@ class World:
         for batch_id in steps.claim_all(self.engine, "settle_renewals", at):
             steps.run_batch(self.engine, "settle_renewals", batch_id, at)
 
-    def pay_and_approve(self, *plans: int) -> None:
+    def pay(self, *plans: int) -> None:
+        """A record for each invoice that fits it, matched."""
         for plan in plans:
-            self.record(self.invoice(plan))
+            self.record(
+                self.invoice(plan),
+                currency=self.sql(
+                    "SELECT currency FROM prepaid.service_plans WHERE service_plan_id = :p", p=plan
+                ),
+            )
         self.match()
+
+    def pay_and_approve(self, *plans: int) -> None:
+        self.pay(*plans)
         self.approve(*plans)
 
     def status(self, plan: int) -> str:

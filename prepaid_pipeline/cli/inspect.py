@@ -49,15 +49,24 @@ def story_command(plan: str, as_json: bool, settings: Settings, engine: Engine) 
 @json_option
 @with_database
 def check_command(as_of: date | None, as_json: bool, settings: Settings, engine: Engine) -> None:
-    """Run every invariant and list violations. Exit 1 if there are any."""
+    """Run every invariant and list violations. Exit 1 if there are any.
+
+    What is no violation and still to be known is listed below them, as a note (not in --json).
+    """
     context = Context.of(settings, business_date(as_of, settings))
     results = invariants.run(engine, context)
     if as_json:
         echo_json([{"check": r.name, "rule": r.rule, "findings": r.findings} for r in results])
     else:
         for result in results:
-            click.echo(f"{'ok  ' if not result.findings else 'FAIL'}  {result.rule}")
-            for finding in result.findings:
-                click.echo(f"      - {finding}")
+            _echo_checked("FAIL" if result.findings else "ok  ", result)
+        for notice in invariants.notices(engine, context):
+            _echo_checked("note", notice)
     if any(result.findings for result in results):
         raise click.exceptions.Exit(1)
+
+
+def _echo_checked(mark: str, checked: invariants.Checked) -> None:
+    click.echo(f"{mark}  {checked.rule}")
+    for finding in checked.findings:
+        click.echo(f"      - {finding}")

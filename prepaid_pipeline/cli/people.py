@@ -22,6 +22,7 @@ _KINDS = (
     "payment_verification",
     "payment_review",
     "payment_refund",
+    "price_concession",
     "quality_check",
     "quality_follow_up",
 )
@@ -156,7 +157,10 @@ def tasks_approve(
     settings: Settings,  # noqa: ARG001
     engine: Engine,
 ) -> None:
-    """Approve payments, or pass quality checks."""
+    """Approve payments, refunds and prices, or pass quality checks.
+
+    A payment that no record pays cannot be approved: that would have no effect.
+    """
     if bool(tasks) == all_agreeing:
         raise click.UsageError("name tasks, or say --all-agreeing")
     chosen = list(tasks)

@@ -63,11 +63,14 @@ def migrate_command() -> None:
     try:
         migrations.upgrade(engine)
         installation.write_settings(engine, settings)
+        withdrawn = installation.judge_open_approvals(engine)
         # Here and not in the middle of the first batch: an old log may have millions of entries.
         seals.seal_after(engine)
     finally:
         engine.dispose()
     click.echo(f"The database is at migration {migrations.newest()}.")
+    for said in withdrawn:
+        click.echo(f"approval taken back: {said}")
 
 
 @click.group("db")

@@ -83,6 +83,22 @@ def acting_as(engine: Engine, person: str, as_of: date | None = None) -> Iterato
         yield connection
 
 
+@contextmanager
+def notices(connection: Connection) -> Iterator[list[str]]:
+    """What the database says while somebody acts (RAISE NOTICE), such as what else follows."""
+    said: list[str] = []
+    raw: Any = connection.connection.driver_connection
+
+    def note(diagnostic: Any) -> None:
+        said.append(diagnostic.message_primary)
+
+    raw.add_notice_handler(note)
+    try:
+        yield said
+    finally:
+        raw.remove_notice_handler(note)
+
+
 def sqlstate(error: BaseException) -> str:
     """The SQLSTATE of a database error, five characters; empty when the connection was lost."""
     original: Any = getattr(error, "orig", error)

@@ -21,6 +21,7 @@ from prepaid_pipeline.desk.navigation import ANYBODY, DECIDERS, ON_FEATURES, ON_
 from prepaid_pipeline.desk.pages import (
     account,
     approvals,
+    concessions,
     history,
     mails,
     overview,
@@ -93,6 +94,10 @@ def _routes() -> list[BaseRoute]:
         page("/refunds", reviews.refunds, *ON_PAYMENTS),
         page("/refunds/{task:int}", reviews.refund, *ON_PAYMENTS),
         action("/refunds/{task:int}/close", reviews.close, Team.FINANCE),
+        page("/concessions", concessions.concessions, *ON_PAYMENTS),
+        page("/concessions/{task:int}", concessions.concession, *ON_PAYMENTS),
+        action("/concessions/{task:int}/decide", concessions.decide, Team.FINANCE),
+        page("/concessions/{task:int}/decide", concessions.moved, *ON_PAYMENTS),
         page("/quality", quality.checks, *ON_FEATURES),
         page("/quality/confirm", passing.confirm, Team.CUSTOMER_SUCCESS),
         action("/quality/pass", passing.passed, Team.CUSTOMER_SUCCESS),

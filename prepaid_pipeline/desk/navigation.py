@@ -13,6 +13,7 @@ BAR = (
     ("/payments", "Payments", ON_PAYMENTS),
     ("/parked", "Parked", ON_PAYMENTS),
     ("/refunds", "Refunds", ON_PAYMENTS),
+    ("/concessions", "Prices", ON_PAYMENTS),
     ("/quality", "Quality checks", ON_FEATURES),
     ("/held", "Held plans", DECIDERS),
     ("/mails", "Emails", ON_FEATURES),

@@ -29,6 +29,7 @@ _KINDS = {
     "payment_verification": "Payment to verify",
     "payment_review": "Parked payment",
     "payment_refund": "Refund to pay",
+    "price_concession": "Price to approve",
     "quality_check": "Quality check",
     "quality_follow_up": "Follow-up",
 }

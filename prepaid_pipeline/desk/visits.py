@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from prepaid_pipeline.database import queries
-from prepaid_pipeline.database.connections import acting_as, refusal
+from prepaid_pipeline.database.connections import acting_as, notices, refusal
 from prepaid_pipeline.desk.guards import FIELD, FormTokens
 from prepaid_pipeline.desk.sessions import Person, Sessions
 from prepaid_pipeline.errors import UnknownThing
@@ -53,6 +53,8 @@ class Visit:
     # What a form token of this visitor is bound to.
     binding: str = ""
     said: dict[str, str] = field(default_factory=dict)
+    # What else the database said about what was done.
+    remarks: list[str] = field(default_factory=list)
 
     @property
     def person(self) -> Person:
@@ -68,10 +70,14 @@ class Visit:
     def acting(self) -> Iterator[Connection]:
         """A transaction under the person's own role; NotAllowed in the database's own words."""
         try:
-            with acting_as(self.desk.engine, self.person.name, self.today) as connection:
+            with (
+                acting_as(self.desk.engine, self.person.name, self.today) as connection,
+                notices(connection) as told,
+            ):
                 # A filter that is off must not cost anything: no plan for all values of it.
                 queries.statement("desk/sessions", "plan_anew").execute(connection, {})
                 yield connection
+                self.remarks += told
         except DBAPIError as error:
             raise refusal(error) from error
 
@@ -118,6 +124,7 @@ class Visit:
         ``kind`` is done, refused or info. A refused form's ``note`` is put back.
         """
         response = RedirectResponse(path, status_code=303)
+        text = " ".join([text, *(f"{said[:1].upper()}{said[1:]}." for said in self.remarks)])
         message = {"text": text[:1000], "kind": kind, "note": note[:_NOTE_LENGTH]}
         response.set_cookie(
             self._cookie,

@@ -23,11 +23,31 @@ def write_settings(engine: Engine, settings: Settings) -> None:
         "grace_days": settings.grace_days,
         "currencies": list(limits),
         "amounts": list(limits.values()),
+        "concession_percent": settings.concession_percent,
+        "imported_wait": settings.imported_concessions == "wait",
     }
     with transaction(engine, actor="prepaid migrate") as connection:
         unknown = queries.statement(_SQL, "unknown_currencies").execute(connection, asked).scalar()
         if unknown is not None:
             raise SettingError(f"PREPAID_SECOND_APPROVAL_ABOVE: there is no currency {unknown}.")
-        for part in ("write_task_days", "write_grace_days", "forget_limits", "write_limits"):
+        for part in (
+            "write_task_days",
+            "write_grace_days",
+            "write_concessions",
+            "forget_limits",
+            "write_limits",
+        ):
             queries.statement(_SQL, part).execute(connection, asked)
     accounts.let_desk_act(engine)
+
+
+def judge_open_approvals(engine: Engine) -> list[str]:
+    """Take back the approvals of an earlier release that today's rules would not have taken.
+
+    Finance is asked again. Returns each in a sentence; nothing when there are none.
+    """
+    with transaction(engine, actor="prepaid migrate") as connection:
+        judged = queries.statement(_SQL, "judge_open_approvals").execute(connection, {})
+        return [
+            f"{row.said}; task {row.task_id} is withdrawn, finance is asked again" for row in judged
+        ]

@@ -1,5 +1,6 @@
 """What people decide, under their own role: the database refuses what they may not do."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
@@ -7,10 +8,13 @@ from datetime import date
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
+from prepaid_pipeline import logs
 from prepaid_pipeline.database import queries
-from prepaid_pipeline.database.connections import acting_as, refusal
+from prepaid_pipeline.database.connections import acting_as, notices, refusal
 from prepaid_pipeline.errors import UnknownThing
 from prepaid_pipeline.teams import TEAMS
+
+log = logging.getLogger(__name__)
 
 _PAYMENT_WORDS = {"approve": "approved", "reject": "rejected"}
 _QUALITY_WORDS = {"approve": "passed", "reject": "failed"}
@@ -128,7 +132,9 @@ def acting(engine: Engine, person: str, as_of: date | None = None) -> Iterator[C
                 f"there is no person {person!r}: add them with 'prepaid user add {person} --team …'"
             )
     try:
-        with acting_as(engine, person, as_of) as connection:
+        with acting_as(engine, person, as_of) as connection, notices(connection) as said:
             yield connection
     except DBAPIError as error:
         raise refusal(error) from error
+    for remark in said:
+        logs.event(log, remark, logging.WARNING)

@@ -43,6 +43,17 @@ def whole_number(lowest: int, highest: int, none: str | None = None) -> BeforeVa
     return parsed(read, expected if none is None else f"{expected}, or {none}")
 
 
+def percentage(text: str) -> Decimal:
+    """A percentage from 0 to 100, with a point before its decimals. Raises ValueError."""
+    try:
+        value = Decimal(text.strip().removesuffix("%"))
+    except InvalidOperation:
+        raise ValueError(text) from None
+    if not value.is_finite() or not 0 <= value <= 100:
+        raise ValueError(text)
+    return value
+
+
 def one_of(*words: str) -> BeforeValidator:
     """Read one of a few words."""
 

@@ -10,9 +10,11 @@ from prepaid_pipeline.settings.environment import FromEnvironment
 from prepaid_pipeline.settings.parsers import (
     YEAR,
     approval_limits,
+    one_of,
     origin,
     parsed,
     parts,
+    percentage,
     whole_number,
 )
 from prepaid_pipeline.teams import LED
@@ -40,6 +42,15 @@ class SignOffSettings(FromEnvironment):
 
     second_approval_above: Annotated[Mapping[str, Decimal], BeforeValidator(approval_limits)] = (
         Field({}, description="currency (ISO 4217) -> amount above which two people approve")
+    )
+    concession_percent: Annotated[
+        Decimal, parsed(percentage, "a percentage from 0 to 100, such as 5 or 12.5")
+    ] = Field(
+        Decimal(0),
+        description="by how many per cent a person's own price may be below the list",
+    )
+    imported_concessions: Annotated[str, one_of("agreed", "wait")] = Field(
+        "agreed", description="whether what was imported below the list waits for finance as well"
     )
     task_days: Annotated[int, whole_number(0, YEAR)] = Field(
         3, description="calendar days from a task's opening to its due date"

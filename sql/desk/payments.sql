@@ -6,7 +6,7 @@
 SELECT v.task_id, v.opened_on, v.due_on, v.assigned_to, v.invoice_number, v.customer_ref,
        v.customer_name, v.plan_name, v.currency, v.payable, v.record_ref, v.record_status, v.record_amount,
        v.record_currency, v.agrees, v.difference, v.approvals_needed, v.first_approved_by, v.may_decide,
-       v.why_not
+       v.why_not, v.what_to_do
 FROM (
     SELECT k.task_id
     FROM prepaid.tasks k

@@ -1,14 +1,18 @@
 -- What holds for the whole installation, and which day it is there.
 
--- One row. 'prepaid migrate' writes it from PREPAID_TIMEZONE, PREPAID_TASK_DAYS and PREPAID_GRACE_DAYS,
--- so that everybody who works with the tables counts the same days.
+-- One row. 'prepaid migrate' writes it from PREPAID_TIMEZONE, PREPAID_TASK_DAYS, PREPAID_GRACE_DAYS and
+-- the two settings of concessions, so that everybody who works with the tables follows the same ones.
 CREATE TABLE prepaid.installation (
     the_only boolean PRIMARY KEY DEFAULT true CHECK (the_only),
     timezone text NOT NULL,
     -- How many days people have for a task.
     task_days integer NOT NULL DEFAULT 3 CHECK (task_days >= 0),
     -- How many days after its end a term counts as renewed, in the figures of renewals.
-    grace_days integer NOT NULL DEFAULT 7 CHECK (grace_days >= 0)
+    grace_days integer NOT NULL DEFAULT 7 CHECK (grace_days >= 0),
+    -- By how many per cent a person's own price may be below the list without finance's approval.
+    concession_percent numeric NOT NULL DEFAULT 0 CHECK (concession_percent BETWEEN 0 AND 100),
+    -- Whether what was imported below that waits for finance as well; else it counts as agreed.
+    imported_concessions_wait boolean NOT NULL DEFAULT false
 );
 INSERT INTO prepaid.installation (timezone) VALUES ('UTC');
 CREATE TRIGGER audit_master_data AFTER UPDATE ON prepaid.installation

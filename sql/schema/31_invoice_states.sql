@@ -20,6 +20,11 @@ BEGIN
     -- A full discount or a credit leaves nothing to pay, so nothing to verify. (The column payable is
     -- not computed yet in a BEFORE trigger.)
     IF NEW.total - NEW.credit = 0 THEN
+        IF NEW.total = 0 AND EXISTS (SELECT FROM prepaid.unapproved_concessions u
+                                     WHERE u.service_plan_id = NEW.service_plan_id) THEN
+            RAISE EXCEPTION 'invoice % cannot be Paid: nobody in finance has approved that it is over 0',
+                NEW.invoice_number;
+        END IF;
         RETURN NEW;
     END IF;
     PERFORM FROM prepaid.transactions t

@@ -61,6 +61,7 @@ BEGIN
         RAISE EXCEPTION 'service plan % of invoice % is %: its invoice can be voided, not reissued',
             p.service_plan_id, number, p.status;
     END IF;
+    PERFORM prepaid.lock_tasks_of(p.customer_id);
     PERFORM prepaid.void_open_invoices(ARRAY[p.service_plan_id]);
     -- What was doubtful about the payment was about this invoice.
     UPDATE prepaid.holds
@@ -93,5 +94,6 @@ BEGIN
         (kind, subscription_id, service_plan_id, invoice_id, asked_on, note, asked_by)
     VALUES (CASE WHEN reissue THEN 'invoice_reissue' ELSE 'invoice_void' END, p.subscription_id,
             p.service_plan_id, i.invoice_id, prepaid.today(), why, person);
+    PERFORM prepaid.withdraw_own_approvals_of(p.customer_id);
     RETURN p.service_plan_id;
 END $$;

@@ -7,7 +7,7 @@ CREATE FUNCTION prepaid.team_of(kind text) RETURNS text LANGUAGE sql IMMUTABLE P
 CREATE TABLE prepaid.tasks (
     task_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     kind text NOT NULL CHECK (kind IN (
-        'payment_verification', 'payment_review', 'payment_refund',
+        'payment_verification', 'payment_review', 'payment_refund', 'price_concession',
         'quality_check', 'quality_follow_up')),
     service_plan_id bigint REFERENCES prepaid.service_plans,
     invoice_id bigint REFERENCES prepaid.invoices,
@@ -31,9 +31,12 @@ CREATE TABLE prepaid.tasks (
     due_on date NOT NULL,
     -- The person who is asked; null: the whole team. Anybody of the team may decide.
     assigned_to text,
+    -- What finance is asked to give away: plan_id, unit_price, quantity and discounts as on the service
+    -- plan, list_net and net of the term, and why it is a concession.
+    concession jsonb,
     CONSTRAINT tasks_assigned_role_check CHECK (assigned_role = prepaid.team_of(kind)),
     CHECK ((status = 'Open') = (decision IS NULL) OR status = 'Withdrawn'),
-    CHECK (decision IS NULL OR decision IN ('approved', 'rejected') AND kind LIKE 'payment%'
+    CHECK (decision IS NULL OR decision IN ('approved', 'rejected') AND kind NOT LIKE 'quality%'
         OR decision IN ('passed', 'failed') AND kind LIKE 'quality%'),
     CHECK (kind <> 'payment_verification' OR invoice_id IS NOT NULL),
     CHECK (kind <> 'payment_refund' OR credit_note_id IS NOT NULL),
@@ -45,7 +48,9 @@ CREATE TABLE prepaid.tasks (
         first_approved_by IS NULL OR decision IS NULL OR decision = 'approved'),
     CONSTRAINT tasks_approved_by_two_people CHECK (
         decision IS DISTINCT FROM 'approved' OR first_approved_by IS NULL
-        OR coalesce(first_approved_by <> decided_by, false))
+        OR coalesce(first_approved_by <> decided_by, false)),
+    CONSTRAINT tasks_concession_says_what CHECK (
+        kind <> 'price_concession' OR service_plan_id IS NOT NULL AND concession IS NOT NULL)
 );
 CREATE UNIQUE INDEX tasks_one_live_verification_per_invoice ON prepaid.tasks (invoice_id)
     WHERE kind = 'payment_verification' AND status <> 'Withdrawn';
@@ -54,6 +59,8 @@ CREATE UNIQUE INDEX tasks_one_review_per_record ON prepaid.tasks (transaction_id
 CREATE INDEX tasks_reviews ON prepaid.tasks (transaction_id) WHERE kind = 'payment_review';
 CREATE UNIQUE INDEX tasks_one_quality_check_per_plan ON prepaid.tasks (service_plan_id)
     WHERE kind = 'quality_check';
+CREATE UNIQUE INDEX tasks_one_open_concession_per_plan ON prepaid.tasks (service_plan_id)
+    WHERE kind = 'price_concession' AND status = 'Open';
 CREATE INDEX tasks_by_service_plan ON prepaid.tasks (service_plan_id);
 CREATE INDEX tasks_open ON prepaid.tasks (kind, task_id) WHERE status = 'Open';
 CREATE INDEX tasks_quality_to_close ON prepaid.tasks (task_id)

@@ -64,25 +64,38 @@ BEGIN
                 THEN 'it was withdrawn; look for the new task of the same invoice'
             WHEN new_decision IS NULL
                 OR new_decision NOT IN ('approved', 'rejected', 'passed', 'failed')
-                OR (k.kind LIKE 'payment%') <> (new_decision IN ('approved', 'rejected'))
+                OR (k.kind LIKE 'quality%') = (new_decision IN ('approved', 'rejected'))
                 THEN format('the decision must be %s, not %s',
-                    CASE WHEN k.kind LIKE 'payment%' THEN 'approved or rejected'
-                         ELSE 'passed or failed' END, coalesce(quote_literal(new_decision), 'empty'))
+                    CASE WHEN k.kind LIKE 'quality%' THEN 'passed or failed'
+                         ELSE 'approved or rejected' END, coalesce(quote_literal(new_decision), 'empty'))
             WHEN new_decision IN ('rejected', 'failed') AND coalesce(new_note, '') !~ '\S'
                 THEN format('%s needs a note that says why', new_decision)
             WHEN i.status <> 'Open' AND k.kind = 'payment_verification'
                 THEN format('invoice %s is already %s', i.invoice_number, i.status)
+            WHEN k.status = 'Done' AND priced.invoice_number IS NOT NULL
+                THEN format('its price is invoiced already (%s)', priced.invoice_number)
             WHEN k.closed_at IS NOT NULL THEN 'it is closed; use its follow-up task'
             WHEN new_decision = 'approved' AND k.status = 'Open' AND k.first_approved_by = person
                 THEN format('%s has approved it already, as the first of two: somebody else approves '
                             'it next', person)
-            WHEN own.what IS NOT NULL THEN format('%s %s: somebody else decides', person, own.what)
+            WHEN own.what IS NOT NULL THEN format('%s %s: %s', person, own.what,
+                CASE WHEN EXISTS (SELECT FROM prepaid.tasks_nobody_may_decide u WHERE u.task_id = k.task_id)
+                     THEN format('nobody in %s may decide it, so add somebody to the team', k.assigned_role)
+                     ELSE 'somebody else decides' END)
+            WHEN k.kind = 'payment_verification' AND new_decision = 'approved'
+                 AND prepaid.payment_stands(k.invoice_id) IS NOT TRUE
+                THEN (SELECT format('there is nothing to approve: %s; %s', v.difference, v.what_to_do)
+                      FROM prepaid.payment_verifications v
+                      WHERE v.task_id = k.task_id AND v.what_to_do IS NOT NULL)
             END AS reason
         FROM unnest(task_ids) asked (task_id)
         LEFT JOIN LATERAL (SELECT * FROM prepaid.tasks
                            WHERE task_id = asked.task_id OFFSET 0) k ON true
         LEFT JOIN LATERAL (SELECT * FROM prepaid.invoices
                            WHERE invoice_id = k.invoice_id OFFSET 0) i ON true
+        LEFT JOIN LATERAL (SELECT invoice_number FROM prepaid.invoices
+                           WHERE k.kind = 'price_concession' AND service_plan_id = k.service_plan_id
+                             AND status <> 'Void' OFFSET 0) priced ON true
         LEFT JOIN LATERAL (SELECT e.what FROM prepaid.four_eyes e
                            WHERE e.task_id = asked.task_id AND e.person = acting_person()
                            LIMIT 1) own ON true
@@ -130,6 +143,12 @@ BEGIN
         FROM prepaid.tasks k JOIN prepaid.invoices i USING (invoice_id)
         WHERE k.task_id = ANY (task_ids) AND k.kind = 'payment_verification'
         ON CONFLICT (service_plan_id, reason_code) WHERE released_at IS NULL DO NOTHING;
+        INSERT INTO prepaid.holds (service_plan_id, reason_code, text)
+        SELECT k.service_plan_id, 'price_concession',
+            format('%s rejected the price: %s. Change it (prepaid subscriptions change), then release the '
+                   'hold, or cancel the plan.', person, new_note)
+        FROM prepaid.tasks k WHERE k.task_id = ANY (task_ids) AND k.kind = 'price_concession'
+        ON CONFLICT (service_plan_id, reason_code) WHERE released_at IS NULL DO UPDATE SET text = excluded.text;
     ELSIF new_decision = 'approved' THEN
         -- A later approval of the same task (the second one, where it takes two) replaces the
         -- rejection, and with it the hold.
@@ -138,6 +157,12 @@ BEGIN
         FROM prepaid.tasks k JOIN prepaid.invoices i USING (invoice_id)
         WHERE k.task_id = ANY (task_ids) AND k.kind = 'payment_verification' AND k.status = 'Done'
           AND h.service_plan_id = i.service_plan_id AND h.reason_code = 'payment_rejected'
+          AND h.released_at IS NULL;
+        UPDATE prepaid.holds h
+        SET released_at = clock_timestamp(), released_by = person, note = 'the price was approved'
+        FROM prepaid.tasks k
+        WHERE k.task_id = ANY (task_ids) AND k.kind = 'price_concession' AND k.status = 'Done'
+          AND h.service_plan_id = k.service_plan_id AND h.reason_code = 'price_concession'
           AND h.released_at IS NULL;
     END IF;
     RETURN recorded;

@@ -12,7 +12,12 @@ SELECT k.task_id, k.status, k.opened_on, i.invoice_number, p.service_plan_id,
        d.difference IS NULL AS agrees, d.difference,
        k.decision, k.note, k.decided_by, k.decided_at, k.due_on, k.assigned_to,
        CASE WHEN i.payable > l.amount THEN 2 ELSE 1 END AS approvals_needed,
-       k.first_approved_by, k.first_approved_at, w.why_not, w.why_not IS NULL AS may_decide
+       k.first_approved_by, k.first_approved_at,
+       coalesce(w.why_not, CASE WHEN n.what_to_do IS NOT NULL THEN 'there is nothing to approve yet' END)
+           AS why_not,
+       w.why_not IS NULL AND n.what_to_do IS NULL AS may_decide,
+       w.why_not IS NULL OR w.is_first AND own.hand IS NULL AS may_reject,
+       n.what_to_do
 FROM prepaid.tasks k
 JOIN prepaid.invoices i USING (invoice_id)
 JOIN prepaid.service_plans p ON p.service_plan_id = i.service_plan_id
@@ -55,10 +60,23 @@ CROSS JOIN LATERAL (
     END AS difference
 ) d
 LEFT JOIN prepaid.approval_limits l ON l.currency = i.currency
--- Why the acting person may not approve it; decide_tasks says the same. (The first of two may still
--- reject.)
+-- What differs pays nothing, and an approval would have no effect. (What a person has assigned may differ. What
+-- fits and is not judged yet may be approved: should it be parked, finance is asked again.)
 CROSS JOIN LATERAL (
-    SELECT CASE
+    SELECT CASE WHEN d.difference IS NULL OR i.status <> 'Open' OR prepaid.payment_stands(i.invoice_id) THEN NULL
+        WHEN r.transaction_id IS NULL
+            THEN 'wait for the record, or assign a parked one to the invoice (prepaid payments assign)'
+        ELSE 'assign records that pay the invoice (prepaid payments assign), or reject the payment'
+    END AS what_to_do
+) n
+CROSS JOIN LATERAL (
+    SELECT (SELECT e.what FROM prepaid.four_eyes e
+            WHERE e.task_id = k.task_id AND e.person = prepaid.acting_person() LIMIT 1) AS hand OFFSET 0
+) own
+-- Why the acting person may not approve it, whatever came of the payment; decide_tasks says the same. (The
+-- first of two may still reject.)
+CROSS JOIN LATERAL (
+    SELECT i.status = 'Open' AND k.status = 'Open' AND k.first_approved_by = prepaid.acting_person() AS is_first, CASE
         WHEN i.status <> 'Open' THEN format('invoice %s is already %s', i.invoice_number, i.status)
         WHEN NOT EXISTS (SELECT FROM prepaid.team_members m
                          WHERE m.team = prepaid.team_of('payment_verification')
@@ -66,8 +84,9 @@ CROSS JOIN LATERAL (
             THEN format('only %s decides on payments', k.assigned_role)
         WHEN k.status = 'Open' AND k.first_approved_by = prepaid.acting_person()
             THEN 'you have approved it already, as the first of two'
-        ELSE (SELECT 'you ' || e.what FROM prepaid.four_eyes e
-              WHERE e.task_id = k.task_id AND e.person = prepaid.acting_person() LIMIT 1)
+        WHEN own.hand IS NOT NULL THEN 'you ' || own.hand || CASE WHEN EXISTS (
+            SELECT FROM prepaid.tasks_nobody_may_decide u WHERE u.task_id = k.task_id)
+            THEN format('; nobody in %s may decide it, so add somebody to the team', k.assigned_role) ELSE '' END
     END AS why_not OFFSET 0
 ) w
 WHERE k.kind = 'payment_verification' AND k.status <> 'Withdrawn';

@@ -112,4 +112,5 @@ BEGIN
         (event, service_plan_id, entity, entity_id, before, detail, actor, run_id, as_of)
     VALUES ('transaction_assigned', asked.service_plan_id, 'transaction', record, 'parked',
             format('to invoice %s', to_invoice), person, prepaid.run_id(), prepaid.as_of());
+    PERFORM prepaid.withdraw_own_approvals(ARRAY[asked.service_plan_id]);
 END $$;

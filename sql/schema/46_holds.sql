@@ -44,7 +44,10 @@ INSERT INTO prepaid.hold_reasons (reason_code, about_money, about_invoice, advic
     ('quality_failed', false, false,
      'fix the feature and decide the follow-up task; it does not block the next renewal'),
     ('step_failed', false, false,
-     'correct the data that the text names');
+     'correct the data that the text names'),
+    ('price_concession', true, false,
+     'it costs less than by list, because a person said so, and finance decides the task. Approved, the plan '
+     'continues; rejected, change the price and release the hold, or cancel the plan');
 
 -- A held plan keeps its status and leaves its batch; when a person releases it, it continues where
 -- it stopped.
@@ -118,9 +121,18 @@ DECLARE
     reversed boolean;
     money text;
     unpaid text;
+    asked bigint;
 BEGIN
     IF coalesce(release_note, '') !~ '\S' THEN
         RAISE EXCEPTION 'releasing a hold needs a note that says what was done';
+    END IF;
+    -- Tasks before holds, as decide_tasks has them.
+    PERFORM prepaid.lock_tasks_of(p.customer_id) FROM prepaid.service_plans p WHERE p.service_plan_id = plan;
+    SELECT k.task_id INTO asked FROM prepaid.tasks k
+    WHERE k.service_plan_id = plan AND k.kind = 'price_concession' AND k.status = 'Open';
+    IF FOUND THEN
+        RAISE EXCEPTION 'service plan % waits for finance to decide about its price (task %): approve or reject '
+            'that, change the price, or cancel the plan', plan, asked;
     END IF;
     -- What was released is asked of the release itself: a rejection at this very moment is either
     -- among it or stays a hold.
@@ -161,5 +173,11 @@ BEGIN
           AND NOT EXISTS (SELECT FROM prepaid.tasks k WHERE k.invoice_id = i.invoice_id
                           AND k.kind = 'payment_verification' AND k.status <> 'Withdrawn');
     END IF;
+    -- The price that finance rejected is taken again, as it is by now, and asked about again if need be.
+    PERFORM prepaid.take_price_again(ARRAY[plan])
+    WHERE EXISTS (SELECT FROM prepaid.tasks k WHERE k.service_plan_id = plan AND k.kind = 'price_concession'
+                  AND k.status = 'Done' AND k.decision = 'rejected');
+    PERFORM prepaid.withdraw_own_approvals_of(p.customer_id)
+    FROM prepaid.service_plans p WHERE p.service_plan_id = plan;
     RETURN released;
 END $$;

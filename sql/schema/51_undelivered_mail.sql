@@ -90,4 +90,6 @@ BEGIN
     UPDATE prepaid.customers c SET email = address
     FROM prepaid.emails e JOIN prepaid.service_plans p USING (service_plan_id)
     WHERE e.email_id = mail AND c.customer_id = p.customer_id AND c.email IS DISTINCT FROM address;
+    PERFORM prepaid.withdraw_own_approvals_of(p.customer_id)
+    FROM prepaid.emails e JOIN prepaid.service_plans p USING (service_plan_id) WHERE e.email_id = mail;
 END $$;

@@ -9,6 +9,8 @@ BEGIN
     PERFORM FROM prepaid.service_plans p WHERE p.service_plan_id = ANY (plans)
     ORDER BY p.service_plan_id FOR NO KEY UPDATE;
     DELETE FROM prepaid.unsettled_plans WHERE service_plan_id = ANY (plans);
+    UPDATE prepaid.tasks SET status = 'Withdrawn'
+    WHERE service_plan_id = ANY (plans) AND kind = 'price_concession' AND status = 'Open';
     PERFORM prepaid.void_open_invoices(plans);
     UPDATE prepaid.holds
     SET released_at = clock_timestamp(), released_by = prepaid.actor(), note = 'the plan was cancelled'
@@ -154,6 +156,7 @@ BEGIN
     SELECT * INTO STRICT s FROM prepaid.subscriptions WHERE subscription_id = subscription FOR NO KEY UPDATE;
     PERFORM FROM prepaid.service_plans p WHERE p.subscription_id = subscription
     ORDER BY p.service_plan_id DESC FOR NO KEY UPDATE;
+    PERFORM prepaid.lock_tasks_of(s.customer_id);
     SELECT p.* INTO named FROM prepaid.service_plans p WHERE p.service_plan_id = plan;
     SELECT p.* INTO last FROM prepaid.service_plans p
     WHERE p.subscription_id = subscription AND p.activated_on IS NOT NULL
@@ -225,6 +228,7 @@ BEGIN
     IF main <> ALL (touched) AND last.status = 'Active' AND last.end_date > today THEN
         PERFORM prepaid.order_cancellation_mail(main);
     END IF;
+    PERFORM prepaid.withdraw_own_approvals_of(s.customer_id);
 
     RETURN QUERY
     SELECT p.service_plan_id, CASE WHEN p.status <> 'Cancelled' THEN 'ends'

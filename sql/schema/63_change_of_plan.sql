@@ -134,6 +134,7 @@ BEGIN
     WHERE sub.subscription_id = subscription FOR NO KEY UPDATE OF sub;
     PERFORM FROM prepaid.service_plans p WHERE p.subscription_id = subscription
     ORDER BY p.service_plan_id DESC FOR NO KEY UPDATE;
+    PERFORM prepaid.lock_tasks_of(s.customer_id);
     SELECT p.* INTO waiting FROM prepaid.service_plans p
     WHERE p.subscription_id = subscription AND p.status IN ('Pending', 'Processing')
     ORDER BY p.kind = 'change' DESC, p.service_plan_id DESC LIMIT 1;
@@ -206,5 +207,12 @@ BEGIN
     INSERT INTO prepaid.requests (kind, subscription_id, service_plan_id, asked_on, effective_on, note,
                                   asked_by, before, after)
     VALUES ('change', subscription, opened, today, on_date, why, person, before, after);
+    -- A price that finance is asked about is not asked about any more: the plan takes the new one.
+    PERFORM prepaid.take_price_again(ARRAY(
+        SELECT p.service_plan_id FROM prepaid.service_plans p
+        JOIN prepaid.holds h USING (service_plan_id)
+        WHERE p.subscription_id = subscription AND h.reason_code = 'price_concession'
+          AND h.released_at IS NULL AND p.invoiced_at IS NULL));
+    PERFORM prepaid.withdraw_own_approvals_of(s.customer_id);
     RETURN coalesce(opened, waiting.service_plan_id);
 END $$;

@@ -158,4 +158,6 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION 'there is no service plan %', plan;
     END IF;
+    PERFORM prepaid.withdraw_own_approvals_of(p.customer_id)
+    FROM prepaid.service_plans p WHERE p.service_plan_id = plan;
 END $$;

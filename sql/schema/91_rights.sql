@@ -36,6 +36,7 @@ GRANT EXECUTE ON FUNCTION prepaid.cancel, prepaid.change_plan TO finance, custom
 GRANT EXECUTE ON FUNCTION prepaid.void_invoice TO finance;
 
 GRANT SELECT, UPDATE (decision, note) ON prepaid.payment_verifications TO finance;
+GRANT SELECT, UPDATE (decision, note) ON prepaid.price_concessions TO finance;
 GRANT SELECT ON prepaid.payment_suggestions TO finance;
 GRANT SELECT ON prepaid.customers, prepaid.subscriptions, prepaid.service_plans, prepaid.invoices,
     prepaid.invoice_lines, prepaid.credit_notes, prepaid.credit_note_lines, prepaid.requests,

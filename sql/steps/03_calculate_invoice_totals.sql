@@ -127,3 +127,7 @@ SELECT service_plan_id, line_number, description, currency, amount.net, tax_clas
 FROM taxed
 CROSS JOIN LATERAL (
     SELECT list_amount - discount - CASE WHEN includes_tax THEN tax ELSE 0 END AS net) amount;
+
+-- name: hold_concessions
+-- Less than by list, because a person said so: finance decides before there is an invoice.
+SELECT prepaid.hold_concessions(CAST(:plans AS bigint[]), :as_of);

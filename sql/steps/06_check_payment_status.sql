@@ -41,6 +41,12 @@ WHERE p.service_plan_id = ANY (:plans) AND p.status = 'Pending' AND (
                   AND h.reason_code = 'subscription_cancelled')
 ON CONFLICT (service_plan_id, reason_code) WHERE released_at IS NULL DO NOTHING;
 
+-- name: hold_concessions
+-- Over 0 and not by list: given away. (Step 3 has asked about it; not an earlier release.)
+SELECT prepaid.hold_concessions(ARRAY(
+    SELECT i.service_plan_id FROM prepaid.invoices i
+    WHERE i.service_plan_id = ANY (:plans) AND i.status = 'Open' AND i.total = 0), :as_of);
+
 -- name: note_nothing_to_pay
 INSERT INTO prepaid.audit_log
     (event, service_plan_id, entity, entity_id, detail, actor, run_id, as_of)

@@ -2,11 +2,10 @@
 -- and the approval. What a change has cut off a term that was not paid then is credited now.
 
 -- name: lock_approvals
--- A rejection at this very moment is waited for here, and the next statement sees it: the plan is
--- then not paid, instead of failing this step. People's decisions lock tasks in the same order.
-SELECT task_id FROM prepaid.tasks
-WHERE service_plan_id = ANY (:plans) AND kind = 'payment_verification' AND decision = 'approved'
-ORDER BY task_id FOR SHARE;
+-- A rejection or another act at this very moment is waited for here (the tasks are locked, in the order in
+-- which people's decisions lock them), and the next statement sees it: the plan is then not paid, instead of
+-- failing this step. Who had a hand in it is no approver, whatever came first; finance is asked again.
+SELECT prepaid.withdraw_own_approvals(CAST(:plans AS bigint[]));
 
 -- name: mark_paid
 -- Between step 6 and now the record may have been taken back: only what still fits is paid.

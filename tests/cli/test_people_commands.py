@@ -85,11 +85,15 @@ def test_approve_by_number_and_all_agreeing(
     agreeing = prepaid("tasks", "approve", "--all-agreeing", "--as", "cli_clerk")
     assert (agreeing.code, agreeing.out) == (0, "1 approved by cli_clerk\n")
     tasks = [world.task(plan) for plan in plans]
-    assert prepaid("tasks", "approve", *tasks, "--as", "cli_clerk").out == (
-        "2 approved by cli_clerk\n"
-    )
+    refused = prepaid("tasks", "approve", *tasks, "--as", "cli_clerk")
+    assert refused.code == 1
+    assert "there is nothing to approve: " in refused.err
+    assert "assign" in refused.err
+    world.pay(plans[2])
+    paid = prepaid("tasks", "approve", tasks[0], tasks[2], "--as", "cli_clerk")
+    assert (paid.code, paid.out) == (0, "1 approved by cli_clerk\n")
     assert world.rows("SELECT decided_by, count(*) FROM prepaid.sign_offs GROUP BY 1") == [
-        ("cli_clerk", 3)
+        ("cli_clerk", 2)
     ]
     again = prepaid("tasks", "approve", "--all-agreeing", "--as", "cli_clerk")
     assert (again.code, again.out) == (0, "0 approved by cli_clerk\n")

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import URL, Engine
+from sqlalchemy import URL, Engine, text
 
 from prepaid_pipeline.audit import seals
 from prepaid_pipeline.database import migrations
-from prepaid_pipeline.operations import invariants
+from prepaid_pipeline.operations import installation, invariants
 from prepaid_pipeline.people import accounts, decisions
 from prepaid_pipeline.process.drain import drain
 from prepaid_pipeline.settings.load import Settings
@@ -140,6 +140,43 @@ def test_work_goes_on(upgraded: World, settings: Settings) -> None:
     # What the older program logged is sealed with what has come since.
     assert seals.unsealed(world.engine) == 0
     assert seals.verify(world.engine) == []
+
+
+def test_open_approvals_are_judged_by_the_new_rules(cluster: URL) -> None:
+    """0.1.0 took an approval before there was a record, and one whose approver acted afterwards."""
+    with at_release(cluster, "0.1.0") as engine:
+        world = World(engine)
+        for team in ("finance", "customer_success"):
+            accounts.add(engine, "fergus", team)
+        early, own = plan(world, "OPEN"), plan(world, "MATCHED")
+        tasks = [world.task(early), world.task(own)]
+        world.approve(early)
+        decisions.decide(engine, "fergus", tasks[1:], "approve", "seen", LAST_DAY)
+        with decisions.acting(engine, "fergus", LAST_DAY) as connection:
+            connection.execute(
+                text("SELECT prepaid.set_customer_email(:p, 'new@example.com')"), {"p": own}
+            )
+        migrations.upgrade(engine)
+        assert list(_wrong(engine)) == [
+            "23_no_plan_waits_where_no_list_shows_it",
+            "24_nobody_approves_their_own_doing",
+        ]
+        assert sorted(installation.judge_open_approvals(engine)) == sorted(
+            f"invoice {world.invoice(found)}: {who} {what}; task {task} is withdrawn, finance is"
+            " asked again"
+            for found, task, who, what in (
+                (early, tasks[0], "test_officer", "approved a payment that no record pays"),
+                (own, tasks[1], "fergus", "last changed the customer's data"),
+            )
+        )
+        assert _wrong(engine) == {}
+        assert installation.judge_open_approvals(engine) == []
+        assert [
+            world.task(found) > task for found, task in zip((early, own), tasks, strict=True)
+        ] == [
+            True,
+            True,
+        ]
 
 
 def _wrong(engine: Engine) -> dict[str, list[str]]:

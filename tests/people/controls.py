@@ -91,6 +91,9 @@ CHECKS = [
     _constraint("tasks", "tasks_check3", _task("kind", "'payment_refund'")),
     _constraint("tasks", "tasks_check4", _task("kind", "'payment_review'")),
     _constraint("tasks", "tasks_check5", _task("service_plan_id", "NULL", "quality")),
+    _constraint(
+        "tasks", "tasks_concession_says_what", _task("kind", "'price_concession'", "waiting")
+    ),
     _constraint("tasks", "tasks_kind_check", _task("kind", "'tea'")),
     _constraint("tasks", "tasks_status_check", _task("status", "'Lost'", "rejected")),
     _constraint("tasks", "tasks_first_approval_is_whole", _task("first_approved_by", "'x'")),
@@ -183,6 +186,12 @@ KEYS = [
         "tasks_one_review_per_record",
         "INSERT INTO prepaid.tasks (kind, transaction_id, assigned_role, opened_on, due_on)"
         " SELECT 'payment_review', {record}, 'finance', '2026-11-02', '2026-11-05'"
+        " FROM generate_series(1, 2)",
+    ),
+    _index(
+        "tasks_one_open_concession_per_plan",
+        "INSERT INTO prepaid.tasks (kind, service_plan_id, concession, assigned_role, opened_on,"
+        " due_on) SELECT 'price_concession', {plan}, '{{}}', 'finance', '2026-11-02', '2026-11-05'"
         " FROM generate_series(1, 2)",
     ),
     _index(
@@ -379,6 +388,13 @@ RULES = [
         _UNSIGNED,
     ),
     _function("four eyes", "own.what IS NOT NULL", "false", _decide("touched", "approved"), "ann"),
+    _function(
+        "no approval of what no record pays",
+        "prepaid.payment_stands(k.invoice_id) IS NOT TRUE",
+        "false",
+        _decide("unpaid", "approved"),
+        "ann",
+    ),
     _function(
         "the first is not the second",
         "k.first_approved_by = person",

@@ -138,6 +138,7 @@ def test_who_is_disabled_decides_nothing(world: World, desk: Execute, ann: str) 
     world.tax_rate("0.0725")
     world.due_renewal()
     (plan,) = world.open()
+    world.pay(plan)
     accounts.set_disabled(world.engine, ann, True)
     assert desk("SELECT disabled, may_try FROM prepaid.desk_account(:n)", n=ann) == [(True, False)]
     with pytest.raises(NotAllowed, match=f"{ann} is not in that team"):
@@ -154,6 +155,7 @@ def test_the_pages_alone_read_and_decide_nothing(
     world.tax_rate("0.0725")
     world.due_renewal()
     (plan,) = world.open()
+    world.pay(plan)
     task = world.task(plan)
     for statement in (
         "SELECT * FROM prepaid.tasks",

@@ -129,6 +129,7 @@ def test_by_a_user_that_is_no_superuser(owner: Engine, database_url: URL) -> Non
     world.tax_rate("0.0725")
     world.due_renewal()
     (plan,) = world.open()
+    world.pay(plan)
     name = f"clerk_{uuid.uuid4().hex[:8]}"
     assert accounts.add(owner, name, "finance") is True
     assert accounts.add(owner, name, "finance") is False

@@ -67,7 +67,10 @@ def rows(module_world: World, person: Callable[[World, str], str]) -> dict[str, 
     euros = world.plan("10.00", currency="EUR")
     world.subscription(world.customer(country="DE", currency="EUR"), euros)
     cheap = max(world.open())
+    world.subscription(world.customer(country="DE", currency="EUR"), euros)
+    unpaid = max(world.open())
     record = world.record("no such number", "1.00")
+    world.pay(waiting, first, rejected, touched, withdrawn, cheap)
     world.pay_and_approve(paid)
     world.settle()
     for plan in (touched, withdrawn):
@@ -92,6 +95,7 @@ def rows(module_world: World, person: Callable[[World, str], str]) -> dict[str, 
         "rejected": world.task(rejected),
         "cheap": world.task(cheap),
         "touched": world.task(touched),
+        "unpaid": world.task(unpaid),
         "paid": world.task(paid),
         "withdrawn": old,
         "quality": world.task(paid, "quality_check"),
@@ -144,6 +148,7 @@ def test_the_row_lock(limited: World, person: Callable[[World, str], str], locke
     """
     limited.due_renewal()
     (plan,) = limited.open()
+    limited.pay(plan)
     task = limited.task(plan)
     ann, bob = person(limited, "finance"), person(limited, "finance")
     if not locked:

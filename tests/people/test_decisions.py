@@ -20,6 +20,7 @@ def plan(world: World) -> int:
     world.tax_rate("0.0725")
     world.due_renewal()
     (plan,) = world.open()
+    world.pay(plan)
     return plan
 
 

@@ -20,6 +20,7 @@ def plan(world: World) -> int:
     world.tax_rate("0.0725")
     world.due_renewal()
     (plan,) = world.open()
+    world.pay(plan)
     return plan
 
 
@@ -77,6 +78,7 @@ def test_who_had_the_invoice_issued_again(world: World, plan: int, ann: str, bob
         world.engine, ann, world.invoice(plan), "wrong address", reissue=True, as_of=TODAY
     )
     world.open()
+    world.pay(plan)
     only_others_decide(world, ann, bob, world.task(plan), "had the invoice (issued again|voided)")
 
 
@@ -97,6 +99,7 @@ def test_who_changed_the_plan(world: World, ann: str, bob: str) -> None:
     assert waiting is not None
     plan = waiting.service_plan_id
     world.open()
+    world.pay(plan)
     only_others_decide(world, ann, bob, world.task(plan), "opened the plan, as a change of another")
 
 
@@ -158,6 +161,7 @@ def test_an_import_after_it_is_the_last_change(world: World, plan: int, ann: str
 def test_one_task_of_many_stops_them_all(world: World, plan: int, ann: str, bob: str) -> None:
     world.due_renewal()
     other = next(p for p in world.open() if p != plan)
+    world.pay(other)
     decisions.decide(world.engine, bob, [world.task(plan)], "reject", "blocked account")
     decisions.release(world.engine, ann, plan, "unblocked")
     tasks = [world.task(other), world.task(plan)]

@@ -18,7 +18,8 @@ def world(module_world: World) -> World:
     module_world.tax_rate("0.0725")
     module_world.due_renewal()
     module_world.due_renewal()
-    first, _ = module_world.open()
+    first, second = module_world.open()
+    module_world.pay(second)
     module_world.pay_and_approve(first)
     module_world.settle()
     return module_world

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from prepaid_pipeline.errors import NotAllowed, SettingError
@@ -136,15 +137,21 @@ def test_a_release_between_two_approvals_asks_anew(
 
 def test_who_has_seen_the_money_is_not_reminded(limited: World, plan: int, ann: str) -> None:
     """A first approval is in our own hands: the customer gets no reminder for it."""
-    limited.sql("UPDATE prepaid.transactions SET outcome = 'superseded', invoice_id = NULL")
-    assert limited.rows("SELECT service_plan_id FROM prepaid.unpaid_invoices") == [(plan,)]
+    lost = "UPDATE prepaid.transactions SET outcome = 'superseded', invoice_id = NULL"
+    with limited.engine.connect() as connection:
+        connection.execute(text(lost))
+        unpaid = connection.execute(text("SELECT service_plan_id FROM prepaid.unpaid_invoices"))
+        assert unpaid.scalars().all() == [plan]
+        connection.rollback()
     decide(limited, ann, limited.task(plan))
+    limited.sql(lost)
     assert limited.rows("SELECT service_plan_id FROM prepaid.unpaid_invoices") == []
 
 
 def test_up_to_the_limit_one_is_enough(limited: World, ann: str) -> None:
     limited.due_renewal()
     (plan,) = limited.open()
+    limited.pay(plan)
     limited.sql("UPDATE prepaid.approval_limits SET amount = 10.73")
     decide(limited, ann, limited.task(plan))
     assert limited.rows(STATE, t=limited.task(plan)) == [("Done", "approved", ann, None)]
@@ -193,6 +200,34 @@ def test_the_view_says_what_is_missing(
     assert sql_as(limited, bob, ask) == [(2, ann, False, paid)]
 
 
+def test_a_first_approval_goes_with_the_money_that_it_was_for(
+    limited: World, person: Person
+) -> None:
+    """Another payment takes its place: both people look at that one."""
+    limited.due_renewal()
+    (plan,) = limited.open()
+    limited.record(limited.invoice(plan), provider_ref="p1")
+    limited.match()
+    ann, bob = person(limited, "finance"), person(limited, "finance")
+    first = limited.task(plan)
+    decisions.decide(limited.engine, ann, [first], "approve", "seen")
+    limited.record(
+        limited.invoice(plan),
+        provider_ref="p1",
+        status="Chargeback",
+        occurred_at="2026-11-02T11:00Z",
+    )
+    limited.record(limited.invoice(plan), provider_ref="p2", occurred_at="2026-11-02T12:00Z")
+    limited.match()
+    assert limited.task(plan) > first
+    decisions.decide(limited.engine, bob, [limited.task(plan)], "approve", "seen")
+    limited.settle()
+    assert limited.status(plan) == "Pending"
+    decisions.decide(limited.engine, ann, [limited.task(plan)], "approve", "this one as well")
+    limited.settle()
+    assert limited.status(plan) == "Active"
+
+
 def test_migrate_writes_the_limits(limited: World, settings: Settings) -> None:
     def write(**environ: str) -> list[tuple[object, ...]]:
         installation.write_settings(limited.engine, load({"PREPAID_HOME": "x", **environ}))
@@ -217,8 +252,8 @@ def test_migrate_writes_the_limits(limited: World, settings: Settings) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["USD", "USD:", "USD:x", "usd:1", "USD:-1", "USD:NaN", "USD:1;USD:2"]
+    "written", ["USD", "USD:", "USD:x", "usd:1", "USD:-1", "USD:NaN", "USD:1;USD:2"]
 )
-def test_limits_that_cannot_be_read(text: str) -> None:
+def test_limits_that_cannot_be_read(written: str) -> None:
     with pytest.raises(SettingError, match=r"PREPAID_SECOND_APPROVAL_ABOVE: .* cannot be read"):
-        load({"PREPAID_SECOND_APPROVAL_ABOVE": text})
+        load({"PREPAID_SECOND_APPROVAL_ABOVE": written})

@@ -27,6 +27,12 @@ def tasks(limited: World) -> list[int]:
         n=TASKS,
     )
     limited.open()
+    limited.sql(
+        "INSERT INTO prepaid.transactions (provider, provider_ref, invoice_number, amount, currency,"
+        " status, occurred_at) SELECT 'bank', invoice_number, invoice_number, payable, currency,"
+        " 'Success', '2026-11-02T10:00:00Z' FROM prepaid.invoices"
+    )
+    limited.match()
     return [row[0] for row in limited.rows("SELECT task_id FROM prepaid.tasks ORDER BY 1")]
 
 

@@ -22,6 +22,18 @@ FIRST_DAY = date(2026, 1, 29)  # the ends of months and of a February are near
 REMINDER_DAYS, PAYMENT_DAYS = (3, 7), 15
 GRACE_DAYS, LEAD_DAYS = 7, 7
 _PICK = st.integers(0, 1_000_000)
+_WHO = st.integers(0, 1)  # of finance: what one had a hand in, the other has to approve
+# Approvers of what is Paid who had a hand in it by then.
+_OWN = """
+SELECT i.invoice_number, e.person, e.what
+FROM prepaid.invoices i
+JOIN prepaid.tasks k ON k.invoice_id = i.invoice_id AND k.kind = 'payment_verification'
+    AND k.status = 'Done' AND k.decision = 'approved'
+JOIN prepaid.four_eyes e ON e.task_id = k.task_id AND e.person IN (k.decided_by, k.first_approved_by)
+WHERE i.status = 'Paid' AND e.at < (
+    SELECT max(a.at) FROM prepaid.audit_log a
+    WHERE a.event = 'invoice_paid' AND a.entity = 'invoice' AND a.entity_id = i.invoice_id)
+"""
 
 
 class Business(RuleBasedStateMachine):
@@ -45,7 +57,7 @@ class Business(RuleBasedStateMachine):
             self.world.plan("9.99", days=30),
             self.world.plan("0.00"),
         ]
-        self.clerk = self.world.officer("test_clerk", "finance")
+        self.clerks = [self.world.officer(f"test_clerk_{n}", "finance") for n in range(2)]
         self.care = self.world.officer("test_care", "customer_success")
 
     def teardown(self) -> None:
@@ -145,8 +157,14 @@ class Business(RuleBasedStateMachine):
                 )
             )
 
-    @rule(pick=_PICK, plan=st.integers(0, 3), days=st.sampled_from([None, 0, 1, 5]))
-    def change(self, pick: int, plan: int, days: int | None) -> None:
+    @rule(
+        pick=_PICK,
+        plan=st.integers(0, 3),
+        days=st.sampled_from([None, 0, 1, 5]),
+        price=st.sampled_from([None, None, None, "0", "5.00", "99.00"]),
+    )
+    def change(self, pick: int, plan: int, days: int | None, price: str | None) -> None:
+        """Also to a price below the list, which waits for finance."""
         asked = self.one(
             pick, "SELECT subscription_ref FROM prepaid.subscriptions ORDER BY subscription_id"
         )
@@ -156,7 +174,7 @@ class Business(RuleBasedStateMachine):
         if asked:
             named = subscriptions.find(self.world.engine, f"subscription:{asked[0]}")
             on = None if days is None else self.day + timedelta(days=days)
-            wanted = subscriptions.Change(code, on=on)
+            wanted = subscriptions.Change(code, Decimal(price) if price else None, on=on)
             self.ask(
                 lambda: subscriptions.change(
                     self.world.engine, self.care, named, wanted, "asked for", as_of=self.day
@@ -165,38 +183,64 @@ class Business(RuleBasedStateMachine):
 
     # People
 
-    @rule(pick=_PICK, word=st.sampled_from(["approve", "approve", "approve", "reject"]))
-    def sign_off(self, pick: int, word: str) -> None:
+    @rule(pick=_PICK, who=_WHO, word=st.sampled_from(["approve", "approve", "approve", "reject"]))
+    def sign_off(self, pick: int, who: int, word: str) -> None:
+        """Also before there is a record, or by who had a hand in it: refused."""
         task = self.one(
             pick,
             "SELECT task_id, assigned_role FROM prepaid.tasks WHERE status = 'Open'"
             " ORDER BY task_id",
         )
         if task:
-            person = self.clerk if task[1] == "finance" else self.care
+            person = self.clerks[who] if task[1] == "finance" else self.care
             self.ask(
                 lambda: decisions.decide(
                     self.world.engine, person, [int(str(task[0]))], word, "looked at"
                 )
             )
 
-    @rule(pick=_PICK)
-    def release(self, pick: int) -> None:
+    @rule(pick=_PICK, who=_WHO)
+    def approve_and_assign_as_well(self, pick: int, who: int) -> None:
+        """One person does both, on the same invoice: approves what agrees, then brings a record to it."""
+        task = self.one(
+            pick,
+            "SELECT task_id, invoice_number FROM prepaid.payment_verifications"
+            " WHERE status = 'Open' AND agrees ORDER BY task_id",
+        )
+        if task is None:
+            return
+        self.ask(
+            lambda: decisions.decide(
+                self.world.engine, self.clerks[who], [int(str(task[0]))], "approve", "looked at"
+            )
+        )
+        self.payments += 1
+        record = self.world.record(None, "12.00", provider_ref=f"p{self.payments}")
+        self.world.match(self.at())
+        self.ask(
+            lambda: decisions.assign(
+                self.world.engine, self.clerks[who], int(record or 0), str(task[1]), "found it"
+            )
+        )
+
+    @rule(pick=_PICK, who=_WHO)
+    def release(self, pick: int, who: int) -> None:
         held = self.one(
             pick, "SELECT service_plan_id FROM prepaid.holds WHERE released_at IS NULL ORDER BY 1"
         )
         if held:
             plan = int(str(held[0]))
-            self.ask(lambda: decisions.release(self.world.engine, self.clerk, plan, "cleared up"))
+            clerk = self.clerks[who]
+            self.ask(lambda: decisions.release(self.world.engine, clerk, plan, "cleared up"))
 
-    @rule(pick=_PICK, reissue=st.booleans())
-    def void(self, pick: int, reissue: bool) -> None:
+    @rule(pick=_PICK, who=_WHO, reissue=st.booleans())
+    def void(self, pick: int, who: int, reissue: bool) -> None:
         number = self.one(pick, "SELECT invoice_number FROM prepaid.invoices ORDER BY invoice_id")
         if number:
             self.ask(
                 lambda: invoices.void(
                     self.world.engine,
-                    self.clerk,
+                    self.clerks[who],
                     str(number[0]),
                     "wrong",
                     reissue=reissue,
@@ -204,8 +248,8 @@ class Business(RuleBasedStateMachine):
                 )
             )
 
-    @rule(pick=_PICK, to=_PICK)
-    def assign(self, pick: int, to: int) -> None:
+    @rule(pick=_PICK, who=_WHO, to=_PICK)
+    def assign(self, pick: int, who: int, to: int) -> None:
         record = self.one(
             pick, "SELECT transaction_id FROM prepaid.transactions ORDER BY transaction_id"
         )
@@ -214,7 +258,7 @@ class Business(RuleBasedStateMachine):
             self.ask(
                 lambda: decisions.assign(
                     self.world.engine,
-                    self.clerk,
+                    self.clerks[who],
                     int(str(record[0])),
                     str(number[0]),
                     "meant for it",
@@ -270,4 +314,5 @@ class Business(RuleBasedStateMachine):
         if hasattr(self, "world"):
             found = invariants.run(self.world.engine, self.at())
             assert [line for check in found for line in check.findings] == []
+            assert self.world.rows(_OWN) == []
             assert sums.broken(self.world.engine, FIRST_DAY.replace(day=1), self.day) == {}

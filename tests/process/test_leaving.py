@@ -54,7 +54,12 @@ def test_leaving_after_the_invoice_holds_before_the_payment_is_accepted(
     assert words in world.sql("SELECT text FROM prepaid.holds")
     assert world.sql("SELECT status FROM prepaid.invoices") == "Open"
 
+    # Whoever releases it has approved it no longer: somebody else does.
     decisions.release(world.engine, world.officer(), plan, "wants to stay")
+    world.settle()
+    assert world.status(plan) == "Pending"
+    other = world.officer("test_clerk")
+    decisions.decide(world.engine, other, [world.task(plan)], "approve", "seen")
     world.settle()
     assert world.status(plan) == "Active"
 

@@ -5,6 +5,7 @@ from datetime import date
 import pytest
 from sqlalchemy.exc import DBAPIError
 
+from prepaid_pipeline.errors import NotAllowed
 from prepaid_pipeline.people import accounts, decisions
 from tests.world import TODAY, World, context
 
@@ -53,11 +54,12 @@ def test_record_and_approval_activate_the_plan(world: World, plan: int) -> None:
 
 @pytest.mark.parametrize("what_comes", ["nothing", "record", "approval"])
 def test_one_of_the_two_is_not_enough(world: World, plan: int, what_comes: str) -> None:
+    """And an approval cannot come first: it would have no effect."""
     if what_comes == "record":
-        world.record(world.invoice(plan))
-        world.match()
+        world.pay(plan)
     if what_comes == "approval":
-        world.approve(plan)
+        with pytest.raises(NotAllowed, match="there is nothing to approve: no record"):
+            world.approve(plan)
     world.settle()
     assert world.status(plan) == "Pending"
 
@@ -124,7 +126,8 @@ def test_what_does_not_fit_is_parked_for_finance(
         ("parked", reason)
     ]
     assert world.sql("SELECT count(*) FROM prepaid.tasks WHERE kind = 'payment_review'") == 1
-    world.approve(plan)
+    with pytest.raises(NotAllowed, match="there is nothing to approve"):
+        world.approve(plan)
     world.settle()
     assert world.status(plan) == "Pending"
 

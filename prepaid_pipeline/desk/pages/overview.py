@@ -12,6 +12,7 @@ _TITLES = {
     "payment_verification": "Payments to verify",
     "payment_review": "Parked payments",
     "payment_refund": "Refunds to pay",
+    "price_concession": "Prices to approve",
     "quality_check": "Quality checks",
     "quality_follow_up": "Follow-ups",
 }
@@ -19,12 +20,18 @@ _PLACES = {
     "payment_verification": "/payments",
     "payment_review": "/parked",
     "payment_refund": "/refunds",
+    "price_concession": "/concessions",
     "quality_check": "/quality",
     "quality_follow_up": "/quality?show=follow_up",
 }
 _TASK = {kind: place.partition("?")[0] for kind, place in _PLACES.items()}
 _OF_TEAM = {
-    Team.FINANCE: ("payment_verification", "payment_review", "payment_refund"),
+    Team.FINANCE: (
+        "payment_verification",
+        "payment_review",
+        "payment_refund",
+        "price_concession",
+    ),
     Team.CUSTOMER_SUCCESS: ("quality_check", "quality_follow_up"),
 }
 

@@ -83,7 +83,8 @@ def reassign(visit: Visit) -> Response:
     person = visit.typed("person") or None
     back = visit.typed("back")
     params = {"tasks": [task_id], "person": person, "note": visit.typed("note") or None}
-    here = back if back in ("payments", "parked", "refunds", "quality") else "payments"
+    places = ("payments", "parked", "refunds", "concessions", "quality")
+    here = back if back in places else "payments"
     try:
         with visit.acting() as connection:
             queries.statement("desk/decisions", "reassign").execute(connection, params)

@@ -14,6 +14,7 @@ from prepaid_pipeline.database import connections, migrations, queries
 from prepaid_pipeline.desk.login import own_login
 from prepaid_pipeline.errors import DatabaseNotReady, PrepaidError, SettingError
 from prepaid_pipeline.language import catalogue
+from prepaid_pipeline.language.english import plural
 from prepaid_pipeline.mail.smtp import SmtpTransport
 from prepaid_pipeline.mail.transport import parse_smtp_url, sender_address
 from prepaid_pipeline.operations.service import guards
@@ -59,6 +60,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
             for name, check in _DATABASE_CHECKS.items():
                 yield _finding(name, lambda check=check: check(engine))  # type: ignore[misc]
             yield _finding("time zone", lambda: _timezone(engine, settings))
+            yield _finding("decisions", lambda: _decisions(engine))
             yield _finding("sign-off desk's login", lambda: _desk_login(settings, engine))
             yield _finding("dagster storage", lambda: _dagster_storage(settings))
             yield _finding("code location", lambda: _code_location(settings))
@@ -177,6 +179,30 @@ def _timezone(engine: Engine, settings: Settings) -> str:
             f" {wanted}; dates that are already stored do not change."
         )
     return f"the database counts its days in {written}"
+
+
+def _decisions(engine: Engine) -> str:
+    try:
+        migrations.require_current(engine)
+    except DatabaseNotReady:
+        return "not checked: the database is not migrated"
+    with engine.connect() as connection:
+        teams = queries.statement(_SQL, "undecidable").execute(connection, {}).all()
+    if teams:
+        raise PrepaidError(
+            " ".join(
+                f"{team.team}: nobody may decide {plural(team.tasks, 'open task')} (such as task"
+                f" {team.first_task}), because "
+                + (
+                    "everybody in the team had a hand in it."
+                    if team.has_people
+                    else "the team has nobody."
+                )
+                + f" Add somebody: prepaid user add NAME --team {team.team}"
+                for team in teams
+            )
+        )
+    return "somebody may decide every open task"
 
 
 def _dagster_storage(settings: Settings) -> str:

@@ -52,6 +52,8 @@ def run(settings: Settings, say: Callable[[str], None]) -> None:
         guards.require_safe(settings, engine)
         migrations.upgrade(engine)
         installation.write_settings(engine, settings)
+        for said in installation.judge_open_approvals(engine):
+            say(f"Approval taken back: {said}")
         environ = prepare_dagster_home(settings)
         if desk.port is not None:
             environ |= serve.environ(settings, desk)

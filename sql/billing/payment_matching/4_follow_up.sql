@@ -43,11 +43,21 @@ UPDATE prepaid.invoices i SET status = 'Open', paid_on = NULL, transaction_id = 
 FROM bereft b WHERE i.invoice_id = b.invoice_id;
 
 -- name: withdraw_approvals
--- The approval was for the money that is gone; the next payment is verified again.
+-- The approval was for the money that is gone, the first of two as well; the next payment is verified again.
 UPDATE prepaid.tasks k SET status = 'Withdrawn'
 FROM bereft b
 WHERE k.invoice_id = b.invoice_id AND k.kind = 'payment_verification'
-  AND k.status = 'Done' AND k.decision = 'approved';
+  AND (k.status = 'Done' AND k.decision = 'approved' OR k.status = 'Open' AND k.first_approved_by IS NOT NULL);
+
+-- name: withdraw_approvals_of_parked
+-- Approved while it had landed and was not judged, and now it pays nothing: finance is asked again.
+SELECT prepaid.ask_anew(ARRAY(
+    SELECT a.task_id
+    FROM (SELECT DISTINCT invoice_id FROM judged WHERE outcome <> 'matched' AND invoice_id IS NOT NULL) j
+    CROSS JOIN LATERAL (SELECT service_plan_id FROM prepaid.invoices WHERE invoice_id = j.invoice_id OFFSET 0) i
+    CROSS JOIN LATERAL (SELECT task_id FROM prepaid.approvals_without_payment
+                        WHERE service_plan_id = i.service_plan_id OFFSET 0) a
+    ORDER BY a.task_id));
 
 -- name: ask_for_verification
 -- Of a plan that was cancelled after its activation only when there is money again.

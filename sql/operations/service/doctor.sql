@@ -24,3 +24,9 @@ WHERE r.rolname = ANY (:teams)
 -- name: data_directory
 -- Empty for a user who may not see it.
 SELECT (SELECT setting FROM pg_settings WHERE name = 'data_directory');
+
+-- name: undecidable
+-- Open tasks that nobody may decide, per team: which, and why.
+SELECT u.team, count(*) AS tasks, min(u.task_id) AS first_task,
+       EXISTS (SELECT FROM prepaid.team_members m WHERE m.team = u.team) AS has_people
+FROM prepaid.tasks_nobody_may_decide u GROUP BY u.team ORDER BY u.team;

@@ -168,28 +168,21 @@ def test_a_record_that_lands_while_the_plan_is_cancelled_is_parked(world: World)
     sound(world)
 
 
-@pytest.mark.parametrize("word", ["approved", "rejected"])
-def test_a_decision_at_that_moment_is_waited_for(world: World, word: str) -> None:
-    """Finance approves ahead of the record, or rejects: the plan is theirs, not cancelled."""
+def test_a_decision_at_that_moment_is_waited_for(world: World) -> None:
+    """Finance rejects: the plan is theirs, not cancelled."""
     officer = world.officer()
     (plan,) = unpaid(world)
     with ThreadPoolExecutor(1) as pool:
         with acting_as(world.engine, officer) as connection:
             connection.execute(
-                text("SELECT prepaid.decide_tasks(ARRAY[:t], :word, 'seen')"),
-                {"t": world.task(plan), "word": word},
+                text("SELECT prepaid.decide_tasks(ARRAY[:t], 'rejected', 'seen')"),
+                {"t": world.task(plan)},
             )
             cancelling = pool.submit(dunning.cancel_unpaid, world.engine, day(CANCELLING))
             wait_until_somebody_waits(world)
         assert cancelling.result(timeout=20) == 0
     assert world.status(plan) == "Pending"
-    if word == "approved":
-        world.record(world.invoice(plan))
-        world.match(day(CANCELLING))
-        world.settle(day(CANCELLING))
-        assert world.status(plan) == "Active"
-    else:
-        assert world.holds(plan) == ["payment_rejected"]
+    assert world.holds(plan) == ["payment_rejected"]
 
 
 def test_a_decision_that_comes_after_the_cancellation_is_refused(world: World) -> None:
@@ -199,7 +192,7 @@ def test_a_decision_that_comes_after_the_cancellation_is_refused(world: World) -
         task = world.task(plan)
         cancelled, decided = at_once(
             lambda: dunning.cancel_unpaid(world.engine, day(CANCELLING)),
-            lambda task=task: decisions.decide(world.engine, officer, [task], "approve", None),
+            lambda task=task: decisions.decide(world.engine, officer, [task], "reject", "late"),
         )
         if cancelled:
             assert world.status(plan) == "Cancelled"

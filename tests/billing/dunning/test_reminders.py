@@ -4,6 +4,7 @@ from datetime import date, timedelta
 
 import pytest
 
+from prepaid_pipeline.errors import NotAllowed
 from prepaid_pipeline.people import decisions
 from tests.billing.dunning.conftest import dun, mails, unpaid
 from tests.world import TODAY, World, context
@@ -135,13 +136,17 @@ def test_a_held_plan_is_not_dunned_until_it_is_released(taxed: World) -> None:
     assert dun(taxed, 14) == (1, 0)
 
 
-def test_an_approval_that_comes_before_its_record_counts(taxed: World) -> None:
-    """Finance has seen the money, the provider's record is late: nobody is told to pay."""
+def test_finance_has_seen_the_money_and_the_record_is_late(taxed: World) -> None:
+    """It cannot be approved, which would have no effect; rejected, the plan is held, and nobody is
+    told to pay until it is released.
+    """
     (plan,) = unpaid(taxed)
-    taxed.approve(plan)
+    with pytest.raises(NotAllowed, match="there is nothing to approve"):
+        taxed.approve(plan)
+    taxed.approve(plan, word="reject", note="on the statement, its record is late")
     assert [dun(taxed, n) for n in (3, 14, 99)] == [(0, 0)] * 3
-    taxed.record(taxed.invoice(plan))
-    taxed.match()
+    taxed.pay(plan)
+    taxed.approve(plan, note="here it is")
     taxed.settle()
     assert taxed.status(plan) == "Active"
 

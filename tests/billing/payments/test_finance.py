@@ -43,7 +43,8 @@ def test_suggestions(
     world.record(number, "10.73", customer_ref=customer)
     assert world.match()["parked"] == 1
     assert suggested(world) == ([(world.invoice(plans[0]), because)] if because else [])
-    world.approve(plans[0])
+    with pytest.raises(NotAllowed, match="there is nothing to approve"):
+        world.approve(plans[0])
     world.match()
     world.settle()
     assert world.status(plans[0]) == "Pending", "a suggestion is never applied by itself"

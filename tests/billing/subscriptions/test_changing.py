@@ -230,6 +230,10 @@ def test_at_renewal(world: World, care: str) -> None:
     year = world.plan("300.00", months=12)
     assert change(world, care, subscription, year, None, price=Decimal("250.00")) is None
     (renewal,) = world.open(context(date(2026, 12, 1)))[1:]
+    # Below the list: finance approves the price before it is invoiced.
+    price = world.task(renewal, "price_concession")
+    decisions.decide(world.engine, world.officer(), [price], "approve", "agreed")
+    world.open(context(date(2026, 12, 1)))
     assert dates(world, renewal) == (
         "renewal",
         "Pending",

@@ -337,6 +337,20 @@ PLANTED: list[tuple[str, str, str]] = [
         "DELETE FROM prepaid.tasks WHERE kind = 'payment_verification' AND status = 'Open'",
         "is open, and no task asks finance to verify its payment",
     ),
+    (
+        "23_no_plan_waits_where_no_list_shows_it",
+        "UPDATE prepaid.tasks SET status = 'Done', decision = 'approved' WHERE status = 'Open'"
+        " AND kind = 'payment_verification'",
+        "is approved, and no record pays it, but no list shows it",
+    ),
+    (
+        "24_nobody_approves_their_own_doing",
+        "WITH mine AS (UPDATE prepaid.tasks SET status = 'Done', decision = 'approved', decided_by ="
+        " 'somebody' WHERE status = 'Open' AND kind = 'payment_verification' RETURNING service_plan_id)"
+        " INSERT INTO prepaid.audit_log (event, service_plan_id, entity, before, actor)"
+        " SELECT 'transaction_assigned', service_plan_id, 'transaction', 'parked', 'somebody' FROM mine",
+        "is approved by somebody, who assigned the payment to the invoice",
+    ),
 ]
 
 

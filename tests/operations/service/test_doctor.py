@@ -11,9 +11,11 @@ from sqlalchemy import URL, Engine, text
 
 from prepaid_pipeline.database import connections, migrations
 from prepaid_pipeline.operations.service import doctor
+from prepaid_pipeline.people import accounts, decisions
 from prepaid_pipeline.settings.load import Settings
 from tests.mail.conftest import Mailbox, free_port, mailbox
 from tests.operations.service.conftest import Command
+from tests.world import World
 
 __all__ = ["mailbox"]
 
@@ -206,3 +208,33 @@ def test_settings_of_operations(findings: Findings, name: str, value: str, expec
     (said,) = _wrong(findings(**{name: value})).values()
     assert said.startswith(expected)
     assert "se-cret" not in said
+
+
+def test_who_may_decide(findings: Findings, engine: Engine) -> None:
+    """Where four eyes leave nobody, the team is named; with one more person all is well."""
+    world = World(engine)
+    world.tax_rate("0.0725")
+    world.due_renewal()
+    (plan,) = world.open()
+    assert findings()["decisions"] == (True, "somebody may decide every open task")
+    world.sql(
+        "INSERT INTO prepaid.desk_accounts AS d (person, disabled)"
+        " SELECT DISTINCT m.person, true FROM prepaid.team_members m"
+        " ON CONFLICT (person) DO UPDATE SET disabled = true"
+    )
+    assert findings()["decisions"] == (
+        False,
+        f"finance: nobody may decide 1 open task (such as task {world.task(plan)}), because the team"
+        " has nobody. Add somebody: prepaid user add NAME --team finance",
+    )
+    one, other = (f"doctor_{uuid.uuid4().hex[:8]}" for _ in range(2))
+    accounts.add(engine, one, "finance")
+    assert findings()["decisions"][0]
+    spare = world.record(None, "10.73") or 0
+    world.match()
+    decisions.assign(engine, one, spare, world.invoice(plan), "it is this one")
+    ok, said = findings()["decisions"]
+    assert not ok
+    assert "because everybody in the team had a hand in it." in said
+    accounts.add(engine, other, "finance")
+    assert findings()["decisions"][0]
