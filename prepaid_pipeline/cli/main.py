@@ -17,6 +17,7 @@ COMMANDS = {
     "serve": "serve",
     "desk": "desk",
     "down": "service",
+    "sign-in-link": "service",
     "migrate": "service",
     "db": "service",
     "doctor": "service",
