@@ -19,9 +19,9 @@ from prepaid_pipeline.settings.sign_offs import SignOffSettings
 # What was a setting once: ignored, it would still seem to do something.
 _GONE = {
     "PREPAID_READ_ONLY_PORT": (
-        "the UI on PREPAID_PORT serves everybody who signs in, and only the team engineering starts,"
-        " stops or changes anything there. Remove the setting, and the unit prepaid-read-only if you"
-        " have it (docs/operate.md)"
+        "the UI on PREPAID_PORT serves everybody who signs in, and only the team engineering"
+        " starts, stops or changes anything there. Remove the setting, and the unit"
+        " prepaid-read-only if you have it (docs/operate.md)"
     ),
 }
 

@@ -118,10 +118,10 @@ def _dagster_ui(settings: Settings, engine: Engine) -> str:
     """It asks who is there, and somebody can change things in it."""
     if _answers_anybody(settings.port):
         raise PrepaidError(
-            f"What listens on port {settings.port} (PREPAID_PORT) lets anybody in: a Dagster webserver"
-            " that was started by hand ('dagster-webserver', 'dagster dev'). Any web page can start"
-            " and stop runs through it. End it; 'prepaid up' or 'prepaid serve webserver' serve the"
-            " UI with a sign-in."
+            f"What listens on port {settings.port} (PREPAID_PORT) lets anybody in: a Dagster"
+            " webserver that was started by hand ('dagster-webserver', 'dagster dev'). Any web page"
+            " can start and stop runs through it. End it; 'prepaid up' or 'prepaid serve webserver'"
+            " serve the UI with a sign-in."
         )
     try:
         migrations.require_current(engine)
