@@ -81,7 +81,10 @@ class OnlyTls:
 
 
 class SecureHeaders:
-    """Adds the headers to every answer that does not set its own; ``others`` replace the desk's."""
+    """Adds the headers to every answer that does not set its own.
+
+    ``others`` replace the desk's; one that is empty is left out.
+    """
 
     def __init__(self, app: ASGIApp, https: bool, others: Mapping[str, str] | None = None) -> None:
         self._app = app
@@ -95,8 +98,8 @@ class SecureHeaders:
             "Cross-Origin-Resource-Policy": "same-origin",
             "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=()",
             "Cache-Control": "no-store",
-            **(others or {}),
-        }
+        } | dict(others or {})
+        self._headers = {name: value for name, value in self._headers.items() if value}
         if https:
             self._headers["Strict-Transport-Security"] = "max-age=31536000"
 

@@ -38,6 +38,8 @@ _LARGEST_BODY = 16 << 20
 _DAGSTERS = {
     "Content-Security-Policy": "frame-ancestors 'none'",
     "Cache-Control": "private, no-cache",
+    # It sets the header that this one has replaced, and a browser complains about the two.
+    "Permissions-Policy": "",
 }
 _HINT = (
     "While nobody has a password, 'prepaid up' prints a link that signs you in, once;"

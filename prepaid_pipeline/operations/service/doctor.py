@@ -133,9 +133,8 @@ def _dagster_ui(settings: Settings, engine: Engine) -> str:
     with engine.connect() as connection:
         who = queries.statement("operations/dagster_ui", "engineers").execute(connection, {}).one()
     if not who.anybody and is_loopback(urlsplit(settings.ui_url).hostname or ""):
-        return (
-            f"{settings.ui_url}, by one-time links (prepaid sign-in-link) until there is a password"
-        )
+        links = "by one-time links (prepaid sign-in-link) until somebody has a password"
+        return f"{settings.ui_url}, {links}"
     if not who.engineers:
         return (
             f"{settings.ui_url}, in which nobody can start or stop anything: nobody in the team"
