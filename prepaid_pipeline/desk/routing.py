@@ -143,8 +143,8 @@ def handle_missing(request: Request, error: Exception) -> Response:
 def handle_fault(request: Request, error: Exception) -> Response:  # noqa: ARG001
     """The page for an error of ours; the log has it."""
     text = (
-        "This is an error in the desk, not yours. What you sent was not recorded. Your"
-        " administrator will find the cause in the desk's log."
+        "This is an error on our side, not yours. What you sent was not recorded. Your"
+        " administrator will find the cause in the log of this process."
     )
     visit = anybodys(request)
     return trouble(visit, 500, "That did not work", text)

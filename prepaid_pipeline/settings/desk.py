@@ -16,7 +16,7 @@ from prepaid_pipeline.settings.parsers import (
     is_loopback,
     parsed,
     parts,
-    secret,
+    unguessable,
     whole_number,
 )
 from prepaid_pipeline.settings.sign_offs import DESK_URL
@@ -80,7 +80,7 @@ class DeskSettings(FromEnvironment):
         tuple[str, ...],
         parsed(_proxies, "IP addresses or networks, separated by commas, such as 10.0.0.5"),
     ] = Field((), description="addresses whose X-Forwarded headers are believed")
-    secret: Annotated[str | None, BeforeValidator(secret)] = Field(
+    secret: Annotated[str | None, BeforeValidator(unguessable)] = Field(
         None, description="signs the forms' tokens; None: a new one at each start"
     )
     idle_minutes: Annotated[int, whole_number(1, 24 * 60)] = Field(

@@ -17,7 +17,7 @@ from prepaid_pipeline.settings.renewals import RenewalSettings
 from prepaid_pipeline.settings.sign_offs import SignOffSettings
 
 # What was a setting once: ignored, it would still seem to do something.
-_GONE = {
+GONE = {
     "PREPAID_READ_ONLY_PORT": (
         "the UI on PREPAID_PORT serves everybody who signs in, and only the team engineering"
         " starts, stops or changes anything there. Remove the setting, and the unit"
@@ -87,7 +87,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     longer a setting, what has taken its place.
     """
     given = os.environ if environ is None else environ
-    for name, instead in _GONE.items():
+    for name, instead in GONE.items():
         if given.get(name):
             raise SettingError(f"{name} is no longer a setting: {instead}")
     return Settings.read(given)

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field
 
 from prepaid_pipeline.settings.environment import FromEnvironment
-from prepaid_pipeline.settings.parsers import YEAR, is_loopback, one_of, secret, whole_number
+from prepaid_pipeline.settings.parsers import YEAR, is_loopback, one_of, unguessable, whole_number
 
 _PORTS = (1, 65535)
 
@@ -48,7 +48,7 @@ class OperationsSettings(FromEnvironment):
         default_factory=lambda others: f"http://127.0.0.1:{others['port']}",
         description="what people type to get to Dagster's UI, without a slash at the end",
     )
-    ui_token: Annotated[str | None, BeforeValidator(secret)] = Field(
+    ui_token: Annotated[str | None, BeforeValidator(unguessable)] = Field(
         None, description="lets programs use Dagster's UI; None: only people do"
     )
     metrics_port: Annotated[int | None, whole_number(*_PORTS, none="off")] = Field(

@@ -131,7 +131,7 @@ def origin(text: str) -> str:
     return f"{address.scheme}://{address.netloc}"
 
 
-def secret(text: str) -> str:
+def unguessable(text: str) -> str:
     """A text that nobody guesses. The error does not show it: it may be most of a real one."""
     if len(text) < SECRET_LENGTH:
         raise ValueError(f" has {len(text)} characters: expected {SECRET_LENGTH} or more")
