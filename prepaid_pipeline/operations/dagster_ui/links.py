@@ -5,9 +5,11 @@ import secrets
 from urllib.parse import urlsplit
 
 from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
 from starlette.responses import RedirectResponse, Response
 
 from prepaid_pipeline.database import queries
+from prepaid_pipeline.database.connections import refusal
 from prepaid_pipeline.desk.routing import trouble
 from prepaid_pipeline.desk.sessions import digest
 from prepaid_pipeline.desk.visits import Visit
@@ -29,7 +31,7 @@ def make(engine: Engine, settings: Settings, desk: DeskSettings) -> str | None:
     """A link that opens Dagster's UI once, on this machine, for an operator who may change things.
 
     None where people sign in: somebody has a password, there is a sign-in provider, or others can
-    reach the UI. ``engine`` is the owner's.
+    reach the UI. ``engine`` is the owner's: NotAllowed for others.
     """
     if desk.oidc_issuer is not None or not is_loopback(urlsplit(settings.ui_url).hostname or ""):
         return None
@@ -39,8 +41,11 @@ def make(engine: Engine, settings: Settings, desk: DeskSettings) -> str | None:
         "operator": f"operator {getpass.getuser()}",
         "hours": HOURS,
     }
-    with engine.begin() as connection:
-        made = queries.statement(_SQL, "make_link").execute(connection, asked).one_or_none()
+    try:
+        with engine.begin() as connection:
+            made = queries.statement(_SQL, "make_link").execute(connection, asked).one_or_none()
+    except DBAPIError as error:
+        raise refusal(error) from error
     return None if made is None else f"{settings.ui_url}/sign-in/{link}"
 
 

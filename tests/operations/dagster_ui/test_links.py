@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError
 from starlette.testclient import TestClient
 
 from prepaid_pipeline.database import connections
 from prepaid_pipeline.desk.login import own_login
+from prepaid_pipeline.errors import NotAllowed
 from prepaid_pipeline.operations.dagster_ui import links
 from prepaid_pipeline.operations.dagster_ui.app import build
 from prepaid_pipeline.people import accounts
@@ -160,5 +160,5 @@ def test_the_command(prepaid: Command, engine: Engine, world: World) -> None:
 
 
 def test_a_new_link_needs_the_owner(login: Engine, settings: Settings) -> None:
-    with pytest.raises(DBAPIError, match="permission denied"):
+    with pytest.raises(NotAllowed, match="permission denied"):
         links.make(login, settings, DESK)
