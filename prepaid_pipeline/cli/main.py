@@ -17,6 +17,7 @@ COMMANDS = {
     "serve": "serve",
     "desk": "desk",
     "down": "service",
+    "sign-in-link": "service",
     "migrate": "service",
     "db": "service",
     "doctor": "service",
@@ -60,7 +61,7 @@ class _Commands(click.Group):
             module = importlib.import_module(f"prepaid_pipeline.cli.{COMMANDS[cmd_name]}")
         finally:
             gc.enable()
-        command = getattr(module, f"{cmd_name}_command")
+        command = getattr(module, f"{cmd_name.replace('-', '_')}_command")
         assert isinstance(command, click.Command)
         return command
 

@@ -20,7 +20,8 @@ def up_command() -> None:
     """Start everything and keep it up until Ctrl-C.
 
     The database (the embedded one unless PREPAID_DATABASE_URL is set), its migrations, and Dagster
-    with its UI on 127.0.0.1, port PREPAID_PORT, and its daemon.
+    with its UI on 127.0.0.1, port PREPAID_PORT, and its daemon. While nobody has a password it
+    prints a link that signs you in to the UI, once.
     """
     from prepaid_pipeline.operations.service import up
 
@@ -50,6 +51,27 @@ def down_command() -> None:
         raise PrepaidError(f"'prepaid up' is using it ({running}). Stop that first (Ctrl-C there).")
     embedded.stop(settings.home)
     click.echo("Stopped.")
+
+
+@click.command("sign-in-link")
+@with_database
+def sign_in_link_command(settings: Settings, engine: Engine) -> None:
+    """Print a link that signs you in to the Dagster UI, once.
+
+    Only while nobody has a password, and only on this machine. After that people sign in with
+    their passwords ('prepaid user password').
+    """
+    from prepaid_pipeline.operations.dagster_ui import links
+    from prepaid_pipeline.settings.desk import load as load_desk
+
+    link = links.make(engine, settings, load_desk())
+    if link is None:
+        raise PrepaidError(
+            "People sign in with a password or at your provider, so there are no links. Whoever"
+            " starts or stops something in the UI needs an account in the team engineering:"
+            " 'prepaid user add NAME --team engineering' and 'prepaid user password NAME'."
+        )
+    click.echo(link)
 
 
 @click.command("migrate")

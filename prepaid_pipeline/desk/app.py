@@ -17,7 +17,7 @@ from starlette.staticfiles import StaticFiles
 
 from prepaid_pipeline.desk import rendering
 from prepaid_pipeline.desk.guards import FormTokens, OnlyTls, SecureHeaders
-from prepaid_pipeline.desk.navigation import ANYBODY, DECIDERS, ON_FEATURES, ON_PAYMENTS
+from prepaid_pipeline.desk.navigation import ANYBODY, DECIDERS, ON_FEATURES, ON_PAYMENTS, Site
 from prepaid_pipeline.desk.pages import (
     account,
     approvals,
@@ -47,7 +47,7 @@ _LARGEST_FORM = 512 * 1024
 def build(engine: Engine, settings: Settings, desk: DeskSettings) -> Starlette:
     """The application on ``engine``, which is the desk's own login to the database."""
     secret = desk.secret or secrets.token_hex(32)
-    routes = [*_routes(), *_oidc_routes(desk, secret)]
+    routes = [*_routes(), *oidc_routes(desk, secret, Site())]
     app = Starlette(
         routes=routes,
         middleware=[
@@ -67,6 +67,7 @@ def build(engine: Engine, settings: Settings, desk: DeskSettings) -> Starlette:
         tokens=FormTokens(secret, desk.absolute_seconds),
         messages=URLSafeTimedSerializer(secret, salt="desk message"),
         templates=rendering.environment(settings.timezone),
+        site=Site(),
     )
     return app
 
@@ -127,7 +128,8 @@ def _routes() -> list[BaseRoute]:
     ]
 
 
-def _oidc_routes(desk: DeskSettings, secret: str) -> list[BaseRoute]:
+def oidc_routes(desk: DeskSettings, secret: str, site: Site) -> list[BaseRoute]:
+    """The way to the sign-in provider and back, if there is one."""
     if desk.oidc_issuer is None:
         return []
     if find_spec("authlib") is None:
@@ -136,7 +138,7 @@ def _oidc_routes(desk: DeskSettings, secret: str) -> list[BaseRoute]:
         )
     from prepaid_pipeline.desk import oidc  # noqa: PLC0415  (an extra, not always installed)
 
-    return oidc.routes(desk, secret)
+    return oidc.routes(desk, secret, site)
 
 
 def _hosts(desk: DeskSettings) -> list[str]:

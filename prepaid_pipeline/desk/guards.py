@@ -2,6 +2,7 @@
 
 import hmac
 import secrets
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from itsdangerous import BadSignature, URLSafeTimedSerializer
@@ -80,9 +81,12 @@ class OnlyTls:
 
 
 class SecureHeaders:
-    """Adds the headers to every answer that does not set its own."""
+    """Adds the headers to every answer that does not set its own.
 
-    def __init__(self, app: ASGIApp, https: bool) -> None:
+    ``others`` replace the desk's; one that is empty is left out.
+    """
+
+    def __init__(self, app: ASGIApp, https: bool, others: Mapping[str, str] | None = None) -> None:
         self._app = app
         self._headers = {
             "Content-Security-Policy": POLICY,
@@ -94,7 +98,8 @@ class SecureHeaders:
             "Cross-Origin-Resource-Policy": "same-origin",
             "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=()",
             "Cache-Control": "no-store",
-        }
+        } | dict(others or {})
+        self._headers = {name: value for name, value in self._headers.items() if value}
         if https:
             self._headers["Strict-Transport-Security"] = "max-age=31536000"
 

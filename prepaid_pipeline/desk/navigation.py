@@ -1,5 +1,7 @@
 """Which teams see which pages, and the entries of the bar at the top."""
 
+from dataclasses import dataclass
+
 from prepaid_pipeline.teams import Team
 
 ANYBODY = tuple(Team)
@@ -20,3 +22,16 @@ BAR = (
     ("/history", "Decisions", DECIDERS),
     ("/reports", "Reports", ANYBODY),
 )
+
+
+@dataclass(frozen=True)
+class Site:
+    """What pages say of the place they are part of. ``home`` is the path that all addresses begin
+    with, ``start`` what its first page is called, and ``hint`` is for whoever cannot sign in.
+    """
+
+    title: str = "Sign-off desk"
+    start: str = "the overview"
+    home: str = ""
+    bar: tuple[tuple[str, str, tuple[Team, ...]], ...] = BAR
+    hint: str = ""

@@ -20,8 +20,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 
+from prepaid_pipeline.desk.navigation import Site
 from prepaid_pipeline.desk.pages.signing_in import enter, own_path
-from prepaid_pipeline.desk.routing import trouble
+from prepaid_pipeline.desk.routing import anybodys, trouble
 from prepaid_pipeline.desk.visits import Desk, Visit
 from prepaid_pipeline.settings.desk import DeskSettings
 
@@ -29,7 +30,7 @@ _SECONDS = 600
 _NEXT = "next"
 
 
-def routes(desk: DeskSettings, secret: str) -> list[BaseRoute]:
+def routes(desk: DeskSettings, secret: str, site: Site) -> list[BaseRoute]:
     """``/oidc/start`` and ``/oidc/callback``, with a short-lived cookie between the two."""
     client = OAuth().register(
         "provider",
@@ -41,7 +42,7 @@ def routes(desk: DeskSettings, secret: str) -> list[BaseRoute]:
 
     async def start(request: Request) -> Response:
         request.session.clear()
-        request.session[_NEXT] = own_path(request.query_params.get("next", "/"))
+        request.session[_NEXT] = own_path(request.query_params.get("next", ""), site)
         try:
             answer: Response = await client.authorize_redirect(request, f"{desk.url}/oidc/callback")
         except (httpx2.HTTPError, AuthlibBaseError):
@@ -50,7 +51,7 @@ def routes(desk: DeskSettings, secret: str) -> list[BaseRoute]:
         return answer
 
     async def callback(request: Request) -> Response:
-        where = own_path(request.session.get(_NEXT, "/"))
+        where = own_path(request.session.get(_NEXT, ""), site)
         try:
             token = await client.authorize_access_token(request)
             claims: dict[str, Any] = token["userinfo"]
@@ -67,13 +68,13 @@ def routes(desk: DeskSettings, secret: str) -> list[BaseRoute]:
         secret_key=key,
         session_cookie="desk_oidc",
         max_age=_SECONDS,
-        path="/oidc",
+        path=f"{site.home}/oidc",
         # Lax: the provider sends the browser back here from its own site.
         same_site="lax",
         https_only=desk.is_https,
     )
     found = [Route("/start", start), Route("/callback", callback)]
-    return [Mount("/oidc", routes=found, middleware=[session])]
+    return [Mount(f"{site.home}/oidc", routes=found, middleware=[session])]
 
 
 def _enter(request: Request, claims: dict[str, Any], where: str) -> Response:
@@ -101,5 +102,4 @@ def _name(desk: Desk, claims: dict[str, Any]) -> str | None:
 
 
 def _refused(request: Request, text: str, status: int = 403) -> Response:
-    visit = Visit(request.app.state.desk, request, FormData(), None)
-    return trouble(visit, status, "Not signed in", text)
+    return trouble(anybodys(request), status, "Not signed in", text)

@@ -11,7 +11,6 @@ from zoneinfo import ZoneInfo
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from prepaid_pipeline.desk.navigation import BAR
 from prepaid_pipeline.language.english import (
     count,
     day,
@@ -58,7 +57,7 @@ def environment(timezone: ZoneInfo) -> Environment:
         "hours": hours,
         "first_up": lambda text: str(text)[:1].upper() + str(text)[1:],
     }
-    made.globals |= {"style_version": version("desk.css"), "navigation": BAR, "Team": Team}
+    made.globals |= {"style_version": version("desk.css"), "Team": Team}
     return made
 
 

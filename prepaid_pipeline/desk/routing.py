@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from http import HTTPStatus
 from urllib.parse import quote
 
@@ -15,6 +16,7 @@ from starlette.routing import Route
 
 from prepaid_pipeline.audit import seals
 from prepaid_pipeline.desk.guards import FIELD, comes_from_elsewhere
+from prepaid_pipeline.desk.navigation import Site
 from prepaid_pipeline.desk.sessions import Person
 from prepaid_pipeline.desk.visits import Desk, Visit
 from prepaid_pipeline.errors import NotAllowed, UnknownThing
@@ -115,10 +117,16 @@ def _to_sign_in(visit: Visit) -> Response:
             "Your session has ended, and nothing was recorded. Sign in and try again.",
             "refused",
         )
-    path = visit.request.url.path
-    if query := visit.request.url.query:
+    return to_sign_in(visit.request, visit.desk.site)
+
+
+def to_sign_in(request: Request, site: Site) -> Response:
+    """The way to the sign-in page, which then leads back."""
+    path = request.url.path
+    if query := request.url.query:
         path = f"{path}?{query}"
-    return RedirectResponse(f"/sign-in?next={quote(path)}" if path != "/" else "/sign-in", 303)
+    back = f"?next={quote(path)}" if path != f"{site.home}/" else ""
+    return RedirectResponse(f"{site.home}/sign-in{back}", 303)
 
 
 def _names(teams: tuple[str, ...]) -> str:
@@ -126,20 +134,32 @@ def _names(teams: tuple[str, ...]) -> str:
 
 
 def handle_missing(request: Request, error: Exception) -> Response:
-    """The page for an address that there is not; it does not say who is signed in."""
+    """The page for an address that there is not."""
     status = error.status_code if isinstance(error, HTTPException) else 404
-    visit = Visit(request.app.state.desk, request, FormData(), None)
+    visit = anybodys(request)
     return trouble(visit, status, "Not found", "There is no page at this address.")
 
 
 def handle_fault(request: Request, error: Exception) -> Response:  # noqa: ARG001
     """The page for an error of ours; the log has it."""
     text = (
-        "This is an error in the desk, not yours. What you sent was not recorded. Your"
-        " administrator will find the cause in the desk's log."
+        "This is an error on our side, not yours. What you sent was not recorded. Your"
+        " administrator will find the cause in the log of this process."
     )
-    visit = Visit(request.app.state.desk, request, FormData(), None)
+    visit = anybodys(request)
     return trouble(visit, 500, "That did not work", text)
+
+
+def anybodys(request: Request) -> Visit:
+    """The visit of whoever sends this, signed in or not; of nobody if that cannot be found out."""
+    desk: Desk = request.app.state.desk
+    visit = Visit(desk, request, FormData(), None)
+    # Whatever it is: the page that says what went wrong must not go wrong too.
+    with suppress(Exception):
+        visit.signed_in = desk.sessions.person(request)
+    if visit.signed_in is not None:
+        visit.binding = visit.signed_in.token_hash.hex()
+    return visit
 
 
 def trouble(visit: Visit, status: int, title: str, text: str, again: str | None = None) -> Response:

@@ -68,13 +68,17 @@ class Sessions:
         """Sign a person in: a new token, so that one from before is worth nothing."""
         token = secrets.token_urlsafe(32)
         params = {
-            "token_hash": _hash(token),
+            "token_hash": digest(token),
             "person": name,
             "idle_seconds": 60 * self.settings.idle_minutes,
             "absolute_seconds": self.settings.absolute_seconds,
         }
         with self.engine.begin() as connection:
             queries.statement(_SQL, "open").execute(connection, params)
+        self.give(token, response)
+
+    def give(self, token: str, response: Response) -> None:
+        """Let the browser keep the token of its session."""
         response.set_cookie(
             self.cookie,
             token,
@@ -91,7 +95,7 @@ class Sessions:
         token = request.cookies.get(self.cookie)
         if not token:
             return None
-        token_hash = _hash(token)
+        token_hash = digest(token)
         with self.engine.begin() as connection:
             statement = queries.statement(_SQL, "session")
             row = statement.execute(connection, {"token_hash": token_hash}).one_or_none()
@@ -110,5 +114,6 @@ class Sessions:
                 )
 
 
-def _hash(token: str) -> bytes:
+def digest(token: str) -> bytes:
+    """What the database keeps of a token."""
     return hashlib.sha256(token.encode()).digest()

@@ -17,6 +17,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from prepaid_pipeline.database import queries
 from prepaid_pipeline.database.connections import acting_as, notices, refusal
 from prepaid_pipeline.desk.guards import FIELD, FormTokens
+from prepaid_pipeline.desk.navigation import Site
 from prepaid_pipeline.desk.sessions import Person, Sessions
 from prepaid_pipeline.errors import UnknownThing
 from prepaid_pipeline.settings.desk import DeskSettings
@@ -40,6 +41,7 @@ class Desk:
     tokens: FormTokens
     messages: URLSafeTimedSerializer
     templates: Environment
+    site: Site
 
 
 @dataclass
@@ -102,6 +104,7 @@ class Visit:
         told = self.said or self._left_message()
         context = {
             "visit": self,
+            "site": self.desk.site,
             "person": self.signed_in,
             "path": self.request.url.path,
             "today": self.today,
@@ -123,7 +126,7 @@ class Visit:
 
         ``kind`` is done, refused or info. A refused form's ``note`` is put back.
         """
-        response = RedirectResponse(path, status_code=303)
+        response = RedirectResponse(self.desk.site.home + path, status_code=303)
         text = " ".join([text, *(f"{said[:1].upper()}{said[1:]}." for said in self.remarks)])
         message = {"text": text[:1000], "kind": kind, "note": note[:_NOTE_LENGTH]}
         response.set_cookie(

@@ -1,7 +1,7 @@
 """The desk's settings: where it listens, who may reach it, how long a sign-in lasts."""
 
 from collections.abc import Mapping
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
@@ -11,11 +11,17 @@ from pydantic_settings import SettingsConfigDict
 
 from prepaid_pipeline.errors import SettingError
 from prepaid_pipeline.settings.environment import FromEnvironment, prefixed
-from prepaid_pipeline.settings.parsers import parsed, parts, whole_number
+from prepaid_pipeline.settings.parsers import (
+    SECRET_LENGTH,
+    is_loopback,
+    parsed,
+    parts,
+    unguessable,
+    whole_number,
+)
 from prepaid_pipeline.settings.sign_offs import DESK_URL
 
 LOOPBACK = "127.0.0.1"
-SECRET_LENGTH = 32
 _OIDC = ("PREPAID_OIDC_ISSUER", "PREPAID_OIDC_CLIENT_ID", "PREPAID_OIDC_CLIENT_SECRET")
 
 
@@ -35,16 +41,9 @@ def _proxies(text: str) -> tuple[str, ...]:
     return addresses
 
 
-def _secret(text: str) -> str:
-    if len(text) < SECRET_LENGTH:
-        # Not the value: it may be most of somebody's real secret.
-        raise ValueError(f" has {len(text)} characters: expected {SECRET_LENGTH} or more")
-    return text
-
-
 def _issuer(text: str) -> str:
     address = urlsplit(text)
-    if address.scheme != "https" and not (address.hostname and _is_loopback(address.hostname)):
+    if address.scheme != "https" and not (address.hostname and is_loopback(address.hostname)):
         raise ValueError(text)
     return text.rstrip("/")
 
@@ -81,7 +80,7 @@ class DeskSettings(FromEnvironment):
         tuple[str, ...],
         parsed(_proxies, "IP addresses or networks, separated by commas, such as 10.0.0.5"),
     ] = Field((), description="addresses whose X-Forwarded headers are believed")
-    secret: Annotated[str | None, BeforeValidator(_secret)] = Field(
+    secret: Annotated[str | None, BeforeValidator(unguessable)] = Field(
         None, description="signs the forms' tokens; None: a new one at each start"
     )
     idle_minutes: Annotated[int, whole_number(1, 24 * 60)] = Field(
@@ -109,7 +108,7 @@ class DeskSettings(FromEnvironment):
     def is_public(self) -> bool:
         """Whether others than this machine's users can reach it."""
         name = urlsplit(self.url).hostname or ""
-        return bool(self.proxy) or not _is_loopback(self.host) or not _is_loopback(name)
+        return bool(self.proxy) or not is_loopback(self.host) or not is_loopback(name)
 
     @property
     def is_https(self) -> bool:
@@ -142,7 +141,7 @@ class DeskSettings(FromEnvironment):
         if self.port is None or not (self.is_public or (self.is_https and self.tls_cert is None)):
             return self
         setting = f"PREPAID_DESK_HOST={self.host!r}"
-        if _is_loopback(self.host):
+        if is_loopback(self.host):
             setting = "PREPAID_DESK_PROXY" if self.proxy else f"PREPAID_DESK_URL={self.url!r}"
         if missing := self._missing():
             raise SettingError(f"{setting} lets others reach the sign-off desk: set {missing}")
@@ -171,10 +170,3 @@ def load(environ: Mapping[str, str] | None = None) -> DeskSettings:
     Raises SettingError for a value that cannot be used, and for a desk that is not safe.
     """
     return DeskSettings.read(environ)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -1,5 +1,6 @@
 """Settings: what the environment says, read when it is asked for and never at import."""
 
+import os
 from collections.abc import Mapping
 from datetime import date, datetime
 from pathlib import Path
@@ -8,11 +9,21 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BeforeValidator, Field
 
+from prepaid_pipeline.errors import SettingError
 from prepaid_pipeline.settings.mail import MailSettings
 from prepaid_pipeline.settings.operations import OperationsSettings
 from prepaid_pipeline.settings.parsers import parse_month, parsed, pattern, zone
 from prepaid_pipeline.settings.renewals import RenewalSettings
 from prepaid_pipeline.settings.sign_offs import SignOffSettings
+
+# What was a setting once: ignored, it would still seem to do something.
+GONE = {
+    "PREPAID_READ_ONLY_PORT": (
+        "the UI on PREPAID_PORT serves everybody who signs in, and only the team engineering"
+        " starts, stops or changes anything there. Remove the setting, and the unit"
+        " prepaid-read-only if you have it (docs/operate.md)"
+    ),
+}
 
 
 def _directory(text: str) -> Path:
@@ -72,6 +83,11 @@ class Settings(RenewalSettings, SignOffSettings, MailSettings, OperationsSetting
 def load(environ: Mapping[str, str] | None = None) -> Settings:
     """Read all settings from ``environ`` (default: the process's own).
 
-    Raises SettingError naming the variable, its value and what is expected.
+    Raises SettingError naming the variable, its value and what is expected, or, for one that is no
+    longer a setting, what has taken its place.
     """
-    return Settings.read(environ)
+    given = os.environ if environ is None else environ
+    for name, instead in GONE.items():
+        if given.get(name):
+            raise SettingError(f"{name} is no longer a setting: {instead}")
+    return Settings.read(given)

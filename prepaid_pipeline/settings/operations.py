@@ -1,12 +1,13 @@
 """The settings of running it: ports for looking, what is kept, logs, alerts, room on the disks."""
 
+import re
 from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field
 
 from prepaid_pipeline.settings.environment import FromEnvironment
-from prepaid_pipeline.settings.parsers import YEAR, one_of, whole_number
+from prepaid_pipeline.settings.parsers import YEAR, is_loopback, one_of, unguessable, whole_number
 
 _PORTS = (1, 65535)
 
@@ -23,12 +24,32 @@ def _webhook(text: str) -> str:
     return text
 
 
+def _ui_url(text: str) -> str:
+    """An address, with a path where a proxy has it below one. Others reach it over TLS only."""
+    try:
+        url = urlsplit(text)
+        usable = bool(url.hostname) and url.port != 0 and not (url.query or url.fragment)
+        safe = url.scheme == "https" or (url.scheme == "http" and is_loopback(url.hostname or ""))
+    except ValueError:
+        usable = safe = False
+    if not usable or not safe or url.username or not re.fullmatch(r"(/[\w.~-]+)*/?", url.path):
+        raise ValueError(
+            f"={text!r}: expected an address such as https://dagster.example.com or"
+            " https://example.com/dagster; only this machine's own names may go without TLS"
+        )
+    return f"{url.scheme}://{url.netloc.lower()}{url.path.rstrip('/')}"
+
+
 class OperationsSettings(FromEnvironment):
     """Logs, retention, alerts and ports; all ports are on 127.0.0.1."""
 
     port: Annotated[int, whole_number(*_PORTS)] = Field(3000, description="Dagster's UI")
-    read_only_port: Annotated[int | None, whole_number(*_PORTS, none="off")] = Field(
-        None, description="Dagster's UI in which nothing can be changed; None: not served"
+    ui_url: Annotated[str, BeforeValidator(_ui_url)] = Field(
+        default_factory=lambda others: f"http://127.0.0.1:{others['port']}",
+        description="what people type to get to Dagster's UI, without a slash at the end",
+    )
+    ui_token: Annotated[str | None, BeforeValidator(unguessable)] = Field(
+        None, description="lets programs use Dagster's UI; None: only people do"
     )
     metrics_port: Annotated[int | None, whole_number(*_PORTS, none="off")] = Field(
         None, description="the metrics; None: not served"

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from datetime import date
 from decimal import Decimal, InvalidOperation
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -15,6 +16,7 @@ from pydantic import BeforeValidator
 
 # The most days, for settings that count days.
 YEAR = 366
+SECRET_LENGTH = 32
 
 
 def parsed(parse: Callable[[str], object], expected: str) -> BeforeValidator:
@@ -138,6 +140,21 @@ def origin(text: str) -> str:
     if address.scheme not in ("http", "https") or not address.hostname or address.path.strip("/"):
         raise ValueError(text)
     return f"{address.scheme}://{address.netloc}"
+
+
+def unguessable(text: str) -> str:
+    """A text that nobody guesses. The error does not show it: it may be most of a real one."""
+    if len(text) < SECRET_LENGTH:
+        raise ValueError(f" has {len(text)} characters: expected {SECRET_LENGTH} or more")
+    return text
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or address is this machine's own, which nobody else can reach."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def parts(text: str, separator: str) -> tuple[str, ...]:

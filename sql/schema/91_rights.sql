@@ -58,6 +58,11 @@ REVOKE EXECUTE ON FUNCTION prepaid.desk_account, prepaid.desk_person, prepaid.de
 GRANT EXECUTE ON FUNCTION prepaid.desk_account, prepaid.desk_person, prepaid.desk_failed,
     prepaid.desk_open_session, prepaid.desk_session, prepaid.desk_end_session, prepaid.desk_end_sessions
     TO desk;
+REVOKE ALL ON prepaid.operator_sessions FROM engineering;
+REVOKE EXECUTE ON FUNCTION prepaid.operator_open_session, prepaid.operator_end_session,
+    prepaid.ui_session FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION prepaid.operator_open_session, prepaid.operator_end_session,
+    prepaid.ui_session TO desk;
 -- What people decided at the desk is sealed at once; sealing changes nothing and tells nothing.
 REVOKE EXECUTE ON FUNCTION prepaid.seal_audit_log FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION prepaid.seal_audit_log TO desk;

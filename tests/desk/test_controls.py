@@ -176,7 +176,7 @@ CONTROLS: dict[str, Control] = {
     "escaping": (markup_in_a_name, _unescaped),
     "paths of this desk only": (
         away_after_signing_in,
-        lambda _, p: p.setattr(signing_in, "own_path", lambda text: text),
+        lambda _, p: p.setattr(signing_in, "own_path", lambda text, site: text),
     ),
     "names of this desk only": (
         under_another_name,

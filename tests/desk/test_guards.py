@@ -8,6 +8,7 @@ from sqlalchemy import Engine
 from starlette.testclient import TestClient
 
 from prepaid_pipeline.desk.app import build
+from prepaid_pipeline.desk.pages import overview
 from prepaid_pipeline.settings.desk import load
 from prepaid_pipeline.settings.load import Settings
 from tests.desk.conftest import PASSWORD, Browser, form_token
@@ -331,6 +332,27 @@ def test_odd_addresses_get_a_readable_page(browser: Browsers) -> None:
         answer = finance.get(path)
         assert answer.status_code in (200, 404), path
         assert "<h1>" in answer.text
+
+
+def test_an_unknown_address_knows_who_is_signed_in(
+    browser: Browsers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nobody, finance = browser(), browser("finance")
+    for path in ("/nowhere", "/payments/none"):
+        assert '<a class="button" href="/sign-in">Sign in</a>' in nobody.get(path).text
+        page = finance.get(path)
+        assert page.status_code == 404
+        assert '<a class="button" href="/">To the overview</a>' in page.text
+        assert f"<b>{finance.name}</b>" in page.text
+    # The page is one to go on from: its own form signs out.
+    assert "You are signed out." in finance.post("/sign-out").text
+
+    again = browser(name=finance.name)
+    monkeypatch.setattr(overview, "rows", lambda *_: 1 / 0)
+    again.client._transport.raise_server_exceptions = False  # type: ignore[attr-defined]
+    fault = again.get("/")
+    assert fault.status_code == 500
+    assert '<a class="button" href="/">To the overview</a>' in fault.text
 
 
 def test_a_form_that_is_too_large_is_refused(world: World, browser: Browsers, plan: int) -> None:

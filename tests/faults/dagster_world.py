@@ -162,8 +162,7 @@ def running(output: Path, home: Path) -> Iterator[Running]:
     """``home`` is where the server's data goes; not below pytest's own directories."""
     url = embedded.start(home)
     try:
-        ports = {"metrics_port": str(free_port()), "read_only_port": str(free_port())}
-        with started(output, database_url=url, **ports) as up:
+        with started(output, database_url=url, metrics_port=str(free_port())) as up:
             world = World(connections.engine_for(make_url(url)))
             world.tax_rate("0.0725")
             world.officer()

@@ -4,6 +4,7 @@ from urllib.parse import urlsplit
 
 from starlette.responses import RedirectResponse, Response
 
+from prepaid_pipeline.desk.navigation import Site
 from prepaid_pipeline.desk.visits import Visit
 
 _REFUSED = (
@@ -14,7 +15,7 @@ _REFUSED = (
 
 def sign_in(visit: Visit) -> Response:
     """The form; whoever is already signed in is passed on."""
-    where = own_path(visit.asked("next"))
+    where = own_path(visit.asked("next"), visit.desk.site)
     if visit.signed_in is not None:
         return RedirectResponse(where, 303)
     return visit.page("sign_in.html", where=where, name="")
@@ -22,7 +23,7 @@ def sign_in(visit: Visit) -> Response:
 
 def check_password(visit: Visit) -> Response:
     """Open a session, or say that it did not work, and never why."""
-    name, where = visit.typed("name"), own_path(visit.typed("next"))
+    name, where = visit.typed("name"), own_path(visit.typed("next"), visit.desk.site)
     # As it was typed: a password may begin with a blank.
     password = visit.form.get("password", "")
     if (
@@ -58,11 +59,12 @@ def sign_out(visit: Visit) -> Response:
     return response
 
 
-def own_path(text: str) -> str:
-    """A path on this desk; anything that could lead elsewhere is the start page."""
+def own_path(text: str, site: Site) -> str:
+    """A path of this site; anything that could lead elsewhere is its start page."""
     parts = urlsplit(text)
-    if parts.scheme or parts.netloc or not text.startswith("/") or text.startswith(("//", "/\\")):
-        return "/"
+    elsewhere = parts.scheme or parts.netloc or not text.startswith(f"{site.home}/")
+    if elsewhere or text.startswith(("//", "/\\")):
+        return f"{site.home}/"
     if not text.isprintable() or "\\" in text:
-        return "/"
+        return f"{site.home}/"
     return text

@@ -1,25 +1,39 @@
-"""Dagster's storage, as dagster-postgres makes it, faster where a backfill writes many events.
+"""Dagster's storage, as dagster-postgres makes it, faster where a backfill writes many events, and
+with the name of whoever launches something in the UI.
 
 A range of months has an event per asset and month before it begins, as one batch, and ten more per
 month. dagster-postgres 0.29 writes each event of such a batch, and every other event, on two or
 three connections of its own.
+
+Runs, re-runs and backfills come to be in a dozen places of Dagster, from tags that the browser
+sends or an earlier run had. They all end here: what is written says who asked for it.
 """
 
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
-from dagster import DagsterEventType, StringSource
+from dagster import DagsterEventType, DagsterRun, StringSource
 from dagster._core.events.log import EventLogEntry
+from dagster._core.execution.backfill import PartitionBackfill
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.event_log.schema import (
     AssetCheckExecutionsTable,
     SqlEventLogStorageTable,
 )
 from dagster._serdes import ConfigurableClassData, serialize_value
-from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage
+from dagster_postgres import (
+    DagsterPostgresStorage,
+    PostgresEventLogStorage,
+    PostgresRunStorage,
+)
 from dagster_postgres.utils import create_pg_engine
 
+# Who is signed in where something is launched; None in all other processes and places.
+launched_by: ContextVar[str | None] = ContextVar("launched_by", default=None)
+# Dagster's UI shows it as the one who launched a run.
+USER_TAG = "user"
 _ASSET = DagsterEventType.ASSET_MATERIALIZATION_PLANNED
 _CHECK = DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED
 
@@ -89,11 +103,28 @@ def _checks(event: EventLogEntry, event_id: int) -> list[dict[str, Any]]:
     return [{**row, "partition": month} for month in months]
 
 
+class Runs(PostgresRunStorage):
+    """The runs and backfills of the instance; what a person launched has their name."""
+
+    def add_run(self, dagster_run: DagsterRun) -> DagsterRun:
+        return super().add_run(dagster_run.with_tags(_with_launcher(dagster_run.tags)))
+
+    def add_backfill(self, partition_backfill: PartitionBackfill) -> None:
+        tags = _with_launcher(partition_backfill.tags)
+        super().add_backfill(partition_backfill._replace(tags=tags))
+
+
+def _with_launcher(tags: Mapping[str, str]) -> dict[str, str]:
+    person = launched_by.get()
+    return dict(tags) if person is None else {**tags, USER_TAG: person}
+
+
 class Storage(DagsterPostgresStorage):
     """Runs, events and ticks in PostgreSQL; ``dagster.yaml`` names it."""
 
     def __init__(self, postgres_url: str, inst_data: ConfigurableClassData | None = None) -> None:
         super().__init__(postgres_url, inst_data=inst_data)
+        self._run_storage = Runs(postgres_url)
         self._event_log_storage = EventLog(postgres_url)
 
     @classmethod

@@ -3,9 +3,11 @@
 import os
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError
@@ -23,8 +25,10 @@ from prepaid_pipeline.operations.service.dagster_instance import (
     workspace_file,
 )
 from prepaid_pipeline.operations.service.lock import holder
+from prepaid_pipeline.operations.service.processes import HOST
 from prepaid_pipeline.settings.desk import load as load_desk
 from prepaid_pipeline.settings.load import Settings
+from prepaid_pipeline.settings.parsers import is_loopback
 from prepaid_pipeline.teams import TEAMS
 
 _SQL = "operations/service/doctor"
@@ -66,6 +70,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
             yield _finding("code location", lambda: _code_location(settings))
             yield _finding("up", lambda: holder(engine) or "not running")
             yield _finding("daemon", lambda: guards.daemon(engine))
+            yield _finding("dagster ui", lambda: _dagster_ui(settings, engine))
             yield _finding("database's disk", lambda: guards.room_for_data(settings, engine))
     finally:
         engine.dispose()
@@ -109,6 +114,48 @@ def _desk_login(settings: Settings, engine: Engine) -> str:
     if desk.database_url is None:
         return "created when the desk starts"
     return f"{own_login(settings, desk).username} may take people's roles, and nothing else"
+
+
+def _dagster_ui(settings: Settings, engine: Engine) -> str:
+    """It asks who is there, and somebody can change things in it."""
+    if _answers_anybody(settings.port):
+        raise PrepaidError(
+            f"What listens on port {settings.port} (PREPAID_PORT) lets anybody in: a Dagster"
+            " webserver that was started by hand ('dagster-webserver', 'dagster dev'). Any web page"
+            " can start and stop runs through it. End it; 'prepaid up' or 'prepaid serve webserver'"
+            " serve the UI with a sign-in."
+        )
+    try:
+        migrations.require_current(engine)
+        desk = load_desk()
+    except (DatabaseNotReady, SettingError):
+        return "not checked"
+    if desk.oidc_issuer is not None:
+        return f"{settings.ui_url}, people sign in at {desk.oidc_issuer}"
+    try:
+        with engine.connect() as connection:
+            asked = queries.statement("operations/dagster_ui", "engineers")
+            who = asked.execute(connection, {}).one()
+    except DBAPIError:
+        return "not checked: this user may not see who has a password"
+    if not who.anybody and is_loopback(urlsplit(settings.ui_url).hostname or ""):
+        links = "by one-time links (prepaid sign-in-link) until somebody has a password"
+        return f"{settings.ui_url}, {links}"
+    if not who.engineers:
+        return (
+            f"{settings.ui_url}, in which nobody can start or stop anything: nobody in the team"
+            " engineering has a password (prepaid user password NAME)"
+        )
+    return f"{settings.ui_url}, with {who.engineers} of the team engineering who may change things"
+
+
+def _answers_anybody(port: int) -> bool:
+    """Whether Dagster's own answer comes without anybody having signed in."""
+    try:
+        with urllib.request.urlopen(f"http://{HOST}:{port}/server_info", timeout=5) as answer:
+            return answer.status == 200 and b"dagster_webserver_version" in answer.read(10_000)
+    except (OSError, ValueError):
+        return False
 
 
 def _version(engine: Engine) -> str:

@@ -29,7 +29,7 @@ def code_socket(settings: Settings, other: Path | None = None) -> Path:
 
 
 def write_workspace(settings: Settings, socket: Path) -> Path:
-    """Tell the daemon and the webservers where the code server is; the file that says so."""
+    """Tell the daemon and the webserver where the code server is; the file that says so."""
     workspace = settings.dagster_home / "workspace.yaml"
     half = workspace.with_name(f".workspace.{os.getpid()}.tmp")
     half.write_text(
@@ -50,18 +50,6 @@ def daemon(workspace: Path) -> Sequence[str]:
     return ["prepaid_pipeline.operations.service.daemon", str(workspace)]
 
 
-def webserver(settings: Settings, workspace: Path, port: int, read_only: bool) -> Sequence[str]:
-    """After ``python -m``: Dagster's UI; read-only, it starts, stops and changes nothing."""
-    log_format = "json" if settings.log_format == "json" else "colored"
-    return [
-        "dagster_webserver",
-        "--host",
-        HOST,
-        "--port",
-        str(port),
-        "--workspace",
-        str(workspace),
-        "--log-format",
-        log_format,
-        *(["--read-only"] if read_only else []),
-    ]
+def webserver(workspace: Path) -> Sequence[str]:
+    """After ``python -m``: Dagster's UI, with its sign-in."""
+    return ["prepaid_pipeline.operations.dagster_ui.serve", str(workspace)]

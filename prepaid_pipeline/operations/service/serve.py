@@ -16,12 +16,14 @@ from typing import NoReturn
 from sqlalchemy import Engine
 
 from prepaid_pipeline.database import connections, migrations
+from prepaid_pipeline.desk import serve
 from prepaid_pipeline.errors import SettingError
 from prepaid_pipeline.operations.service import guards, metrics, processes
 from prepaid_pipeline.operations.service.dagster_instance import prepare_dagster_home
+from prepaid_pipeline.settings.desk import load as load_desk
 from prepaid_pipeline.settings.load import Settings
 
-PARTS = ("code-server", "daemon", "webserver", "read-only", "metrics")
+PARTS = ("code-server", "daemon", "webserver", "metrics")
 
 
 def run(settings: Settings, part: str) -> None:
@@ -45,6 +47,8 @@ def run(settings: Settings, part: str) -> None:
     finally:
         engine.dispose()
     environ = prepare_dagster_home(settings)
+    if part == "webserver":
+        environ |= serve.environ(settings, load_desk())
     _become(_arguments(settings, part), environ, settings.dagster_home)
 
 
@@ -55,16 +59,7 @@ def _arguments(settings: Settings, part: str) -> Sequence[str]:
         return processes.code_server(socket)
     if part == "daemon":
         return processes.daemon(workspace)
-    if part == "webserver":
-        return processes.webserver(settings, workspace, settings.port, read_only=False)
-    port = _port(settings.read_only_port, "PREPAID_READ_ONLY_PORT")
-    return processes.webserver(settings, workspace, port, read_only=True)
-
-
-def _port(port: int | None, setting: str) -> int:
-    if port is None:
-        raise SettingError(f"{setting} is not set: expected a port")
-    return port
+    return processes.webserver(workspace)
 
 
 def _become(arguments: Sequence[str], environ: Mapping[str, str], directory: Path) -> NoReturn:
@@ -74,7 +69,9 @@ def _become(arguments: Sequence[str], environ: Mapping[str, str], directory: Pat
 
 
 def _serve_metrics(engine: Engine, settings: Settings) -> None:
-    port = _port(settings.metrics_port, "PREPAID_METRICS_PORT")
+    port = settings.metrics_port
+    if port is None:
+        raise SettingError("PREPAID_METRICS_PORT is not set: expected a port")
     ended = threading.Event()
 
     def end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001

@@ -15,6 +15,7 @@ from prepaid_pipeline.database import connections, embedded, migrations
 from prepaid_pipeline.desk import serve
 from prepaid_pipeline.errors import PrepaidError, SettingError
 from prepaid_pipeline.operations import installation
+from prepaid_pipeline.operations.dagster_ui import links
 from prepaid_pipeline.operations.service import guards, metrics, processes
 from prepaid_pipeline.operations.service.code_server import close_lost_runs
 from prepaid_pipeline.operations.service.dagster_instance import prepare_dagster_home
@@ -55,8 +56,8 @@ def run(settings: Settings, say: Callable[[str], None]) -> None:
         for said in installation.judge_open_approvals(engine):
             say(f"Approval taken back: {said}")
         environ = prepare_dagster_home(settings)
-        if desk.port is not None:
-            environ |= serve.environ(settings, desk)
+        # The UI has the desk's sign-in, whether there is a desk or not.
+        environ |= serve.environ(settings, desk)
         os.environ.update(environ)
         sockets = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="prepaid-")))
         socket_path = processes.code_socket(settings, sockets)
@@ -72,9 +73,9 @@ def run(settings: Settings, say: Callable[[str], None]) -> None:
             _wait(lambda: serve.answers(desk), "the sign-off desk", supervisor, stop)
             say(f"Sign-off desk: {desk.url}")
         if not stop.requested:
-            say(f"Dagster UI: http://{HOST}:{settings.port}   (logs: {settings.home / 'log'})")
-            if settings.read_only_port is not None:
-                say(f"Dagster UI, read-only: http://{HOST}:{settings.read_only_port}")
+            say(f"Dagster UI: {settings.ui_url}   (logs: {settings.home / 'log'})")
+            if (link := links.make(engine, settings, desk)) is not None:
+                say(f"Nobody has a password yet: this link signs you in to it, once: {link}")
             if settings.metrics_port is not None:
                 say(f"Metrics: http://{HOST}:{settings.metrics_port}/metrics")
             say("Stop with Ctrl-C.")
@@ -113,11 +114,10 @@ def _start_server_again(settings: Settings, say: Callable[[str], None]) -> None:
 
 
 def _ports(settings: Settings) -> dict[str, int]:
-    extra = {
-        "PREPAID_READ_ONLY_PORT": settings.read_only_port,
-        "PREPAID_METRICS_PORT": settings.metrics_port,
-    }
-    return {"PREPAID_PORT": settings.port} | {n: port for n, port in extra.items() if port}
+    metrics_port = settings.metrics_port
+    return {"PREPAID_PORT": settings.port} | (
+        {"PREPAID_METRICS_PORT": metrics_port} if metrics_port else {}
+    )
 
 
 def _start(supervisor: Supervisor, settings: Settings, socket: Path, stop: StopRequest) -> None:
@@ -125,14 +125,9 @@ def _start(supervisor: Supervisor, settings: Settings, socket: Path, stop: StopR
     _make_storage()
     supervisor.start("code-server", processes.code_server(socket))
     _wait(lambda: _listens(socket), "the code server", supervisor, stop)
-    read_only = settings.read_only_port
-    ports = {"webserver": settings.port} | ({"read-only": read_only} if read_only else {})
-    for name, port in ports.items():
-        arguments = processes.webserver(settings, workspace, port, name == "read-only")
-        supervisor.start(name, arguments)
+    supervisor.start("webserver", processes.webserver(workspace))
     supervisor.start("daemon", processes.daemon(workspace))
-    for name, port in ports.items():
-        _wait(lambda port=port: _answers(port), f"the {name}", supervisor, stop)  # type: ignore[misc]
+    _wait(lambda: _answers(settings.port), "the webserver", supervisor, stop)
 
 
 def _make_storage() -> None:
@@ -158,7 +153,7 @@ def _listens(path: Path) -> bool:
 
 def _answers(port: int) -> bool:
     try:
-        with urllib.request.urlopen(f"http://{HOST}:{port}/server_info", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://{HOST}:{port}/health", timeout=5) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False

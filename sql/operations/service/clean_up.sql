@@ -60,4 +60,7 @@ WITH gone AS (
 SELECT count(*) FROM gone;
 
 -- name: sessions
+WITH operators AS (
+    DELETE FROM prepaid.operator_sessions WHERE expires_at < CAST(:before AS timestamptz)
+)
 DELETE FROM prepaid.desk_sessions WHERE expires_at < CAST(:before AS timestamptz);

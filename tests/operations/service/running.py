@@ -1,16 +1,21 @@
 """A real `prepaid up`, with an embedded server and an installation of its own."""
 
+import json
 import os
+import re
+import secrets
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -42,6 +47,24 @@ class Up:
             input=typed,
             check=False,
         )
+
+    def ask(self, query: str) -> Any:
+        """What Dagster answers to a query (GraphQL), asked as programs do, with the token."""
+        sent = {
+            "content-type": "application/json",
+            "authorization": f"Bearer {self.environ['PREPAID_UI_TOKEN']}",
+        }
+        asked = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}/graphql", json.dumps({"query": query}).encode(), sent
+        )
+        with urllib.request.urlopen(asked, timeout=30) as answer:
+            return json.load(answer)["data"]
+
+    def link(self) -> str:
+        """The one-time sign-in link that it has printed."""
+        found = re.search(r"this link signs you in to it, once: (\S+)", self.output.read_text())
+        assert found is not None, self.output.read_text()
+        return found[1]
 
     def family(self) -> list[psutil.Process]:
         """Its processes and the database server."""
@@ -77,6 +100,7 @@ def started(output: Path, **settings: str) -> Iterator[Up]:
         "PREPAID_PORT": str(port),
         "PYTHONUNBUFFERED": "1",
         "PREPAID_DESK_PORT": str(free_port()),
+        "PREPAID_UI_TOKEN": secrets.token_hex(32),
         **{f"PREPAID_{name.upper()}": value for name, value in settings.items()},
     }
     with output.open("w") as file:

@@ -1,7 +1,6 @@
 """A data engineer selects months in the Dagster UI and launches a backfill, in a real browser."""
 
-import json
-import urllib.request
+import getpass
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +32,7 @@ _TABLES = (
 
 def look(up: Up) -> tuple[list[Any], list[str]]:
     """The runs over months, and the states of the backfills."""
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{up.port}/graphql",
-        json.dumps({"query": _LOOK}).encode(),
-        {"content-type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        data = json.load(answer)["data"]
+    data = up.ask(_LOOK)
     backfills = [found["status"] for found in data["partitionBackfillsOrError"]["results"]]
     return data["runsOrError"]["results"], backfills
 
@@ -51,6 +44,7 @@ def launch(up: Up, months: str) -> None:
         )
         page = browser.new_page(viewport={"width": 1400, "height": 1000})
         page.set_default_timeout(60_000)
+        page.goto(up.link())
         page.goto(f"http://127.0.0.1:{up.port}/locations/prepaid_pipeline/jobs/materialise_mrr")
         page.get_by_role("button", name="Materialize all").click()
         months_box = page.get_by_placeholder("ex: 20")
@@ -87,6 +81,7 @@ def test_a_backfill_from_the_page_is_one_run_with_the_figures_of_the_command(
         asked = [{tag["key"]: tag["value"] for tag in run["tags"]} for run in runs]
         of_page = [tags for tags in asked if "dagster/backfill" in tags]
         assert len(of_page) == 1
+        assert of_page[0]["user"] == f"operator {getpass.getuser()}"
         assert of_page[0]["dagster/asset_partition_range_start"] == FIRST
         assert of_page[0]["dagster/asset_partition_range_end"] == LAST
         from_page = figures(up)

@@ -60,7 +60,7 @@ def test_systemd_accepts_them(tmp_path: Path) -> None:
 
 def test_the_desk_and_every_part_has_a_unit() -> None:
     commands = {unit(name)["Service"]["ExecStart"] for name in UNITS}
-    parts = ("code-server", "daemon", "webserver", "read-only", "metrics")
+    parts = ("code-server", "daemon", "webserver", "metrics")
     assert commands == {f"{INSTALLED} desk", *(f"{INSTALLED} serve {part}" for part in parts)}
     for name in UNITS:
         service = unit(name)["Service"]
@@ -74,7 +74,8 @@ def test_the_desk_and_every_part_has_a_unit() -> None:
     [
         ("daemon", {"database_url": ""}, "PREPAID_DATABASE_URL is not set"),
         ("metrics", {}, "PREPAID_METRICS_PORT is not set"),
-        ("read-only", {}, "PREPAID_READ_ONLY_PORT is not set"),
+        ("read-only", {}, "There is no read-only webserver any more: 'prepaid serve webserver'"),
+        ("webserver", {"read_only_port": "3002"}, "PREPAID_READ_ONLY_PORT is no longer a setting"),
     ],
 )
 def test_what_is_missing_is_named(
@@ -134,7 +135,6 @@ def test_what_they_start_answers(environ: dict[str, str], tmp_path: Path) -> Non
         "prepaid-code-server.service": code_server,
         "prepaid-daemon.service": lambda: holder(engine, DAEMON) is not None,
         "prepaid-webserver.service": lambda: listens("PREPAID_PORT"),
-        "prepaid-read-only.service": lambda: listens("PREPAID_READ_ONLY_PORT"),
         "prepaid-desk.service": lambda: listens("PREPAID_DESK_PORT"),
         "prepaid-metrics.service": lambda: listens("PREPAID_METRICS_PORT"),
     }
@@ -153,8 +153,8 @@ def test_what_they_start_answers(environ: dict[str, str], tmp_path: Path) -> Non
             started[name] = process
             wait(lambda name=name: answers[name]() or started[name].poll() is not None, 90)  # type: ignore[misc]
             assert started[name].poll() is None, (tmp_path / name).read_text()
-        assert "Dagster" in page("PREPAID_PORT", "/")
-        assert "Dagster" in page("PREPAID_READ_ONLY_PORT", "/")
+        assert page("PREPAID_PORT", "/health") == "ok\n"
+        assert "<h1>Sign in</h1>" in page("PREPAID_PORT", "/sign-in")
         assert "<h1>Sign in</h1>" in page("PREPAID_DESK_PORT", "/")
         assert "prepaid_database_up 1.0" in page("PREPAID_METRICS_PORT", "/metrics")
     finally:

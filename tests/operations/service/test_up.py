@@ -1,10 +1,12 @@
 """`prepaid up` for real: it answers, a second one is refused, and nothing of it is left behind."""
 
 import signal
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import dagster
 import pytest
 
 from tests.mail.conftest import free_port
@@ -19,8 +21,19 @@ def up(tmp_path: Path) -> Iterator[Up]:
 
 def test_up(up: Up) -> None:
     assert f"http://127.0.0.1:{up.port}" in up.output.read_text()
-    with urllib.request.urlopen(f"http://127.0.0.1:{up.port}/", timeout=10) as page:
-        assert "Dagster" in page.read().decode()
+    with urllib.request.urlopen(f"http://127.0.0.1:{up.port}/health", timeout=10) as page:
+        assert page.read() == b"ok\n"
+    browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+    asked = urllib.request.Request(
+        f"http://127.0.0.1:{up.port}/", headers={"sec-fetch-mode": "navigate"}
+    )
+    with browser.open(asked, timeout=10) as page:
+        assert "<h1>Sign in</h1>" in page.read().decode()
+    with browser.open(up.link(), timeout=10) as page:
+        assert "/_next/static/" in page.read().decode()
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(up.link(), timeout=10)
+    assert up.ask("{ version }") == {"version": dagster.__version__}
 
     desk = f"http://127.0.0.1:{up.environ['PREPAID_DESK_PORT']}"
     assert f"Sign-off desk: {desk}\n" in up.output.read_text()
@@ -40,7 +53,7 @@ def test_up(up: Up) -> None:
     for part in (
         "watchdog",
         "prepaid_pipeline.operations.service.code_server",
-        "dagster_webserver",
+        "prepaid_pipeline.operations.dagster_ui.serve",
         "prepaid_pipeline.operations.service.daemon",
         "prepaid_pipeline.desk.serve",
         "postgres",
