@@ -138,10 +138,10 @@ def test_a_return_finds_its_payment_among_those_of_one_reference(
 ) -> None:
     take(engine, NUMBERED)
     names = dict(landed(engine, "invoice_number, provider_ref"))
-    back = entry("R9", amount="11.90", direction="DBIT", text=NUMBERS[1], more=BACK, day="2026-11-20")
-    named = back.replace(
-        "<TxDtls>", "<TxDtls><Refs><EndToEndId>2026110300001</EndToEndId></Refs>"
+    back = entry(
+        "R9", amount="11.90", direction="DBIT", text=NUMBERS[1], more=BACK, day="2026-11-20"
     )
+    named = back.replace("<TxDtls>", "<TxDtls><Refs><EndToEndId>2026110300001</EndToEndId></Refs>")
     for again in (1, 0):
         assert deliver(engine, tmp_path, named, account="DE02120300000000202051") == again
     assert landed(engine)[3][:2] == (names[NUMBERS[1]], "Chargeback")
