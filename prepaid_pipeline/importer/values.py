@@ -111,7 +111,7 @@ delivered_number = or_as_delivered(delivered.is_beyond_amounts, number)
 
 
 def delivered_moment(zone: tzinfo) -> Parser:
-    """A parser of moments (``moment``), and of those that the landing table's column does not hold."""
+    """A parser of moments (``moment``), also of those that the landing table does not hold."""
     return or_as_delivered(delivered.is_beyond_times, moment(zone))
 
 

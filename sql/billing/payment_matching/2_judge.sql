@@ -39,7 +39,23 @@ WITH records AS (
            -- unless a person assigns it.
            t.outcome IS NOT DISTINCT FROM 'parked' AND t.assigned_by IS NULL AND EXISTS (
                SELECT FROM prepaid.tasks k WHERE k.transaction_id = t.transaction_id
-                 AND k.kind = 'payment_review' AND k.status = 'Done' OFFSET 0) AS closed
+                 AND k.kind = 'payment_review' AND k.status = 'Done' OFFSET 0) AS closed,
+           -- An account's references are not unique: what it has announced is booked when the same is.
+           CASE WHEN t.entry_digest IS NOT NULL AND t.status <> 'Success' THEN EXISTS (
+               SELECT FROM (
+                   SELECT b.* FROM prepaid.transactions b
+                   WHERE hashtextextended(b.provider_ref, 0)
+                         = hashtextextended(coalesce(t.bank_ref, t.provider_ref), 0)
+                     AND b.provider_ref = coalesce(t.bank_ref, t.provider_ref)
+                   UNION ALL
+                   SELECT b.* FROM prepaid.transactions b
+                   WHERE hashtextextended(b.bank_ref, 0)
+                         = hashtextextended(coalesce(t.bank_ref, t.provider_ref), 0)
+                     AND b.bank_ref = coalesce(t.bank_ref, t.provider_ref)) b
+               WHERE b.provider = t.provider AND b.status = 'Success' AND b.occurred_at >= t.occurred_at
+                 AND (b.invoice_number, b.amount, b.currency) IS NOT DISTINCT FROM
+                     (t.invoice_number, t.amount, t.currency) OFFSET 0)
+           ELSE false END AS is_booked
     FROM connected c
     CROSS JOIN LATERAL (SELECT * FROM prepaid.transactions
                         WHERE transaction_id = c.transaction_id OFFSET 0) t
@@ -101,7 +117,8 @@ SELECT s.transaction_id, s.payment, s.moment, s.status, s.amount, s.customer_ref
            WHEN s.credit_note_id IS NOT NULL THEN 'matched'
            WHEN s.word = 'Unfinished' THEN 'superseded'
            WHEN s.word IN ('Pending', 'Unknown')
-               THEN CASE WHEN s.last_decisive >= s.moment THEN 'superseded' ELSE 'waiting' END
+               THEN CASE WHEN s.last_decisive >= s.moment OR s.is_booked THEN 'superseded'
+                         ELSE 'waiting' END
            WHEN s.word = 'Success' THEN CASE WHEN s.taken_back IS NOT NULL THEN 'superseded'
                                              WHEN s.closed THEN 'parked' END
            WHEN s.word = 'ChargebackReversed'
@@ -114,7 +131,7 @@ SELECT s.transaction_id, s.payment, s.moment, s.status, s.amount, s.customer_ref
            WHEN s.twin THEN 'the identical record was delivered before'
            WHEN s.credit_note_id IS NOT NULL THEN NULL
            WHEN s.word = 'Unfinished' THEN 'the customer has not completed the payment'
-           WHEN s.word IN ('Pending', 'Unknown') AND s.last_decisive >= s.moment
+           WHEN s.word IN ('Pending', 'Unknown') AND (s.last_decisive >= s.moment OR s.is_booked)
                THEN 'a later record of the same payment decided it'
            WHEN s.word = 'Unknown' THEN format('status %s is not known', coalesce(left(s.status, 100), 'nothing'))
            WHEN s.word = 'Pending' THEN 'the payment has not cleared yet'
