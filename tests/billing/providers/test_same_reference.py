@@ -156,6 +156,17 @@ def test_a_return_that_could_be_of_several_keeps_to_itself(engine: Engine, tmp_p
     assert landed(engine)[3][0] not in payments
 
 
+def test_two_returns_that_say_the_same_are_two(engine: Engine, tmp_path: Path) -> None:
+    """By their bank's references; both belong to the only payment of the invoice."""
+    deliver(engine, tmp_path, entry("R1", text=NUMBERS[0]))
+    back = [
+        entry(ref, direction="DBIT", text=NUMBERS[0], more=BACK, day="2026-11-20")
+        for ref in ("R8", "R9")
+    ]
+    assert [deliver(engine, tmp_path, *back) for _ in range(2)] == [2, 0]
+    assert landed(engine)[1:] == [("R1", "Chargeback", "10.00")] * 2
+
+
 ENTRIES = st.lists(
     st.tuples(
         st.sampled_from(["R1", "R2", "NONREF"]),
