@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine
 
 from prepaid_pipeline.database import connections
 from prepaid_pipeline.settings.load import Settings
-from prepaid_pipeline.settings.renewals import PAYMENT_DAYS, REMINDER_DAYS
+from prepaid_pipeline.settings.renewals import CLEARING_DAYS, PAYMENT_DAYS, REMINDER_DAYS
 
 BATCH_SIZE = 10_000
 # A step over a full batch takes seconds and renews the lease. A worker that is slower than this
@@ -23,7 +23,8 @@ class Context:
     """What a run is about: the business date, the window around it, and who asks.
 
     All days are calendar days. ``reminder_days`` and ``payment_days`` (None: no limit) count from
-    the day on which an invoice is due. ``actor`` and ``run_id`` are for the audit log.
+    the day on which an invoice is due, ``clearing_days`` from that of a payment that is on its way.
+    ``actor`` and ``run_id`` are for the audit log.
     """
 
     as_of: date
@@ -35,11 +36,16 @@ class Context:
     lease_seconds: int = LEASE_SECONDS
     reminder_days: tuple[int, ...] = REMINDER_DAYS
     payment_days: int | None = PAYMENT_DAYS
+    clearing_days: int = CLEARING_DAYS
 
     @classmethod
     def of(cls, settings: Settings, as_of: date | None = None, **other: Any) -> "Context":
         """The context of one business date (default today) under the installation's settings."""
-        days = {"reminder_days": settings.reminder_days, "payment_days": settings.payment_days}
+        days = {
+            "reminder_days": settings.reminder_days,
+            "payment_days": settings.payment_days,
+            "clearing_days": settings.clearing_days,
+        }
         return cls(
             as_of or settings.today(), settings.grace_days, settings.lead_days, **days | other
         )
@@ -55,6 +61,7 @@ class Context:
             "run_id": self.run_id,
             "reminder_days": list(self.reminder_days),
             "payment_days": self.payment_days,
+            "clearing_days": self.clearing_days,
         }
 
 

@@ -56,5 +56,6 @@ def _match(connection: Connection, params: Mapping[str, Any]) -> dict[str, int]:
         pass  # Each round may free a record that stood behind another one.
     queries.statement(_MATCH, "match_parts").execute(connection, params)
     queries.statement(_MATCH, "park_the_rest").execute(connection, params)
+    queries.statement(_MATCH, "one_matter_per_invoice").execute(connection, params)
     decided = queries.statement(_MATCH, "decide").execute(connection, params)
     return {row.outcome: row.records for row in decided}

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import tzinfo
 
-from prepaid_pipeline.importer import values
+from prepaid_pipeline.importer import delivered, values
 from prepaid_pipeline.importer.values import Parser
 
 
@@ -140,10 +140,10 @@ def files(zone: tzinfo) -> tuple[File, ...]:
                 Column("provider", values.words),
                 Column("provider_ref", values.words),
                 Column("invoice_number", values.words, empty=True),
-                Column("amount", values.number),
+                Column("amount", values.delivered_number, longest=delivered.LONGEST),
                 Column("currency", values.words),
                 Column("status", values.words),
-                Column("occurred_at", values.moment(zone)),
+                Column("occurred_at", values.delivered_moment(zone), longest=delivered.LONGEST),
                 Column("customer_ref", values.words, optional=True, empty=True),
             ),
         ),

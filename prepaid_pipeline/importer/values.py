@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import date, datetime, tzinfo
 from decimal import Decimal
 
-from prepaid_pipeline.importer import terms
+from prepaid_pipeline.importer import delivered, terms
 from prepaid_pipeline.importer.countries import COUNTRIES
 
 Parser = Callable[[str], str]
@@ -93,11 +93,26 @@ def local_day(zone: tzinfo) -> Parser:
     return parse
 
 
+def or_as_delivered(is_beyond: Callable[[str], bool], parse: Parser) -> Parser:
+    """A parser of what the landing table takes: also of what its column does not hold, which gets a
+    blank before it, as no other value has (``sql/importer/transactions.sql``).
+    """
+    return lambda text: f" {text}" if is_beyond(text) else parse(text)
+
+
 def number(text: str) -> str:
     """A decimal number, negative ones too."""
     if not _NUMBER.fullmatch(text):
         raise BadValue("a number with a decimal point such as 1234.50")
     return text
+
+
+delivered_number = or_as_delivered(delivered.is_beyond_amounts, number)
+
+
+def delivered_moment(zone: tzinfo) -> Parser:
+    """A parser of moments (``moment``), also of those that the landing table does not hold."""
+    return or_as_delivered(delivered.is_beyond_times, moment(zone))
 
 
 def price(text: str) -> str:

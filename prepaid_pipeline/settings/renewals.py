@@ -10,6 +10,7 @@ from prepaid_pipeline.settings.parsers import YEAR, parsed, rising_days, whole_n
 
 REMINDER_DAYS = (3, 7, 14)
 PAYMENT_DAYS = 30
+CLEARING_DAYS = 14
 
 
 class RenewalSettings(FromEnvironment):
@@ -36,6 +37,11 @@ class RenewalSettings(FromEnvironment):
     payment_days: Annotated[int | None, whole_number(1, YEAR, none="never")] = Field(
         PAYMENT_DAYS,
         description="days after an invoice is due until it is voided; None: it stays open",
+    )
+    clearing_days: Annotated[int, whole_number(0, YEAR)] = Field(
+        CLEARING_DAYS,
+        description="days for which a payment that is clearing at the bank keeps its customer from"
+        " being reminded and the plan from being cancelled",
     )
 
     @model_validator(mode="after")

@@ -1,6 +1,7 @@
 -- Customers who have not paid are reminded on the days that the settings name; after the last day to
--- pay the plan is cancelled and its invoice with it. Each transaction first takes the lock of
--- match_payments (its part one_matcher_at_a_time): a record is judged before it or after it.
+-- pay the plan is cancelled and its invoice with it. A payment that is on its way puts that off for
+-- :clearing_days. Each transaction first takes the lock of match_payments (its part
+-- one_matcher_at_a_time): a record is judged before it or after it.
 
 -- name: remind
 -- One mail per invoice and run, for the latest day that has come. Days that are over by then, or
@@ -13,6 +14,7 @@ CROSS JOIN LATERAL (
     SELECT max(day) AS day FROM unnest(CAST(:reminder_days AS integer[])) day
     WHERE u.due_on + day <= :as_of) latest
 WHERE latest.day IS NOT NULL AND u.email IS NOT NULL
+  AND coalesce(u.clearing_since + CAST(:clearing_days AS integer) < :as_of, true)
   AND coalesce(prepaid.last_day_to_pay(u.due_on, CAST(:payment_days AS integer), u.running_until) >= :as_of, true)
   AND NOT EXISTS (
       SELECT FROM prepaid.emails e
@@ -30,6 +32,7 @@ WITH overdue AS (
     JOIN prepaid.service_plans p USING (service_plan_id)
     JOIN prepaid.invoices i ON i.invoice_id = u.invoice_id
     WHERE prepaid.last_day_to_pay(u.due_on, CAST(:payment_days AS integer), u.running_until) < :as_of
+      AND coalesce(u.clearing_since + CAST(:clearing_days AS integer) < :as_of, true)
     ORDER BY p.service_plan_id LIMIT :limit
     FOR NO KEY UPDATE OF p, i SKIP LOCKED
 )
@@ -52,6 +55,7 @@ WITH overdue AS MATERIALIZED (
     CROSS JOIN LATERAL (SELECT * FROM prepaid.unpaid_invoices
                         WHERE service_plan_id = locked.service_plan_id OFFSET 0) u
     WHERE prepaid.last_day_to_pay(u.due_on, CAST(:payment_days AS integer), u.running_until) < :as_of
+      AND coalesce(u.clearing_since + CAST(:clearing_days AS integer) < :as_of, true)
 ), noted AS (
     INSERT INTO prepaid.audit_log
         (event, service_plan_id, entity, entity_id, detail, actor, run_id, as_of)

@@ -2,7 +2,7 @@
 
 -- name: records
 SELECT t.transaction_id, t.provider, t.provider_ref, t.invoice_number, t.customer_ref, t.amount,
-       t.currency, t.status, t.occurred_at, t.outcome, t.outcome_reason AS reason, t.assigned_by
+       t.currency, t.status, t.occurred_at, t.outcome, t.outcome_reason AS reason, t.assigned_by, t.as_delivered
 FROM prepaid.transactions t
 WHERE t.outcome IS NOT DISTINCT FROM coalesce(CAST(:outcome AS text), t.outcome)
 ORDER BY t.transaction_id;

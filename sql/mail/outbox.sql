@@ -43,8 +43,11 @@ SET status = 'dropped', leased_until = NULL, last_error = format(
 FROM prepaid.invoices i
 WHERE e.email_id = ANY (CAST(:email_ids AS bigint[])) AND e.template = 'payment_reminder'
   AND i.invoice_id = e.invoice_id
-  AND NOT EXISTS (SELECT FROM prepaid.unpaid_invoices u
-                  WHERE u.service_plan_id = e.service_plan_id AND u.invoice_id = e.invoice_id OFFSET 0)
+  AND (NOT EXISTS (SELECT FROM prepaid.unpaid_invoices u
+                   WHERE u.service_plan_id = e.service_plan_id AND u.invoice_id = e.invoice_id OFFSET 0)
+       OR EXISTS (SELECT FROM prepaid.transactions t
+                  WHERE t.invoice_number = i.invoice_number AND t.outcome = 'waiting'
+                    AND t.decided_at > e.created_at OFFSET 0))
 RETURNING e.email_id;
 
 -- name: drop_decided

@@ -538,7 +538,10 @@ LEFT JOIN LATERAL (
     HAVING count(*) > 0
 ) matched ON true
 LEFT JOIN LATERAL (
-    SELECT t.* FROM prepaid.transactions t
+    SELECT t.transaction_id, t.provider, t.provider_ref, t.invoice_number, t.amount, t.currency, t.status,
+           t.occurred_at, t.customer_ref, t.received_at, t.outcome, t.outcome_reason, t.invoice_id,
+           t.decided_at, t.credit_note_id, t.assigned_by, t.assigned_note
+    FROM prepaid.transactions t
     WHERE t.invoice_number = i.invoice_number AND matched.records IS NULL
        OR t.invoice_id = i.invoice_id AND t.outcome = 'matched'
     ORDER BY t.status = 'Success' DESC NULLS LAST, t.occurred_at DESC NULLS LAST, t.transaction_id

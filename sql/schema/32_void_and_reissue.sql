@@ -24,6 +24,17 @@ BEGIN
     FROM prepaid.invoices i
     WHERE i.service_plan_id = ANY (plans) AND i.status = 'Open'
       AND t.invoice_id = i.invoice_id AND t.outcome = 'matched';
+    -- Nobody is asked any more why a payment of it has failed.
+    UPDATE prepaid.tasks k SET status = 'Withdrawn'
+    FROM prepaid.invoices i JOIN prepaid.transactions t USING (invoice_id)
+    WHERE i.service_plan_id = ANY (plans) AND i.status = 'Open'
+      AND t.outcome = 'parked' AND prepaid.record_status(t.status) = 'Failed'
+      AND k.transaction_id = t.transaction_id AND k.kind = 'payment_review' AND k.status = 'Open';
+    UPDATE prepaid.transactions t
+    SET outcome = 'superseded', outcome_reason = format('invoice %s is void', i.invoice_number)
+    FROM prepaid.invoices i
+    WHERE i.service_plan_id = ANY (plans) AND i.status = 'Open' AND t.invoice_id = i.invoice_id
+      AND t.outcome = 'parked' AND prepaid.record_status(t.status) = 'Failed';
     -- The record is free: a person may assign it to another invoice.
     UPDATE prepaid.invoices SET status = 'Void', transaction_id = NULL
     WHERE service_plan_id = ANY (plans) AND status = 'Open';

@@ -17,8 +17,10 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
 $$;
 
 -- Which open invoices a parked payment may be meant for. A help for finance; nothing acts on it. By the
--- customer or by the number: never by the amount alone, which many invoices share. (NOT MATERIALIZED: who
--- asks about some records does not wait for the others.)
+-- customer or by the number: never by the amount alone, which many invoices share. A number that is one
+-- of an invoice means that one, and no other that looks like it; one that is only written differently
+-- means that before any slip of the fingers. (NOT MATERIALIZED: who asks about some records does not wait
+-- for the others.)
 CREATE VIEW prepaid.payment_suggestions AS
 WITH parked AS NOT MATERIALIZED (
     SELECT t.* FROM prepaid.tasks k JOIN prepaid.transactions t USING (transaction_id)
@@ -30,24 +32,40 @@ WITH parked AS NOT MATERIALIZED (
     JOIN prepaid.customers c USING (customer_ref)
     JOIN prepaid.invoices i ON i.customer_id = c.customer_id AND i.status = 'Open'
     UNION ALL
+    SELECT t.transaction_id, i.invoice_id, 'as the record has it'
+    FROM parked t
+    JOIN prepaid.invoices i ON i.invoice_number = t.invoice_number AND i.status = 'Open'
+    UNION ALL
     SELECT t.transaction_id, i.invoice_id, meant.slip
     FROM parked t
     CROSS JOIN LATERAL prepaid.meant_numbers(t.invoice_number) meant
     JOIN prepaid.invoices i ON prepaid.plain_number(i.invoice_number) = meant.plain AND i.status = 'Open'
+    WHERE NOT EXISTS (SELECT FROM prepaid.invoices named WHERE named.invoice_number = t.invoice_number OFFSET 0)
+      AND (meant.slip = 'written differently' OR NOT EXISTS (
+              SELECT FROM prepaid.invoices plain
+              WHERE prepaid.plain_number(plain.invoice_number)
+                    = prepaid.plain_number(left(t.invoice_number, 100)) OFFSET 0))
+), fitting AS (
+    SELECT found.*, t.invoice_number = i.invoice_number AS is_named,
+           coalesce(bool_or(t.invoice_number = i.invoice_number) OVER (PARTITION BY found.transaction_id),
+                    false) AS one_is_named
+    FROM (SELECT transaction_id, invoice_id, max(slip) AS slip FROM candidates GROUP BY 1, 2) found
+    JOIN parked t USING (transaction_id)
+    JOIN prepaid.invoices i ON i.invoice_id = found.invoice_id
+    WHERE i.payable = t.amount AND i.currency = t.currency
+      AND NOT EXISTS (SELECT FROM prepaid.transactions m
+                      WHERE m.invoice_id = i.invoice_id AND m.outcome = 'matched')
 )
 SELECT t.transaction_id, t.provider, t.provider_ref, t.invoice_number AS record_invoice_number,
        t.amount, t.currency, t.customer_ref AS record_customer_ref, t.occurred_at, t.outcome_reason,
        i.invoice_number, i.service_plan_id, c.customer_ref, c.name AS customer_name, i.issued_on,
        concat_ws('; ', 'same amount', CASE WHEN t.customer_ref = c.customer_ref THEN 'same customer' END,
                  'the number: ' || found.slip) AS because
-FROM (SELECT transaction_id, invoice_id, max(slip) AS slip FROM candidates GROUP BY 1, 2) found
+FROM fitting found
 JOIN parked t USING (transaction_id)
 JOIN prepaid.invoices i ON i.invoice_id = found.invoice_id
 JOIN prepaid.customers c ON c.customer_id = i.customer_id
-WHERE i.payable = t.amount AND i.currency = t.currency
-  AND i.invoice_number IS DISTINCT FROM t.invoice_number
-  AND NOT EXISTS (SELECT FROM prepaid.transactions m
-                  WHERE m.invoice_id = i.invoice_id AND m.outcome = 'matched');
+WHERE found.is_named OR NOT found.one_is_named;
 
 -- Parked payments that finance is asked about: the record, why it is parked, which open invoices it may
 -- be meant for, and what can be done.
@@ -59,7 +77,7 @@ SELECT k.task_id, k.status, k.opened_on, k.due_on, k.assigned_to, t.transaction_
        CASE WHEN t.outcome = 'parked' AND t.status = 'Success'
             THEN 'assign it to the open invoice that it pays, or pay it back; then decide the task'
             ELSE 'clear it up with the provider; then decide the task' END AS what_to_do,
-       k.decision, k.note, k.decided_by, k.decided_at
+       k.decision, k.note, k.decided_by, k.decided_at, t.as_delivered
 FROM prepaid.tasks k
 JOIN prepaid.transactions t USING (transaction_id)
 LEFT JOIN LATERAL (

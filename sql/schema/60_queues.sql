@@ -78,10 +78,16 @@ WHERE p.invoiced_at IS NOT NULL
 
 -- Invoices that nobody has begun to pay, so that the customer is reminded and at last the plan is
 -- cancelled. Not while anything about the payment is in our own hands: the plan held, a record that
--- matches, waits or was not judged yet, a question to finance, or an approval that came first.
+-- matches or was not judged yet, a question to finance, or an approval that came first. A payment that
+-- failed brings no money: whether finance is asked about it makes no difference. clearing_since: the
+-- latest day of what is on its way; whoever reads it knows for how many days that counts.
 CREATE VIEW prepaid.unpaid_invoices AS
 SELECT i.invoice_id, i.invoice_number, p.service_plan_id, p.email,
-       prepaid.due_on(i.issued_on, p.planned_start) AS due_on, running.end_date AS running_until
+       prepaid.due_on(i.issued_on, p.planned_start) AS due_on, running.end_date AS running_until,
+       -- A day after the delivery is none on which anything happened.
+       (SELECT max(prepaid.business_date(least(t.occurred_at, t.received_at)))
+        FROM prepaid.transactions t
+        WHERE t.invoice_number = i.invoice_number AND t.outcome = 'waiting') AS clearing_since
 FROM prepaid.service_plans p
 JOIN prepaid.invoices i ON i.service_plan_id = p.service_plan_id AND i.status = 'Open'
 LEFT JOIN prepaid.service_plans running
@@ -93,13 +99,15 @@ WHERE p.status = 'Pending' AND p.invoiced_at IS NOT NULL
   AND NOT EXISTS (SELECT FROM prepaid.transactions t
                   WHERE t.invoice_id = i.invoice_id AND t.outcome = 'matched')
   AND NOT EXISTS (SELECT FROM prepaid.transactions t
-                  WHERE t.invoice_number = i.invoice_number
-                    AND (t.outcome IS NULL OR t.outcome = 'waiting'))
+                  WHERE t.invoice_number = i.invoice_number AND t.outcome IS NULL)
   -- Assigned to it by a person, whatever number the record has.
   AND NOT EXISTS (SELECT FROM prepaid.transactions t
                   WHERE t.invoice_id = i.invoice_id AND t.outcome IS NULL)
   AND NOT EXISTS (SELECT FROM prepaid.tasks k
                   WHERE k.service_plan_id = p.service_plan_id AND k.invoice_id = i.invoice_id
                     AND (k.kind = 'payment_review' AND k.status = 'Open'
+                         AND NOT EXISTS (SELECT FROM prepaid.transactions t
+                                         WHERE t.transaction_id = k.transaction_id
+                                           AND prepaid.record_status(t.status) = 'Failed')
                       OR k.kind = 'payment_verification' AND k.status <> 'Withdrawn'
                         AND (k.decision = 'approved' OR k.first_approved_by IS NOT NULL)));

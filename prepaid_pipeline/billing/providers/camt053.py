@@ -150,6 +150,8 @@ class _Statements:
                 status=status,
                 occurred_at=entry.occurred_at,
                 original_refs=[g for g in given if g] if status == CHARGEBACK else None,
+                entry_digest=camt_entry.digest(entry, detail, amount),
+                statement=self._statements,
             )
 
     def _references(self, entry: Entry, parts: list[tuple[Detail, Decimal]]) -> list[str]:
@@ -211,4 +213,6 @@ def meaning(word: str, credit: bool, returned: bool, pays_back: bool) -> tuple[s
     return (CHARGEBACK if returned else REFUNDED), ""
 
 
-FORMAT = Format("camt053", "camt.053 bank statements", lambda start: start.startswith(b"<"), read)
+FORMAT = Format(
+    "camt053", "camt.053 bank statements", lambda start: start.startswith(b"<"), read, True
+)

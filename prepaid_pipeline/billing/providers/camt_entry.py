@@ -16,9 +16,11 @@ from lxml import etree
 from prepaid_pipeline.billing.providers import references
 from prepaid_pipeline.billing.providers.records import LONGEST, Fault
 from prepaid_pipeline.billing.providers.xml_stream import Fields
+from prepaid_pipeline.importer import delivered
 from prepaid_pipeline.importer.reports import quoted
 
-_AMOUNT = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,15})?", re.ASCII)
+# Any number of digits: what the column does not hold is kept as it was delivered.
+_AMOUNT = re.compile(r"[0-9]{1,1000}(?:\.[0-9]{1,1000})?", re.ASCII)
 _DAY = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?:Z|[+-][0-9]{2}:[0-9]{2})?", re.ASCII)
 # What banks write where there is no reference.
 _NO_REFERENCE = frozenset({"NONREF", "NOTPROVIDED", "NOT PROVIDED", "NOREF"})
@@ -42,17 +44,20 @@ class Detail:
 
 @dataclass
 class Entry:
-    """One line of the account. ``status`` is the bank's word, ``words`` all that tells it apart."""
+    """One line of the account. ``status`` is the bank's word, ``words`` all that tells it apart;
+    ``written`` is the same without our reading of the dates.
+    """
 
     amount: Decimal
     currency: str
     credit: bool
     returned: bool
     status: str
-    occurred_at: datetime
+    occurred_at: datetime | str
     bank_ref: str
     details: list[Detail]
     words: str
+    written: str
 
 
 def detail(element: etree._Element) -> Detail:
@@ -114,6 +119,7 @@ def entry(element: etree._Element, details: list[Detail], zone: tzinfo) -> Entry
         bank_ref=_reference(fields, "AcctSvcrRef"),
         details=details,
         words="|".join([str(booked), str(valued), free]),
+        written="|".join([*_written(fields, "BookgDt"), *_written(fields, "ValDt"), free]),
     )
 
 
@@ -128,6 +134,22 @@ def fingerprint(account: str, entry: Entry, detail: Detail, amount: Decimal) -> 
         detail.words,
     )
     return "fp-" + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+
+def digest(entry: Entry, detail: Detail, amount: Decimal) -> str:
+    """A hash of all that the bank wrote about a payment. Records keep it, so that the next delivery
+    is known: what it is made of never changes.
+    """
+    parts = (
+        entry.written,
+        *(entry.bank_ref, detail.bank_ref, detail.transaction_ref),
+        f"{amount.normalize():f}",
+        entry.currency,
+        str(entry.credit),
+        str(detail.credit),
+        detail.words,
+    )
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
 def _amounts(fields: Fields) -> dict[str, Decimal]:
@@ -174,20 +196,29 @@ def _reference(fields: Fields, path: str) -> str:
     return "" if reference.upper() in _NO_REFERENCE else reference
 
 
-def _moment(fields: Fields, path: str, zone: tzinfo) -> datetime | None:
-    """The moment that the bank names, else the start of the day where the installation is."""
-    if written := fields.text(f"{path}/DtTm"):
+def _written(fields: Fields, path: str) -> list[str]:
+    return [fields.text(f"{path}/DtTm"), fields.text(f"{path}/Dt")]
+
+
+def _moment(fields: Fields, path: str, zone: tzinfo) -> datetime | str | None:
+    """The moment that the bank names, else the start of the day where the installation is; the
+    bank's text if that is none that can be held.
+    """
+    timed, day_only = _written(fields, path)
+    if delivered.is_beyond_times(timed or day_only):
+        return timed or day_only
+    if timed:
         try:
-            moment = datetime.fromisoformat(written)
+            moment = datetime.fromisoformat(timed)
         except ValueError:
             expected = "a date and time such as 2026-01-31T10:15:00+01:00"
-            raise Fault(f"{path}/DtTm", quoted(written), expected) from None
+            raise Fault(f"{path}/DtTm", quoted(timed), expected) from None
         return moment if moment.tzinfo else moment.replace(tzinfo=zone)
-    if not (written := fields.text(f"{path}/Dt")):
+    if not day_only:
         return None
-    match = _DAY.fullmatch(written)
+    match = _DAY.fullmatch(day_only)
     try:
         day = date.fromisoformat(match[1] if match else "")
     except ValueError:
-        raise Fault(f"{path}/Dt", quoted(written), "a date such as 2026-01-31") from None
+        raise Fault(f"{path}/Dt", quoted(day_only), "a date such as 2026-01-31") from None
     return datetime(day.year, day.month, day.day, tzinfo=zone)

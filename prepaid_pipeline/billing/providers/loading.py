@@ -6,12 +6,15 @@ from datetime import UTC, tzinfo
 from pathlib import Path
 from typing import Any
 
+from psycopg.types.json import Jsonb
 from sqlalchemy import Connection, Engine
 
+from prepaid_pipeline.billing import payment_matching
 from prepaid_pipeline.billing.providers.formats import BY_NAME, recognised
 from prepaid_pipeline.billing.providers.records import STATUSES, Payment, PaymentsReport, Source
 from prepaid_pipeline.database import connections, queries
 from prepaid_pipeline.errors import ImportRefused
+from prepaid_pipeline.importer import delivered
 from prepaid_pipeline.importer.loading import MANY_ROWS
 from prepaid_pipeline.importer.reports import Problems
 
@@ -29,7 +32,13 @@ _COLUMN_TYPES = (
     "text",
     "text[]",
     "bool",
+    "text",
+    "int4",
+    "jsonb",
 )
+# Before the payments that others belong to have their references, and after it.
+_KNOWN_ENTRIES = ("number_entries", "drop_known_entries", "recognised")
+_RECOGNISED = ("note_recognised", "drop_recognised", "tell_recognised_apart")
 
 
 def import_payments(
@@ -73,14 +82,43 @@ def _land(
     given, unknown = _copy(connection, payments)
     if source.problems:
         return
-    for part in ("statistics", "originals", "refunded_since", "told_before"):
+    queries.statement(_LAND, "statistics").execute(connection, {})
+    if BY_NAME[report.format].has_entries:
+        _drop_known_entries(connection)
+        queries.statement(_LAND, "name_entries").execute(connection, {"returns": False})
+    for part in ("originals", "refunded_since", "told_before"):
         queries.statement(_LAND, part).execute(connection, {})
+    if BY_NAME[report.format].has_entries:
+        queries.statement(_LAND, "name_entries").execute(connection, {"returns": True})
     report.landed = queries.statement(_LAND, "land").execute(connection, {}).scalar_one()
     if report.landed >= MANY_ROWS:
         queries.statement(_LAND, "analyze").execute(connection, {})
     report.known = given - report.landed
     report.skipped, report.unknown = dict(source.skipped), dict(unknown)
     report.status = "imported" if report.landed else "unchanged"
+
+
+def _drop_known_entries(connection: Connection) -> None:
+    for part in _KNOWN_ENTRIES:
+        found = queries.statement(_LAND, part).execute(connection, {}).rowcount
+    if found:
+        # The references and outcomes of records change: not while they are being judged.
+        payment_matching.one_at_a_time(connection)
+        for part in _RECOGNISED:
+            queries.statement(_LAND, part).execute(connection, {})
+
+
+def _row(payment: Payment) -> tuple[Any, ...]:
+    """The payment as it is copied: what the columns do not hold stands behind it as text."""
+    beyond: dict[str, str] = {}
+    if not delivered.is_held(payment.amount):
+        beyond["amount"] = str(payment.amount)
+    if isinstance(payment.occurred_at, str):
+        beyond["occurred_at"] = payment.occurred_at
+    if not beyond:
+        return (*payment, None)
+    held = {name: None for name in beyond}
+    return (*(held.get(name, value) for name, value in payment._asdict().items()), Jsonb(beyond))
 
 
 def _copy(connection: Connection, payments: Iterable[Payment]) -> tuple[int, Counter[str]]:
@@ -91,7 +129,7 @@ def _copy(connection: Connection, payments: Iterable[Payment]) -> tuple[int, Cou
     with driver.cursor() as cursor, cursor.copy(command) as copy:
         copy.set_types(_COLUMN_TYPES)
         for payment in payments:
-            copy.write_row(payment)
+            copy.write_row(_row(payment))
             given += 1
             if payment.status not in STATUSES:
                 unknown[payment.status] += 1

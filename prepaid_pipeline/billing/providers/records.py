@@ -16,7 +16,8 @@ FAILED = "Failed"
 REFUNDED = "Refunded"
 CHARGEBACK = "Chargeback"
 REVERSED = "ChargebackReversed"
-STATUSES = (SUCCESS, PENDING, FAILED, REFUNDED, CHARGEBACK, REVERSED)
+UNFINISHED = "Unfinished"
+STATUSES = (SUCCESS, PENDING, FAILED, REFUNDED, CHARGEBACK, REVERSED, UNFINISHED)
 
 # PostgreSQL indexes keys below 2,704 bytes: 200 characters each of what is indexed stay below.
 LONGEST = 200
@@ -27,9 +28,13 @@ class Payment(NamedTuple):
 
     ``provider_ref`` names the payment, ``event_ref`` the event: two refunds of one payment at the
     same moment are two. ``amount`` is positive for every known status, in ``currency``'s major
-    units. ``status`` is one of STATUSES or the provider's own word. ``original_refs`` may name the
-    payment that was reversed, where ``provider_ref`` does not (None: it does). ``cumulative``:
-    the amount is all that was refunded so far, and a dispute is told again in each file.
+    units. ``status`` is one of STATUSES or the provider's own word. ``occurred_at`` is a text where
+    the provider names a time that cannot be held. ``original_refs`` may name the payment that was
+    reversed, where ``provider_ref`` does not (None: it does). ``cumulative``: the amount is all
+    that was refunded so far, and a dispute is told again in each file.
+
+    Of an entry of a bank statement, whose references name several payments: ``entry_digest`` is a
+    hash of all that the bank wrote about it, ``statement`` the number of the statement in the file.
     """
 
     line: int
@@ -40,10 +45,12 @@ class Payment(NamedTuple):
     amount: Decimal
     currency: str
     status: str
-    occurred_at: datetime
+    occurred_at: datetime | str
     customer_ref: str | None = None
     original_refs: list[str] | None = None
     cumulative: bool = False
+    entry_digest: str | None = None
+    statement: int | None = None
 
 
 @dataclass
@@ -93,9 +100,11 @@ class Format:
     """A format that is read. ``name`` is typed after --format, ``title`` says what files are it.
 
     ``recognises`` is given the first bytes of a file, without byte order mark and blanks.
+    ``has_entries``: its payments are entries of an account, with digests.
     """
 
     name: str
     title: str
     recognises: Callable[[bytes], bool]
     read: Callable[[Source], Iterator[Payment]]
+    has_entries: bool = False

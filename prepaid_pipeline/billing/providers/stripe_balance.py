@@ -88,7 +88,7 @@ def payments(row: Row, source: Source) -> Iterator[Payment]:
         if converted and row.text("facing_amount") and row.text("facing_currency"):
             amount = row.amount("facing_amount")
             currency = row.text("facing_currency").upper()
-        amount = abs(amount)
+        amount = amount.copy_abs()
     if not currency:
         raise row.fault("currency", "a currency")
     charge = _charge(row, origin)

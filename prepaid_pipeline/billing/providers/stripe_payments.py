@@ -15,6 +15,7 @@ from prepaid_pipeline.billing.providers.records import (
     REFUNDED,
     REVERSED,
     SUCCESS,
+    UNFINISHED,
     Payment,
     Source,
 )
@@ -30,6 +31,13 @@ MEANINGS = {
     "failed": FAILED,
     "pending": PENDING,
     "uncaptured": PENDING,
+    "requires capture": PENDING,
+    "processing": PENDING,
+    "canceled": FAILED,
+    "cancelled": FAILED,
+    "requires payment method": UNFINISHED,
+    "requires action": UNFINISHED,
+    "requires confirmation": UNFINISHED,
 }
 # Status of a dispute -> what it did to the money.
 DISPUTES = {
@@ -116,7 +124,7 @@ def _dispute(row: Row, paid: Payment) -> Iterator[Payment]:
         raise row.fault("disputed", f"the column Dispute Date (UTC) filled in; or {_BALANCE}")
     for status in statuses:
         yield paid._replace(
-            amount=abs(disputed),
+            amount=disputed.copy_abs(),
             status=status,
             occurred_at=row.moment("disputed"),
             cumulative=True,

@@ -20,12 +20,13 @@ from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
 
 from prepaid_pipeline.billing.providers.records import LONGEST, Fault
+from prepaid_pipeline.importer import delivered
 from prepaid_pipeline.importer.reports import quoted
 
 _PLAIN = re.compile(r"[^a-z0-9]+")
 _METADATA = re.compile(r"(?:([a-z_]*)metadata\[(.+)\]|(.+) \(metadata\))", re.IGNORECASE)
-# 15 digits before the point: more than any amount in any currency, and far from an exponent.
-_AMOUNT = re.compile(r"-?[0-9]{1,15}(?:([.,])([0-9]{1,15}))?", re.ASCII)
+# Any number of digits: what the column does not hold is kept as it was delivered.
+_AMOUNT = re.compile(r"-?[0-9]{1,1000}(?:([.,])([0-9]{1,1000}))?", re.ASCII)
 BALANCE = ("currency", "created", "amount", "kind", "id")
 PAYMENTS = ("currency", "created", "amount", "amount_refunded", "status", "id")
 # Our name -> the names of Stripe's, as plain() writes them; the first that there is counts.
@@ -122,6 +123,8 @@ class Row:
         A comma is the decimal sign where three digits behind it do not leave that open.
         """
         text = self.text(column)
+        if delivered.is_beyond_amounts(text):
+            return Decimal(text)
         match = _AMOUNT.fullmatch(text)
         if match is None:
             raise self.fault(column, "a decimal number such as 1234.50")
@@ -129,8 +132,12 @@ class Row:
             raise self.fault(column, "a decimal point: with a comma it could be thousands")
         return Decimal(text.replace(",", "."))
 
-    def moment(self, column: str) -> datetime:
-        """A date and time: UTC where the column says so, else local where no offset is named."""
+    def moment(self, column: str) -> datetime | str:
+        """A date and time: UTC where the column says so, else local where no offset is named. The
+        text itself if it is a time that cannot be held. Raises Fault.
+        """
+        if delivered.is_beyond_times(self.text(column)):
+            return self.text(column)
         position = self._header.find(column)
         utc = position is not None and plain(self._header.names[position]).endswith("utc")
         try:

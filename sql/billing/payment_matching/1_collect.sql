@@ -18,7 +18,9 @@ CREATE TEMP TABLE connected (
 -- From the landed records over their payments and invoice numbers to all that hangs together with
 -- them. By keys, not by records: a number that a thousand records share is looked up once.
 WITH RECURSIVE landed AS (
-    SELECT transaction_id, provider, provider_ref, invoice_number
+    SELECT transaction_id, provider, provider_ref, invoice_number,
+           CASE WHEN entry_digest IS NOT NULL AND status = 'Success'
+                THEN coalesce(bank_ref, provider_ref) END AS booked_ref
     FROM prepaid.transactions WHERE outcome IS NULL ORDER BY transaction_id LIMIT :limit
 ), keys (provider, provider_ref, number) AS (
     SELECT k.* FROM landed t
@@ -61,6 +63,20 @@ WITH RECURSIVE landed AS (
         WHERE i.invoice_number = keys.number AND t.assigned_by IS NOT NULL
         OFFSET 0
     ) t
+    UNION
+    -- What a bank has announced under the reference that it books now.
+    SELECT t.transaction_id FROM landed
+    CROSS JOIN LATERAL (
+        SELECT t.transaction_id FROM prepaid.transactions t
+        WHERE hashtextextended(t.provider_ref, 0) = hashtextextended(landed.booked_ref, 0)
+          AND t.provider = landed.provider AND t.provider_ref = landed.booked_ref AND t.outcome = 'waiting'
+        UNION ALL
+        SELECT t.transaction_id FROM prepaid.transactions t
+        WHERE hashtextextended(t.bank_ref, 0) = hashtextextended(landed.booked_ref, 0)
+          AND t.provider = landed.provider AND t.bank_ref = landed.booked_ref AND t.outcome = 'waiting'
+        OFFSET 0
+    ) t
+    WHERE landed.booked_ref IS NOT NULL
 )
 INSERT INTO connected
 SELECT t.transaction_id,

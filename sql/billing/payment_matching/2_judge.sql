@@ -25,18 +25,37 @@ CREATE TEMP TABLE judged (
 -- same moment money taken back counts as the later event, and the reversal as later than that.
 WITH records AS (
     SELECT t.transaction_id, t.provider_ref, t.invoice_number, t.amount, t.currency, t.status,
-           t.customer_ref, t.assigned_by, t.outcome, t.outcome_reason, t.invoice_id,
+           t.customer_ref, t.as_delivered, t.assigned_by, t.outcome, t.outcome_reason, t.invoice_id,
            c.payment, c.own, c.invoice_id AS asked_invoice_id,
-           prepaid.record_status(t.status) AS word, coalesce(t.occurred_at, '-infinity') AS moment,
+           prepaid.record_status(t.status) AS word,
+           -- Money that went back on a day that nobody knows may have gone last.
+           coalesce(t.occurred_at, CASE WHEN t.status IN ('Refunded', 'Chargeback')
+                                        THEN timestamptz 'infinity' ELSE '-infinity' END) AS moment,
            NOT c.own AND row_number() OVER (
                PARTITION BY c.payment, t.status, t.occurred_at, t.invoice_number, t.amount,
-                            t.currency, t.customer_ref
+                            t.currency, t.customer_ref, t.as_delivered
                ORDER BY t.outcome IS NULL, t.transaction_id) > 1 AS twin,
            -- Finance has dealt with it elsewhere, such as paid it back: it pays nothing any more,
            -- unless a person assigns it.
            t.outcome IS NOT DISTINCT FROM 'parked' AND t.assigned_by IS NULL AND EXISTS (
                SELECT FROM prepaid.tasks k WHERE k.transaction_id = t.transaction_id
-                 AND k.kind = 'payment_review' AND k.status = 'Done' OFFSET 0) AS closed
+                 AND k.kind = 'payment_review' AND k.status = 'Done' OFFSET 0) AS closed,
+           -- An account's references are not unique: what it has announced is booked when the same is.
+           CASE WHEN t.entry_digest IS NOT NULL AND t.status <> 'Success' THEN EXISTS (
+               SELECT FROM (
+                   SELECT b.* FROM prepaid.transactions b
+                   WHERE hashtextextended(b.provider_ref, 0)
+                         = hashtextextended(coalesce(t.bank_ref, t.provider_ref), 0)
+                     AND b.provider_ref = coalesce(t.bank_ref, t.provider_ref)
+                   UNION ALL
+                   SELECT b.* FROM prepaid.transactions b
+                   WHERE hashtextextended(b.bank_ref, 0)
+                         = hashtextextended(coalesce(t.bank_ref, t.provider_ref), 0)
+                     AND b.bank_ref = coalesce(t.bank_ref, t.provider_ref)) b
+               WHERE b.provider = t.provider AND b.status = 'Success' AND b.occurred_at >= t.occurred_at
+                 AND (b.invoice_number, b.amount, b.currency) IS NOT DISTINCT FROM
+                     (t.invoice_number, t.amount, t.currency) OFFSET 0)
+           ELSE false END AS is_booked
     FROM connected c
     CROSS JOIN LATERAL (SELECT * FROM prepaid.transactions
                         WHERE transaction_id = c.transaction_id OFFSET 0) t
@@ -45,7 +64,8 @@ WITH records AS (
            max(moment) FILTER (WHERE word = 'Success') OVER events AS last_success,
            max(moment) FILTER (WHERE word = 'ChargebackReversed') OVER events AS last_reversal,
            min(moment) FILTER (WHERE word = 'Chargeback') OVER events AS first_chargeback,
-           max(moment) FILTER (WHERE word NOT IN ('Pending', 'Unknown')) OVER events AS last_decisive,
+           max(moment) FILTER (WHERE word NOT IN ('Pending', 'Unknown', 'Unfinished')) OVER events
+               AS last_decisive,
            max(asked_invoice_id) FILTER (WHERE word = 'Success') OVER events AS paid_invoice_id
     FROM records
     WINDOW events AS (PARTITION BY payment)
@@ -95,8 +115,10 @@ SELECT s.transaction_id, s.payment, s.moment, s.status, s.amount, s.customer_ref
        CASE
            WHEN s.twin THEN 'superseded'
            WHEN s.credit_note_id IS NOT NULL THEN 'matched'
+           WHEN s.word = 'Unfinished' THEN 'superseded'
            WHEN s.word IN ('Pending', 'Unknown')
-               THEN CASE WHEN s.last_decisive >= s.moment THEN 'superseded' ELSE 'waiting' END
+               THEN CASE WHEN s.last_decisive >= s.moment OR s.is_booked THEN 'superseded'
+                         ELSE 'waiting' END
            WHEN s.word = 'Success' THEN CASE WHEN s.taken_back IS NOT NULL THEN 'superseded'
                                              WHEN s.closed THEN 'parked' END
            WHEN s.word = 'ChargebackReversed'
@@ -108,7 +130,8 @@ SELECT s.transaction_id, s.payment, s.moment, s.status, s.amount, s.customer_ref
        CASE
            WHEN s.twin THEN 'the identical record was delivered before'
            WHEN s.credit_note_id IS NOT NULL THEN NULL
-           WHEN s.word IN ('Pending', 'Unknown') AND s.last_decisive >= s.moment
+           WHEN s.word = 'Unfinished' THEN 'the customer has not completed the payment'
+           WHEN s.word IN ('Pending', 'Unknown') AND (s.last_decisive >= s.moment OR s.is_booked)
                THEN 'a later record of the same payment decided it'
            WHEN s.word = 'Unknown' THEN format('status %s is not known', coalesce(left(s.status, 100), 'nothing'))
            WHEN s.word = 'Pending' THEN 'the payment has not cleared yet'
@@ -142,7 +165,8 @@ CROSS JOIN LATERAL (SELECT CASE
         THEN format('paid in %s, invoiced in %s', coalesce(left(s.currency, 20), 'no currency'), i.currency)
     WHEN s.amount IS NULL OR s.amount = 'NaN' OR s.amount <= 0 AND s.amount <> i.payable
          OR s.amount > i.payable AND s.assigned_by IS NULL
-        THEN format('paid %s, invoiced %s', coalesce(left(s.amount::text, 40), 'nothing'), i.payable)
+        THEN format('paid %s, invoiced %s', coalesce(left(s.amount::text, 40),
+                    left(s.as_delivered ->> 'amount', 40), 'nothing'), i.payable)
     WHEN s.customer_ref <> c.customer_ref AND s.assigned_by IS NULL
         THEN format('the record names customer %s, the invoice %s', left(s.customer_ref, 100), c.customer_ref)
     END AS reason) misfit;

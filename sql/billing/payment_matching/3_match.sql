@@ -89,6 +89,28 @@ FROM (
 ) why
 WHERE why.transaction_id = j.transaction_id;
 
+-- name: one_matter_per_invoice
+-- However often a payment of an invoice fails, finance is asked about the first time only, and not when
+-- the invoice is paid or void.
+UPDATE judged j
+SET outcome = 'superseded',
+    reason = CASE WHEN failed.is_paid THEN format('invoice %s has a matching record', j.invoice_number)
+                  WHEN failed.is_void THEN format('invoice %s is void', j.invoice_number)
+                  ELSE format('a payment of invoice %s has failed before', j.invoice_number) END
+FROM (
+    SELECT f.transaction_id, i.status = 'Void' AS is_void,
+           f.invoice_id IN (SELECT invoice_id FROM judged
+                            WHERE outcome = 'matched' AND credit_note_id IS NULL
+                              AND invoice_id IS NOT NULL) AS is_paid,
+           row_number() OVER (PARTITION BY f.invoice_id ORDER BY f.at, f.content, f.payment,
+                              f.transaction_id) AS place
+    FROM judged f JOIN prepaid.invoices i USING (invoice_id)
+    WHERE f.outcome = 'parked' AND prepaid.record_status(f.status) = 'Failed'
+      AND f.payment NOT IN (SELECT payment FROM judged WHERE status = 'Success')
+) failed
+WHERE failed.transaction_id = j.transaction_id
+  AND (failed.is_paid OR failed.is_void OR failed.place > 1);
+
 -- name: decide
 WITH decided AS (
     UPDATE prepaid.transactions t

@@ -97,14 +97,6 @@ def test_a_matched_payment_without_sign_off_is_not_the_customers_fault(taxed: Wo
     assert dun(taxed, 200) == (0, 0)
 
 
-@pytest.mark.parametrize("word", ["Pending", "Settling now"])
-def test_a_record_that_waits_is_waited_for(taxed: World, word: str) -> None:
-    (plan,) = unpaid(taxed)
-    taxed.record(taxed.invoice(plan), status=word)
-    assert taxed.match()["waiting"] == 1
-    assert [dun(taxed, n) for n in (3, 14, 99)] == [(0, 0)] * 3
-
-
 def test_a_record_that_was_assigned_to_the_invoice_is_waited_for(taxed: World) -> None:
     """It keeps the number that was delivered; until it is judged anew nobody is reminded."""
     (plan,) = unpaid(taxed)

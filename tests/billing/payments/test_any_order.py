@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from prepaid_pipeline.operations import invariants
+from tests.billing.providers.deliveries import take, write
+from tests.billing.providers.statements import entry, statement
 from tests.world import World, context
 
 EXAMPLES = 20
@@ -30,7 +33,7 @@ class Event:
 
     payment: int | None
     invoice: int | None
-    hour: int
+    hour: int | None
     status: str
     amount: str
     currency: str
@@ -41,10 +44,19 @@ EVENTS = st.builds(
     Event,
     payment=st.sampled_from([0, 0, 1, 1, 2, None]),
     invoice=st.sampled_from([0, 0, 0, 1, None]),
-    hour=st.integers(0, 3),
+    hour=st.sampled_from([0, 1, 2, 3, 3, None]),
     status=st.sampled_from(
         ["Success"] * 4
-        + ["Pending", "Failed", "Refunded", "Chargeback", "ChargebackReversed", "held_by_bank"]
+        + [
+            "Pending",
+            "Failed",
+            "Failed",
+            "canceled",
+            "Refunded",
+            "Chargeback",
+            "ChargebackReversed",
+        ]
+        + ["held_by_bank", "requires_action"]
     ),
     amount=st.sampled_from(["10.73"] * 4 + ["4.00", "6.73", "12.00"]),
     currency=st.sampled_from(["USD"] * 5 + ["EUR"]),
@@ -130,3 +142,82 @@ def test_any_order_gives_the_same_outcomes(
             assert event.currency == "USD"
             assert event.customer != "wrong"
     assert [f for c in invariants.run(module_world.engine, context()) for f in c.findings] == []
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An entry of a bank statement; few references, so that payments share them."""
+
+    ref: str
+    invoice: int | None
+    day: int
+    status: str
+    amount: str
+    payer: str
+
+    def written(self, numbers: list[str]) -> str:
+        number = "" if self.invoice is None else numbers[self.invoice]
+        return entry(
+            self.ref,
+            amount=self.amount,
+            currency="USD",
+            status=self.status,
+            day=f"2026-11-0{self.day}",
+            text=f"{self.payer} {number}",
+        )
+
+
+ENTRIES = st.builds(
+    Entry,
+    ref=st.sampled_from(["0001", "0001", "0002"]),
+    invoice=st.sampled_from([0, 0, 1, None]),
+    day=st.integers(2, 4),
+    status=st.sampled_from(["BOOK", "BOOK", "BOOK", "PDNG"]),
+    amount=st.sampled_from(["10.73", "10.73", "4.00", "6.73"]),
+    payer=st.sampled_from(["One", "Two"]),
+)
+
+
+def delivered(
+    world: World, folder: Path, account: str, numbers: list[str], files: list[list[Entry]]
+) -> Counter[tuple[str | None, ...]]:
+    """Import each file and match; what has become of each record."""
+    for entries in files:
+        written = statement(*(e.written(numbers) for e in entries), account=account)
+        assert take(world.engine, write(folder, "statement.xml", written)).errors == []
+        world.match()
+    found = world.rows(
+        "SELECT coalesce(bank_ref, provider_ref), invoice_number, occurred_at::text, status,"
+        " amount::text, outcome, outcome_reason FROM prepaid.transactions WHERE provider = :a",
+        a=account,
+    )
+    return Counter(
+        tuple(
+            value and value.replace(numbers[0], "first").replace(numbers[1], "second")
+            for value in record
+        )
+        for record in found
+    )
+
+
+@hypothesis_settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(data=st.data())
+def test_statements_in_any_order_give_the_same_outcomes(
+    module_world: World, left: list[str], tmp_path: Path, data: st.DataObject
+) -> None:
+    """In parts that overlap, and at last the whole: as if the whole had come at once."""
+    entries = data.draw(st.lists(ENTRIES, min_size=2, max_size=6))
+    parts = [
+        [e for e in data.draw(st.permutations(entries)) if data.draw(st.booleans())]
+        for _ in range(2)
+    ]
+    first, second = pair(module_world, left), pair(module_world, left)
+    at_once = delivered(module_world, tmp_path, f"A{first[0]}", first, [entries])
+    files = [*parts, data.draw(st.permutations(entries))]
+    assert delivered(module_world, tmp_path, f"B{second[0]}", second, files) == at_once
+    assert sum(at_once.values()) == len(entries)

@@ -31,7 +31,7 @@ def test_json(prepaid: Prepaid) -> None:  # noqa: F811
             "landed": 0,
             "known": 12,
             "skipped": {"test mode": 1},
-            "unknown": {"requires_action": 1},
+            "unknown": {},
             "errors": [],
         }
     ]

@@ -26,7 +26,7 @@ def test_the_export(engine: Engine) -> None:
         12,
     )
     assert report.skipped == {"test mode": 1}
-    assert report.unknown == {"requires_action": 1}
+    assert report.unknown == {}
     assert landed(engine, "provider_ref, status, amount, invoice_number, occurred_at") == [
         ("ch_F1", "Success", "107.25", "INV-2026-000001", "2026-10-01 08:00:01+00:00"),
         ("ch_F2", "Failed", "20.00", "INV-2026-000002", "2026-10-01 09:00:00+00:00"),
@@ -39,7 +39,7 @@ def test_the_export(engine: Engine) -> None:
         ("ch_F5", "ChargebackReversed", "50.00", "INV-2026-000005", "2026-10-06 00:00:00+00:00"),
         ("ch_F6", "Success", "60.00", "INV-2026-000006", "2026-10-01 13:00:00+00:00"),
         ("ch_F7", "Pending", "70.00", "INV-2026-000007", "2026-10-01 14:00:00+00:00"),
-        ("pi_9", "requires_action", "90.00", "INV-2026-000009", "2026-10-01 16:00:00+00:00"),
+        ("pi_9", "Unfinished", "90.00", "INV-2026-000009", "2026-10-01 16:00:00+00:00"),
     ]
     assert landed(engine, "customer_ref")[:2] == [("C-1001",), ("C-1002",)]
     again = take(engine, FILES / "payments.csv")
