@@ -51,6 +51,7 @@ def run(settings: Settings, say: Callable[[str], None]) -> None:
             serve.require_free_port(desk)
         guards.require_safe(settings, engine)
         migrations.upgrade(engine)
+        lock.keep()  # of a database that had no locks before
         installation.write_settings(engine, settings)
         environ = prepare_dagster_home(settings)
         if desk.port is not None:
