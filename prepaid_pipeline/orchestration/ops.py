@@ -97,7 +97,12 @@ def _step(name: str, script: str) -> dg.OpDefinition:
         context.log.info(_sentence(batch_id, result))
         return dg.Output(
             batch_id,
-            metadata={"taken": result.taken, "finished": result.finished, "held": result.held},
+            metadata={
+                "taken": result.taken,
+                "finished": result.finished,
+                "held": result.held,
+                "passed_over": result.passed_over,
+            },
         )
 
     return step
@@ -106,7 +111,7 @@ def _step(name: str, script: str) -> dg.OpDefinition:
 def _sentence(batch_id: int, result: StepResult) -> str:
     return (
         f"batch {batch_id}: {result.taken} plans taken, {result.finished} finished,"
-        f" {result.held} held"
+        f" {result.held} held, {result.passed_over} passed over, because somebody has locked them"
     )
 
 

@@ -1,0 +1,217 @@
+"""Who keeps the pipeline waiting, and the end of a session that does so for too long.
+
+Any login can leave a transaction open that has locked a row or a table, and set its own timeouts to
+0. So whoever works on the database watches: a thread beside the engine looks once a second while a
+connection is in use for longer than that. It notes whose open transaction our sessions wait for,
+and ends that session after ``blocked_seconds``. Work that can go on without the row does not wait
+so long: it gives up after PATIENCE_SECONDS and passes over what is locked (``context.py``).
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Engine, NullPool, create_engine, event
+from sqlalchemy.exc import DBAPIError
+
+from prepaid_pipeline.database import queries
+
+log = logging.getLogger(__name__)
+
+# What waits for a lock that long is told so by SQLSTATE LOCKED. Twice as long as from one look to
+# the next: who holds it is known by then.
+PATIENCE_SECONDS = 3.0
+LOCKED = "55P03"
+_LOOK_SECONDS = 1.0
+_SQL = "database/waits"
+
+
+@dataclass(frozen=True)
+class Blocker:
+    """A session whose open transaction keeps the pipeline from ``waited_for``, a table's name, for
+    ``seconds``. One that is the pipeline's own or a superuser's is not ended (``may_end``);
+    ``refusal`` is why another one could not be.
+    """
+
+    pid: int
+    person: str
+    waited_for: str
+    seconds: float
+    may_end: bool
+    refusal: str | None = None
+
+    def __str__(self) -> str:
+        return (
+            f"{self.person} (server process {self.pid}) has kept the pipeline from"
+            f" {self.waited_for} for {self.seconds:.0f} s"
+        )
+
+
+def blockers(engine: Engine) -> list[Blocker]:
+    """Whose open transactions keep the pipeline waiting now, or had rows that it passed over."""
+    with engine.connect() as connection:
+        return blockers_seen(connection)
+
+
+def blockers_seen(connection: Connection) -> list[Blocker]:
+    """The same on a connection."""
+    found = {row["pid"]: row for row in _rows(connection, "look")}
+    if _is_there(connection):
+        found |= {row["pid"]: row for row in _rows(connection, "noted") if row["is_open"]}
+    return [_blocker(row) for row in found.values()]
+
+
+def worth_telling(found: list[Blocker], blocked_seconds: float) -> list[Blocker]:
+    """Without those who are waited for as workers wait for each other: for some seconds."""
+    return [
+        each
+        for each in found
+        if each.seconds >= (PATIENCE_SECONDS if each.may_end else blocked_seconds)
+    ]
+
+
+def watch(engine: Engine, blocked_seconds: float) -> None:
+    """Watch over all that this process does with ``engine``, until it is disposed of."""
+    _Watch(engine, blocked_seconds)
+
+
+class _Watch:
+    def __init__(self, engine: Engine, blocked_seconds: float) -> None:
+        # No pool: the connection is there only while there is something to watch.
+        self._engine = create_engine(
+            engine.url,
+            poolclass=NullPool,
+            isolation_level="AUTOCOMMIT",
+            hide_parameters=True,
+            connect_args={"application_name": "prepaid watch"},
+        )
+        self._blocked_seconds = blocked_seconds
+        # Sessions that were ended and that the audit log could not take up yet.
+        self._untold: list[Mapping[str, Any]] = []
+        self._in_use: dict[int, float] = {}
+        self._has_work = threading.Event()
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+        event.listen(engine, "checkout", self._checked_out)
+        event.listen(engine, "checkin", self._checked_in)
+        event.listen(engine, "engine_disposed", self._stop)
+
+    def _checked_out(self, _: Any, record: Any, __: Any) -> None:
+        self._in_use[id(record)] = time.monotonic()
+        if self._thread is None:
+            self._ended = threading.Event()
+            self._thread = threading.Thread(
+                target=self._run, args=(self._ended,), name="waits", daemon=True
+            )
+            self._thread.start()
+        if not self._has_work.is_set():
+            self._has_work.set()
+
+    def _checked_in(self, _: Any, record: Any) -> None:
+        self._in_use.pop(id(record), None)
+
+    def _stop(self, _: Engine) -> None:
+        self._ended.set()
+        self._has_work.set()
+        self._thread = None
+
+    def _run(self, ended: threading.Event) -> None:
+        while not ended.is_set():
+            self._has_work.wait()
+            try:
+                self._look_while_in_use(ended)
+            except DBAPIError:
+                # The database is away, or this look met a lock: the next one is due in a moment.
+                ended.wait(_LOOK_SECONDS)
+
+    def _look_while_in_use(self, ended: threading.Event) -> None:
+        connection: Connection | None = None
+        try:
+            while not ended.wait(_LOOK_SECONDS):
+                # First: a connection that is taken now is seen below, or by the next round.
+                self._has_work.clear()
+                since = min([*self._in_use.values()], default=None)
+                if since is None:
+                    return
+                self._has_work.set()
+                if time.monotonic() - since < _LOOK_SECONDS:
+                    continue
+                if connection is None:
+                    connection = self._engine.connect()
+                    _statement("be_patient").execute(connection, {})
+                self._look(connection)
+        finally:
+            if connection is not None:
+                connection.close()
+
+    def _look(self, connection: Connection) -> None:
+        found = _rows(connection, "look")
+        if _is_there(connection):
+            for row in found:
+                if row["may_end"]:
+                    _statement("note").execute(connection, row)
+            noted = _rows(connection, "noted")
+            for row in noted:
+                if not row["is_open"]:
+                    _statement("forget").execute(connection, row)
+            found = [row for row in noted if row["is_open"] and row["refusal"] is None]
+        for row in found:
+            if row["may_end"] and row["seconds"] >= self._blocked_seconds and _end(connection, row):
+                self._untold.append(row)
+        while self._untold:
+            _statement("tell").execute(connection, self._untold[0])
+            del self._untold[0]
+
+
+def _end(connection: Connection, row: Mapping[str, Any]) -> bool:
+    """End a session as its person, else with our own rights; whether that was done here."""
+    reasons = list[str]()
+    for as_person in (True, False):
+        try:
+            ended = _end_as(connection.engine, row, as_person)
+        except DBAPIError as error:
+            reasons.append(str(error.orig).splitlines()[0])
+            continue
+        if ended:
+            log.warning(
+                "server process %s blocked %s too long: ended", row["pid"], row["waited_for"]
+            )
+        return ended
+    log.warning("server process %s blocks and cannot be ended: %s", row["pid"], reasons[-1])
+    if _is_there(connection):
+        _statement("refuse").execute(connection, {**row, "refusal": reasons[-1]})
+    return False
+
+
+def _end_as(engine: Engine, row: Mapping[str, Any], as_person: bool) -> bool:
+    with engine.connect().execution_options(isolation_level="READ COMMITTED") as connection:
+        # Of several that watch only one deletes the row, and ends the session.
+        if _is_there(connection) and not _rows(connection, "forget", row):
+            return False
+        if as_person:
+            _statement("take_role").execute(connection, row)
+        ended = _statement("end").execute(connection, row).scalar()
+        connection.commit()
+    return bool(ended)
+
+
+def _blocker(row: Mapping[str, Any]) -> Blocker:
+    named = ("pid", "person", "waited_for", "seconds", "may_end")
+    return Blocker(**{name: row[name] for name in named}, refusal=row.get("refusal"))
+
+
+def _rows(
+    connection: Connection, part: str, asked: Mapping[str, Any] | None = None
+) -> list[dict[str, Any]]:
+    return [dict(row._mapping) for row in _statement(part).execute(connection, asked or {})]
+
+
+def _is_there(connection: Connection) -> bool:
+    return bool(_statement("is_there").execute(connection, {}).scalar())
+
+
+def _statement(part: str) -> queries.Statement:
+    return queries.statement(_SQL, part)
