@@ -19,6 +19,8 @@ from prepaid_pipeline.database import queries
 
 LEASE_SECONDS = 60.0
 _RENEW_SECONDS = 10.0
+# A session that was lost, as by a restart of the database, is noticed within this.
+_LOOK_SECONDS = 1.0
 _SQL = "database/leases"
 
 
@@ -111,7 +113,7 @@ def held(engine: Engine, name: str, holder: str) -> Iterator[None]:
     lease.take()
 
     def renew() -> None:
-        while not ended.wait(_RENEW_SECONDS):
+        while not ended.wait(_LOOK_SECONDS):
             try:
                 lease.keep()
             except DBAPIError:
@@ -127,9 +129,10 @@ def held(engine: Engine, name: str, holder: str) -> Iterator[None]:
         lease.give_back()
 
 
-def forget_old(connection: Connection) -> None:
-    """Delete the rows of holders that were lost long ago."""
-    _statement("forget").execute(connection, {})
+def forget_old(engine: Engine) -> None:
+    """Delete the rows of holders that were lost a day ago."""
+    with engine.begin() as connection:
+        _statement("forget").execute(connection, {})
 
 
 def is_there(engine: Engine) -> bool:

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 PATIENCE_SECONDS = 3.0
 LOCKED = "55P03"
 _LOOK_SECONDS = 1.0
+_STOP_SECONDS = 5.0
 _SQL = "database/waits"
 
 
@@ -95,6 +96,7 @@ class _Watch:
         self._has_work = threading.Event()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
         event.listen(engine, "checkout", self._checked_out)
         event.listen(engine, "checkin", self._checked_in)
         event.listen(engine, "engine_disposed", self._stop)
@@ -102,13 +104,18 @@ class _Watch:
     def _checked_out(self, _: Any, record: Any, __: Any) -> None:
         self._in_use[id(record)] = time.monotonic()
         if self._thread is None:
+            with self._starting:
+                self._start()
+        if not self._has_work.is_set():
+            self._has_work.set()
+
+    def _start(self) -> None:
+        if self._thread is None:
             self._ended = threading.Event()
             self._thread = threading.Thread(
                 target=self._run, args=(self._ended,), name="waits", daemon=True
             )
             self._thread.start()
-        if not self._has_work.is_set():
-            self._has_work.set()
 
     def _checked_in(self, _: Any, record: Any) -> None:
         self._in_use.pop(id(record), None)
@@ -116,7 +123,10 @@ class _Watch:
     def _stop(self, _: Engine) -> None:
         self._ended.set()
         self._has_work.set()
-        self._thread = None
+        if self._thread is not None:
+            # What it does at this moment, such as to note whom it has ended, it finishes.
+            self._thread.join(_STOP_SECONDS)
+            self._thread = None
 
     def _run(self, ended: threading.Event) -> None:
         while not ended.is_set():
@@ -159,43 +169,53 @@ class _Watch:
                     _statement("forget").execute(connection, row)
             found = [row for row in noted if row["is_open"] and row["refusal"] is None]
         for row in found:
-            if row["may_end"] and row["seconds"] >= self._blocked_seconds and _end(connection, row):
-                self._untold.append(row)
+            if row["may_end"] and row["seconds"] >= self._blocked_seconds:
+                self._end(connection, row)
         while self._untold:
             _statement("tell").execute(connection, self._untold[0])
             del self._untold[0]
 
+    def _end(self, connection: Connection, row: Mapping[str, Any]) -> None:
+        """End a session as its person, else with our own rights."""
+        reasons = list[str]()
+        for as_person in (True, False):
+            try:
+                self._end_as(row, as_person)
+            except DBAPIError as error:
+                reasons.append(str(error.orig).splitlines()[0])
+            else:
+                return
+        log.warning("server process %s blocks and cannot be ended: %s", row["pid"], reasons[-1])
+        if _is_there(connection):
+            _statement("refuse").execute(connection, {**row, "refusal": reasons[-1]})
 
-def _end(connection: Connection, row: Mapping[str, Any]) -> bool:
-    """End a session as its person, else with our own rights; whether that was done here."""
-    reasons = list[str]()
-    for as_person in (True, False):
-        try:
-            ended = _end_as(connection.engine, row, as_person)
-        except DBAPIError as error:
-            reasons.append(str(error.orig).splitlines()[0])
-            continue
-        if ended:
-            log.warning(
-                "server process %s blocked %s too long: ended", row["pid"], row["waited_for"]
-            )
-        return ended
-    log.warning("server process %s blocks and cannot be ended: %s", row["pid"], reasons[-1])
-    if _is_there(connection):
-        _statement("refuse").execute(connection, {**row, "refusal": reasons[-1]})
-    return False
+    def _end_as(self, row: Mapping[str, Any], as_person: bool) -> None:
+        with self._engine.connect().execution_options(
+            isolation_level="READ COMMITTED"
+        ) as connection:
+            _statement("be_patient").execute(connection, {})
+            # Of several that watch only one deletes the row, and ends the session.
+            if _is_there(connection) and not _rows(connection, "forget", row):
+                return
+            told = _tell(connection, row)
+            if as_person:
+                _statement("take_role").execute(connection, row)
+            if not _statement("end").execute(connection, row).scalar():
+                return  # its transaction is over
+            connection.commit()
+        log.warning("server process %s blocked %s too long: ended", row["pid"], row["waited_for"])
+        if not told:
+            self._untold.append(row)
 
 
-def _end_as(engine: Engine, row: Mapping[str, Any], as_person: bool) -> bool:
-    with engine.connect().execution_options(isolation_level="READ COMMITTED") as connection:
-        # Of several that watch only one deletes the row, and ends the session.
-        if _is_there(connection) and not _rows(connection, "forget", row):
-            return False
-        if as_person:
-            _statement("take_role").execute(connection, row)
-        ended = _statement("end").execute(connection, row).scalar()
-        connection.commit()
-    return bool(ended)
+def _tell(connection: Connection, row: Mapping[str, Any]) -> bool:
+    """Note in the audit log that a session is ended; False if that is locked, too."""
+    try:
+        with connection.begin_nested():
+            _statement("tell").execute(connection, row)
+    except DBAPIError:
+        return False
+    return True
 
 
 def _blocker(row: Mapping[str, Any]) -> Blocker:

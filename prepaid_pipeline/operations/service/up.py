@@ -10,12 +10,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from dagster import DagsterInstance
+from sqlalchemy import Engine
 
 from prepaid_pipeline.database import connections, embedded, migrations
 from prepaid_pipeline.desk import serve
 from prepaid_pipeline.errors import PrepaidError, SettingError
 from prepaid_pipeline.operations import installation
-from prepaid_pipeline.operations.service import guards, metrics, processes
+from prepaid_pipeline.operations.service import guards, in_process_runs, metrics, processes
 from prepaid_pipeline.operations.service.code_server import close_lost_runs
 from prepaid_pipeline.operations.service.dagster_instance import prepare_dagster_home
 from prepaid_pipeline.operations.service.lock import UP, SessionLock
@@ -63,6 +64,7 @@ def run(settings: Settings, say: Callable[[str], None]) -> None:
         stack.callback(supervisor.stop)
         stack.callback(say, "Stopping …")
         say("Starting Dagster …")
+        _make_storage(engine)
         _start(supervisor, settings, socket_path, stop)
         if settings.metrics_port is not None:
             stack.callback(metrics.serve(engine, settings, settings.metrics_port).shutdown)
@@ -121,7 +123,6 @@ def _ports(settings: Settings) -> dict[str, int]:
 
 def _start(supervisor: Supervisor, settings: Settings, socket: Path, stop: StopRequest) -> None:
     workspace = processes.write_workspace(settings, socket)
-    _make_storage()
     supervisor.start("code-server", processes.code_server(socket))
     _wait(lambda: _listens(socket), "the code server", supervisor, stop)
     read_only = settings.read_only_port
@@ -134,11 +135,12 @@ def _start(supervisor: Supervisor, settings: Settings, socket: Path, stop: StopR
         _wait(lambda port=port: _answers(port), f"the {name}", supervisor, stop)  # type: ignore[misc]
 
 
-def _make_storage() -> None:
+def _make_storage(engine: Engine) -> None:
     # Once, before the processes would all make the tables at the same moment. We hold the lock: no
-    # run that counts as live has anybody who works on it.
+    # run of a code server that counts as live has anybody who works on it.
     with DagsterInstance.get() as instance:
         close_lost_runs(instance)
+        in_process_runs.close_lost(instance, engine)
 
 
 def _wait(ready: Callable[[], bool], what: str, supervisor: Supervisor, stop: StopRequest) -> None:
