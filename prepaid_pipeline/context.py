@@ -94,6 +94,8 @@ def left_over(
     ``statement`` counts the first of it, and waits for its lock. What somebody keeps for longer is
     left to the next run, and a log says whose session it is, which is ended if that goes on.
     """
+    if not waits.others_write(engine):
+        return False  # what other workers have locked, they do
     try:
         with transaction(engine, context, waits.PATIENCE_SECONDS) as connection:
             return bool(statement.execute(connection, params).scalar_one())

@@ -65,6 +65,12 @@ def blockers_seen(connection: Connection) -> list[Blocker]:
     return [_blocker(row) for row in found.values()]
 
 
+def others_write(engine: Engine) -> bool:
+    """Whether another login has a transaction open that may have locked rows. Costs a millisecond."""
+    with engine.connect() as connection:
+        return bool(_statement("others_write").execute(connection, {}).scalar())
+
+
 def worth_telling(found: list[Blocker], blocked_seconds: float) -> list[Blocker]:
     """Without those who are waited for as workers wait for each other: for some seconds."""
     return [
@@ -90,6 +96,8 @@ class _Watch:
             connect_args={"application_name": "prepaid watch"},
         )
         self._blocked_seconds = blocked_seconds
+        # Of a database that is not migrated yet.
+        self._first_seen: dict[tuple[int, str], float] = {}
         # Sessions that were ended and that the audit log could not take up yet.
         self._untold: list[Mapping[str, Any]] = []
         self._in_use: dict[int, float] = {}
@@ -158,22 +166,31 @@ class _Watch:
                 connection.close()
 
     def _look(self, connection: Connection) -> None:
-        found = _rows(connection, "look")
+        found = [row for row in _rows(connection, "look") if row["may_end"]]
         if _is_there(connection):
             for row in found:
-                if row["may_end"]:
-                    _statement("note").execute(connection, row)
+                _statement("note").execute(connection, row)
             noted = _rows(connection, "noted")
             for row in noted:
                 if not row["is_open"]:
                     _statement("forget").execute(connection, row)
             found = [row for row in noted if row["is_open"] and row["refusal"] is None]
+        else:
+            self._count_seconds(found)
         for row in found:
-            if row["may_end"] and row["seconds"] >= self._blocked_seconds:
+            if row["seconds"] >= self._blocked_seconds:
                 self._end(connection, row)
         while self._untold:
             _statement("tell").execute(connection, self._untold[0])
             del self._untold[0]
+
+    def _count_seconds(self, found: list[dict[str, Any]]) -> None:
+        """As the table does: from when this very transaction was first seen to block."""
+        now = time.monotonic()
+        seen = {(row["pid"], row["virtual_transaction"]): row for row in found}
+        self._first_seen = {key: self._first_seen.get(key, now) for key in seen}
+        for key, row in seen.items():
+            row["seconds"] = now - self._first_seen[key]
 
     def _end(self, connection: Connection, row: Mapping[str, Any]) -> None:
         """End a session as its person, else with our own rights."""

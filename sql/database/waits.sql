@@ -37,7 +37,7 @@ WITH RECURSIVE locks AS MATERIALIZED (
 )
 SELECT s.pid, own.virtualtransaction AS virtual_transaction, CAST(s.usename AS text) AS person,
        s.usename <> session_user AND NOT s.rolsuper AS may_end,
-       max(w.waited_for) AS waited_for, min(w.since) AS since,
+       max(w.waited_for) AS waited_for,
        CAST(extract(epoch FROM clock_timestamp() - min(w.since)) AS float8) AS seconds
 FROM chain c
 JOIN waiting w ON w.pid = c.waiter
@@ -47,10 +47,18 @@ JOIN locks own ON own.pid = c.pid AND own.locktype = 'virtualxid' AND own.grante
 WHERE NOT EXISTS (SELECT FROM locks n WHERE n.pid = c.pid AND NOT n.granted)
 GROUP BY s.pid, own.virtualtransaction, s.usename, s.rolsuper ORDER BY s.pid;
 
+-- name: others_write
+-- Whether another login has a transaction open that has locked more than it reads.
+SELECT EXISTS (
+    SELECT FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+    WHERE l.locktype = 'relation' AND l.granted AND l.mode <> 'AccessShareLock'
+      AND a.datname = current_database() AND a.usename <> session_user);
+
 -- name: note
 -- That a session blocks lasts as long as its transaction, also while the pipeline goes on with other rows.
+-- Not from the begin of our wait: that may have been for others, who had the lock before.
 INSERT INTO prepaid.blocking_sessions AS b (pid, virtual_transaction, person, waited_for, blocked_since)
-VALUES (:pid, :virtual_transaction, :person, :waited_for, :since)
+VALUES (:pid, :virtual_transaction, :person, :waited_for, clock_timestamp())
 ON CONFLICT (pid, virtual_transaction)
 DO UPDATE SET last_seen_at = clock_timestamp(), waited_for = excluded.waited_for;
 

@@ -122,7 +122,13 @@ def test_what_all_need_is_waited_for_and_its_session_ended(there: Owned, left_op
     assert len(ended(there)) == before + 1
 
 
-def test_a_reader_who_keeps_a_migration_waiting(there: Owned) -> None:
+@pytest.mark.parametrize("has_table", [True, False])
+def test_a_reader_who_keeps_a_migration_waiting(
+    there: Owned, has_table: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also the migration that brings the table in which blockers are noted."""
+    if not has_table:
+        monkeypatch.setattr(waits, "_is_there", lambda _: False)
     with there.person("engineering") as person:
         person.execute("SELECT count(*) FROM prepaid.plans")
         name, engine = person.info.user, there.pipeline(1)
