@@ -66,7 +66,7 @@ def blockers_seen(connection: Connection) -> list[Blocker]:
 
 
 def others_write(engine: Engine) -> bool:
-    """Whether another login has a transaction open that may have locked rows. Costs a millisecond."""
+    """Whether another login has a transaction open that may have locked rows; costs 1 ms."""
     with engine.connect() as connection:
         return bool(_statement("others_write").execute(connection, {}).scalar())
 

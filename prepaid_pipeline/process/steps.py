@@ -75,6 +75,8 @@ SETTLING_STEPS = {
     "assign_quality_checks": "steps/11_assign_quality_checks",
 }
 STEPS = OPENING_STEPS | SETTLING_STEPS
+# What waits for the plans that a claim of the queue has passed over.
+_LEFT = {"open_renewals": "open_renewals_left", "settle_renewals": "settle_renewals_left"}
 QUEUES = {"open_renewals": tuple(OPENING_STEPS), "settle_renewals": tuple(SETTLING_STEPS)}
 
 
@@ -95,7 +97,7 @@ def claim(engine: Engine, queue: str, context: Context) -> int | None:
 
     Plans that others have locked are passed over, and claimed if they are free soon.
     """
-    left = queries.statement("process/batches/claim", f"{queue}_left")
+    left = queries.statement("process/batches/claim", _LEFT[queue])
     while (batch_id := _claim(engine, queue, context)) is None:
         if not left_over(engine, context, left, context.parameters()):
             return None

@@ -4,8 +4,11 @@
 -- role's session shows its pid and not since when.
 
 -- name: is_there
--- Not before the migration that brings it.
-SELECT to_regclass('prepaid.locks') IS NOT NULL;
+-- Not before the migration that brings it; for a login without rights it is not there either.
+SELECT EXISTS (
+    SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = 'prepaid' AND c.relname = 'locks' AND has_schema_privilege(n.oid, 'USAGE')
+      AND has_table_privilege(c.oid, 'SELECT'));
 
 -- name: take
 INSERT INTO prepaid.locks AS l (name, holder, session_pid, session_started, taken_at, leased_until)

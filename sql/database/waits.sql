@@ -6,8 +6,11 @@
 SELECT set_config('lock_timeout', '5s', false);
 
 -- name: is_there
--- Not before the migration that brings it.
-SELECT to_regclass('prepaid.blocking_sessions') IS NOT NULL;
+-- Not before the migration that brings it; for a login without rights it is not there either.
+SELECT EXISTS (
+    SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = 'prepaid' AND c.relname = 'blocking_sessions' AND has_schema_privilege(n.oid, 'USAGE')
+      AND has_table_privilege(c.oid, 'SELECT'));
 
 -- name: look
 -- From our own sessions and the desk's that wait, over those they wait for, to those who wait for nobody
