@@ -2,7 +2,7 @@
 
 Any login can leave a transaction open that has locked a row or a table, and set its own timeouts to
 0. So whoever works on the database watches: a thread beside the engine looks once a second while a
-connection is in use for longer than that. It notes whose open transaction our sessions wait for,
+connection is in use for more than a moment. It notes whose open transaction our sessions wait for,
 and ends that session after ``blocked_seconds``. Work that can go on without the row does not wait
 so long: it gives up after PATIENCE_SECONDS and passes over what is locked (``context.py``).
 """
@@ -21,8 +21,8 @@ from prepaid_pipeline.database import queries
 
 log = logging.getLogger(__name__)
 
-# What waits for a lock that long is told so by SQLSTATE LOCKED. Twice as long as from one look to
-# the next: who holds it is known by then.
+# What waits for a lock that long is told so by SQLSTATE LOCKED. Twice as long as until a look at
+# the latest: who holds it is known by then.
 PATIENCE_SECONDS = 3.0
 LOCKED = "55P03"
 _LOOK_SECONDS = 1.0
@@ -155,7 +155,7 @@ class _Watch:
                 if since is None:
                     return
                 self._has_work.set()
-                if time.monotonic() - since < _LOOK_SECONDS:
+                if time.monotonic() - since < _LOOK_SECONDS / 2:
                     continue
                 if connection is None:
                     connection = self._engine.connect()

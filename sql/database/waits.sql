@@ -59,7 +59,7 @@ SELECT EXISTS (
 
 -- name: note
 -- That a session blocks lasts as long as its transaction, also while the pipeline goes on with other rows.
--- Not from the begin of our wait: that may have been for others, who had the lock before.
+-- Not from the beginning of our wait: that may have been for others, who had the lock before.
 INSERT INTO prepaid.blocking_sessions AS b (pid, virtual_transaction, person, waited_for, blocked_since)
 VALUES (:pid, :virtual_transaction, :person, :waited_for, clock_timestamp())
 ON CONFLICT (pid, virtual_transaction)

@@ -58,7 +58,7 @@ def person(business: Business) -> Iterator[psycopg.Connection[Any]]:
 def test_what_they_have_not_committed_is_undone(
     business: Business, record: Recorder, acts: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(waits, "PATIENCE_SECONDS", 0.8)
+    monkeypatch.setattr(waits, "PATIENCE_SECONDS", 1.2)
     monkeypatch.setattr(waits, "_LOOK_SECONDS", 0.2)
     waits.watch(business.engine, 1)
     wrong = list[str]()

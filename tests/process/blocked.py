@@ -12,9 +12,10 @@ from sqlalchemy import URL, Engine, text
 
 from prepaid_pipeline.database import connections, migrations
 from prepaid_pipeline.people import accounts
+from prepaid_pipeline.process.drain import Drained, drain
 from prepaid_pipeline.settings.load import Settings, load
 from prepaid_pipeline.teams import TEAMS
-from tests.world import World
+from tests.world import World, context
 
 # All that could end the session of a person who has fallen asleep.
 _TIMEOUTS: tuple[LiteralString, ...] = (
@@ -50,6 +51,14 @@ class Owned:
         """A process of the pipeline with this setting."""
         self._engines.append(connections.engine(self.settings(blocked_seconds)))
         return self._engines[-1]
+
+    def drain(self, blocked_seconds: int) -> Drained:
+        """As the command does, in a process of its own."""
+        engine = self.pipeline(blocked_seconds)
+        try:
+            return drain(engine, self.settings(blocked_seconds), context())
+        finally:
+            engine.dispose()
 
     def ready(self, plans: int) -> list[int]:
         """Plans that are paid and approved, to be settled next."""

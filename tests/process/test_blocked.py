@@ -16,7 +16,6 @@ from prepaid_pipeline.context import transaction
 from prepaid_pipeline.database import queries, waits
 from prepaid_pipeline.errors import PrepaidError
 from prepaid_pipeline.operations.service import guards, metrics
-from prepaid_pipeline.process.drain import drain
 from tests.database import oldest_server
 from tests.process.blocked import Owned, is_ended, owned
 from tests.world import context
@@ -52,7 +51,7 @@ def there(
 
 @pytest.fixture(autouse=True)
 def sooner(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waits, "PATIENCE_SECONDS", 0.8)
+    monkeypatch.setattr(waits, "PATIENCE_SECONDS", 1.2)
     monkeypatch.setattr(waits, "_LOOK_SECONDS", 0.2)
 
 
@@ -72,7 +71,7 @@ def test_a_decision_that_is_left_open(there: Owned) -> None:
             " WHERE task_id = %s",
             [world.task(plans[1])],
         )
-        done = drain(there.engine, there.settings(60), context())
+        done = there.drain(60)
         assert done.settled == 2
         assert [world.status(plan) for plan in plans] == ["Active", "Pending", "Active"]
         (said,) = done.blocked_by
@@ -83,7 +82,7 @@ def test_a_decision_that_is_left_open(there: Owned) -> None:
         with pytest.raises(PrepaidError, match=rf"{name} .* It is ended after PREPAID_BLOCKED"):
             guards.nobody_blocks(there.settings(60), there.engine)
 
-        done = drain(there.pipeline(1), there.settings(1), context())
+        done = there.drain(1)
         assert (done.settled, done.blocked_by) == (1, [])
         assert is_ended(person)
     assert world.status(plans[1]) == "Active"
@@ -115,7 +114,7 @@ def test_what_all_need_is_waited_for_and_its_session_ended(there: Owned, left_op
                 # As a right to write would let them; views give it over the tables behind them.
                 connection.execute(text(f'GRANT UPDATE ON prepaid.tasks TO "{person.info.user}"'))
             person.execute("LOCK TABLE prepaid.tasks IN ACCESS EXCLUSIVE MODE")
-        done = drain(there.pipeline(1), there.settings(1), context())
+        done = there.drain(1)
         assert done.blocked_by == []
         assert is_ended(person)
     assert world.status(plan) == "Active"
@@ -153,10 +152,10 @@ def test_a_claim_that_is_locked(there: Owned) -> None:
                 )
             )
         person.execute("SELECT prepaid.lock_claim(%s)", [plan])
-        done = drain(there.engine, there.settings(60), context())
+        done = there.drain(60)
         assert done.settled == 0
         assert len(done.blocked_by) == 1
-        assert drain(there.pipeline(1), there.settings(1), context()).settled == 1
+        assert there.drain(1).settled == 1
         assert is_ended(person)
     there.world.sql("DROP FUNCTION prepaid.lock_claim")
 
@@ -173,7 +172,7 @@ def test_a_short_transaction_is_waited_for(there: Owned) -> None:
         )
         soon = threading.Timer(0.5, person.commit)
         soon.start()
-        done = drain(there.engine, there.settings(60), context())
+        done = there.drain(60)
         soon.join()
         assert (done.settled, done.blocked_by) == (1, [])
         assert not is_ended(person)
@@ -190,11 +189,13 @@ def test_a_session_that_may_not_be_ended(there: Owned) -> None:
         connection.execute(text(f'GRANT SELECT ON prepaid.plans TO "{name}"'))
     with there.log_in(name) as session:
         session.execute("SELECT count(*) FROM prepaid.plans")
+        engine = there.pipeline(1)
         with (
             pytest.raises(DBAPIError, match="lock timeout"),
-            transaction(there.pipeline(1), context(), 1.6) as connection,
+            transaction(engine, context(), 3) as connection,
         ):
             connection.execute(text("LOCK TABLE prepaid.plans IN ACCESS EXCLUSIVE MODE"))
+        engine.dispose()
         with pytest.raises(PrepaidError, match=rf"{name} .* cannot be ended: (permission|must)"):
             guards.nobody_blocks(there.settings(1), there.engine)
         assert not is_ended(session)
