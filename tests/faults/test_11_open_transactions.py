@@ -10,10 +10,12 @@ import pytest
 from sqlalchemy import text
 
 from prepaid_pipeline.billing import payment_matching
-from prepaid_pipeline.database import waits
+from prepaid_pipeline.database import connections, waits
 from prepaid_pipeline.people import accounts
+from prepaid_pipeline.settings.load import Settings
 from tests.faults.business import Business
 from tests.faults.recorder import Recorder
+from tests.faults.sink import Sink
 from tests.process.blocked import is_ended
 from tests.world import context
 
@@ -31,6 +33,17 @@ _OPEN = {
     " FROM prepaid.invoices WHERE service_plan_id ="
     " (SELECT max(service_plan_id) FROM prepaid.invoices)",
 }
+
+
+@pytest.fixture
+def watched(settings: Settings, sink: Sink) -> Iterator[Business]:
+    """A business whose sessions nobody may block for longer than a second."""
+    soon = settings.model_copy(update={"blocked_seconds": 1})
+    engine = connections.engine(soon)
+    business = Business(engine, soon, sink)
+    business.open_for_business()
+    yield business
+    engine.dispose()
 
 
 @contextmanager
@@ -56,24 +69,23 @@ def person(business: Business) -> Iterator[psycopg.Connection[Any]]:
     ids=["one", "others"],
 )
 def test_what_they_have_not_committed_is_undone(
-    business: Business, record: Recorder, acts: list[str], monkeypatch: pytest.MonkeyPatch
+    watched: Business, record: Recorder, acts: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(waits, "PATIENCE_SECONDS", 1.2)
     monkeypatch.setattr(waits, "_LOOK_SECONDS", 0.2)
-    waits.watch(business.engine, 1)
     wrong = list[str]()
     for act in acts:
-        business.add(1)
-        business.invoice()
-        business.pay()
-        payment_matching.match_payments(business.engine, context())
-        with person(business) as session:
+        watched.add(1)
+        watched.invoice()
+        watched.pay()
+        payment_matching.match_payments(watched.engine, context())
+        with person(watched) as session:
             session.execute(_OPEN[act])  # type: ignore[arg-type]
-            business.finish()
+            watched.finish()
             if not is_ended(session):
                 wrong.append(f"{act}: the session is still there")
-        wrong += business.wrong()
-    noted = business.world.sql(
+        wrong += watched.wrong()
+    noted = watched.world.sql(
         "SELECT count(*) FROM prepaid.audit_log WHERE event = 'blocking_session_ended'"
     )
     if noted != len(acts):
