@@ -1,15 +1,22 @@
 """What a run is about: its business date, the window around it, who asks, and its transactions."""
 
+import logging
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
 
-from prepaid_pipeline.database import connections
+from prepaid_pipeline import logs
+from prepaid_pipeline.database import connections, queries, waits
+from prepaid_pipeline.database.connections import sqlstate
 from prepaid_pipeline.settings.load import Settings
 from prepaid_pipeline.settings.renewals import CLEARING_DAYS, PAYMENT_DAYS, REMINDER_DAYS
+
+log = logging.getLogger(__name__)
 
 BATCH_SIZE = 10_000
 # A step over a full batch takes seconds and renews the lease. A worker that is slower than this
@@ -65,8 +72,49 @@ class Context:
         }
 
 
-def transaction(engine: Engine, context: Context) -> AbstractContextManager[Connection]:
-    """A transaction whose audit entries carry the context's actor, run and business date."""
+def transaction(
+    engine: Engine, context: Context, patience: float | None = None
+) -> AbstractContextManager[Connection]:
+    """A transaction whose audit entries carry the context's actor, run and business date.
+
+    ``patience``: seconds to wait for a lock, see ``connections.transaction``.
+    """
     return connections.transaction(
-        engine, actor=context.actor, run_id=context.run_id, as_of=context.as_of
+        engine,
+        actor=context.actor,
+        run_id=context.run_id,
+        as_of=context.as_of,
+        patience=patience,
     )
+
+
+def is_locked(error: DBAPIError) -> bool:
+    """Whether a statement failed because others kept a lock for longer than its patience."""
+    return sqlstate(error) == waits.LOCKED
+
+
+def left_over(
+    engine: Engine, context: Context, statement: queries.Statement, params: Mapping[str, Any]
+) -> bool:
+    """Whether there is work that was passed over because others had locked it, and can be had now.
+
+    ``statement`` counts the first of it, and waits for its lock. What somebody keeps for longer is
+    left to the next run, and a log says whose session it is, which is ended if that goes on.
+    """
+    if not waits.others_write(engine):
+        return False  # what other workers have locked, they do
+    try:
+        with transaction(engine, context, waits.PATIENCE_SECONDS) as connection:
+            return bool(statement.execute(connection, params).scalar_one())
+    except DBAPIError as error:
+        if not is_locked(error):
+            raise
+    say_passed_over(engine, context, what=statement.name)
+    return False
+
+
+def say_passed_over(engine: Engine, context: Context, **fields: Any) -> None:
+    """Log that work was passed over, and the server processes of the sessions that kept it."""
+    pids = ", ".join(str(blocker.pid) for blocker in waits.blockers(engine))
+    about = {"job": context.actor, "run_id": context.run_id, "blocked_by": pids or None}
+    logs.event(log, "work passed over", logging.WARNING, **fields, **about)

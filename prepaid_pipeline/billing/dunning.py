@@ -5,13 +5,14 @@ planned start of its term. Nothing is done while the payment is in our own hands
 ``prepaid.unpaid_invoices``).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from sqlalchemy import Connection, Engine
 
 from prepaid_pipeline.billing.payment_matching import one_at_a_time
-from prepaid_pipeline.context import Context, transaction
+from prepaid_pipeline.context import Context, left_over, transaction
 from prepaid_pipeline.database import queries
 
 _SQL = "billing/dunning"
@@ -41,20 +42,27 @@ def cancel_unpaid(engine: Engine, context: Context) -> int:
     With ``payment_days`` None nothing is cancelled.
     """
     cancelled = 0
+    left = queries.statement(_SQL, "overdue_plans_left")
+    params = context.parameters()
+    params["limit"] = min(context.batch_size, _CANCELLED_AT_ONCE)
     while True:
-        with _alone(engine, context) as connection:
-            params = context.parameters()
-            params["limit"] = min(context.batch_size, _CANCELLED_AT_ONCE)
-            locked = queries.statement(_SQL, "lock_overdue").execute(connection, params).one()
-            if locked.number == 0:
-                return cancelled
-            params["plans"] = locked.plans
-            queries.statement(_SQL, "lock_verifications").execute(connection, params)
-            params["plans"] = (
-                queries.statement(_SQL, "tell").execute(connection, params).scalar_one()
-            )
-            queries.statement(_SQL, "close").execute(connection, params)
-            cancelled += queries.statement(_SQL, "cancel").execute(connection, params).rowcount
+        found, count = _cancel(engine, context, params)
+        if not found and not left_over(engine, context, left, params):
+            return cancelled
+        cancelled += count
+
+
+def _cancel(engine: Engine, context: Context, params: Mapping[str, Any]) -> tuple[bool, int]:
+    """Whether there was anything overdue, and how many plans were cancelled."""
+    with _alone(engine, context) as connection:
+        locked = queries.statement(_SQL, "lock_overdue").execute(connection, params).one()
+        if locked.number == 0:
+            return False, 0
+        asked = {**params, "plans": locked.plans}
+        queries.statement(_SQL, "lock_verifications").execute(connection, asked)
+        asked["plans"] = queries.statement(_SQL, "tell").execute(connection, asked).scalar_one()
+        queries.statement(_SQL, "close").execute(connection, asked)
+        return True, queries.statement(_SQL, "cancel").execute(connection, asked).rowcount
 
 
 @contextmanager

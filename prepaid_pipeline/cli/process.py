@@ -86,6 +86,7 @@ def summary(done: Drained, as_of: date) -> str:
             f"{done.mails_unknown} emails may have arrived; see 'prepaid mails list'",
         ),
         (done.mails_dropped, f"{done.mails_dropped} emails dropped: no longer true"),
+        *((1, f"passed over what is locked: {who}") for who in done.blocked_by),
     ]
     said = [f"  {line}" for count, line in lines if count]
     return "\n".join([f"As of {as_of}:", *(said or ["  nothing was ready"])])

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
-from prepaid_pipeline.database import embedded
+from prepaid_pipeline.database import embedded, waits
 from prepaid_pipeline.errors import DatabaseNotReady, NotAllowed, SettingError
 from prepaid_pipeline.settings.load import Settings
 
@@ -17,7 +17,7 @@ from prepaid_pipeline.settings.load import Settings
 _SET_CONTEXT = text(
     "SELECT set_config('prepaid.actor', :actor, true),"
     " set_config('prepaid.run_id', :run_id, true), set_config('prepaid.as_of', :as_of, true),"
-    " set_config('jit', 'off', true)"
+    " set_config('jit', 'off', true), set_config('lock_timeout', :patience, true)"
 )
 _CLOCK = text("SELECT clock_timestamp()")
 # Daily work begins ten minutes after midnight: a clock that is off by less gives the right day.
@@ -45,9 +45,12 @@ def url(settings: Settings) -> URL:
 
 def engine(settings: Settings) -> Engine:
     """An engine on psycopg 3. Plain ``now()`` is in the installation's time zone only for display;
-    business dates are always parameters.
+    business dates are always parameters. Whoever keeps its sessions waiting for longer than
+    PREPAID_BLOCKED_SECONDS is ended.
     """
-    return engine_for(url(settings))
+    made = engine_for(url(settings))
+    waits.watch(made, settings.blocked_seconds)
+    return made
 
 
 def engine_for(database: URL) -> Engine:
@@ -63,13 +66,27 @@ def engine_for(database: URL) -> Engine:
 
 @contextmanager
 def transaction(
-    engine: Engine, *, actor: str, run_id: str | None = None, as_of: date | None = None
+    engine: Engine,
+    *,
+    actor: str,
+    run_id: str | None = None,
+    as_of: date | None = None,
+    patience: float | None = None,
 ) -> Iterator[Connection]:
-    """A transaction whose audit entries carry ``actor``, ``run_id`` and the business date."""
+    """A transaction whose audit entries carry ``actor``, ``run_id`` and the business date.
+
+    ``patience``: seconds for which one statement waits for a lock, until SQLSTATE waits.LOCKED;
+    None: until whoever has it is ended.
+    """
     with engine.begin() as connection:
         connection.execute(
             _SET_CONTEXT,
-            {"actor": actor, "run_id": run_id or "", "as_of": as_of.isoformat() if as_of else ""},
+            {
+                "actor": actor,
+                "run_id": run_id or "",
+                "as_of": as_of.isoformat() if as_of else "",
+                "patience": str(round(1000 * (patience or 0))),
+            },
         )
         yield connection
 

@@ -24,6 +24,8 @@ _SQL = "database/migrations"
 _FORBIDDEN = "42501"
 _NO_SUCH_EXTENSION = ("0A000", "58P01")
 _NO_SUCH_ZONE = "22023"
+# Another upgrade made the same schema, or table, at the same moment.
+_MADE_MEANWHILE = ("23505", "42P06", "42P07")
 
 
 @cache
@@ -54,25 +56,39 @@ def upgrade(engine: Engine) -> None:
     migration from which no way leads here or differs from what it should be, or if the server
     refuses; then nothing of the migration stays.
     """
+    try:
+        try:
+            _upgrade(engine)
+        except DBAPIError as error:
+            if sqlstate(error) not in _MADE_MEANWHILE:
+                raise
+            _upgrade(engine)
+    except DBAPIError as error:
+        raise DatabaseNotReady(_refusal(error)) from error
+
+
+def _upgrade(engine: Engine) -> None:
     from alembic import command
     from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(REVISIONS).replace("%", "%%"))
-    try:
-        with engine.begin() as connection:
-            _require_server(connection)
-            queries.statement(_SQL, "lock").execute(connection, {})
-            if (number := applied(connection)) == newest():
-                return
-            _refuse_unknown(number)
+    with engine.begin() as connection:
+        _require_server(connection)
+        if applied(connection) == newest():
+            return
+        if not queries.statement(_SQL, "is_versioned").execute(connection, {}).scalar():
             queries.statement(_SQL, "make_schema").execute(connection, {})
-            if number == adoption.LAST:
-                adoption.adopt(connection)
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-    except DBAPIError as error:
-        raise DatabaseNotReady(_refusal(error)) from error
+            queries.statement(_SQL, "make_versions").execute(connection, {})
+        queries.statement(_SQL, "lock").execute(connection, {})
+        # Again: another upgrade may have held the lock until now.
+        if (number := applied(connection)) == newest():
+            return
+        _refuse_unknown(number)
+        if number == adoption.LAST:
+            adoption.adopt(connection)
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
 
 
 def write_timezone(engine: Engine, zone: ZoneInfo) -> None:

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 import dagster as dg
 from dagster import DagsterEventType, DagsterInstance, EventLogEntry
 
+from prepaid_pipeline.database import connections
 from prepaid_pipeline.errors import DatabaseNotReady, PrepaidError, UnknownThing
+from prepaid_pipeline.operations.service import in_process_runs
 from prepaid_pipeline.operations.service.dagster_instance import prepare_dagster_home
 from prepaid_pipeline.orchestration.revenue_jobs import KEPT, range_tags, run_config
 from prepaid_pipeline.revenue.figures import Span
@@ -51,11 +53,18 @@ def run(
     with ExitStack() as stack:
         instance, recorded = stack.enter_context(_instance(settings, progress))
         run_id = dg.DagsterRun(job_name=JOB).run_id
+        tags = range_tags(span.first_month, span.last_month)
+        if recorded:
+            engine = connections.engine(settings)
+            stack.callback(engine.dispose)
+            in_process_runs.close_lost(instance, engine)
+            stack.enter_context(in_process_runs.working(engine, run_id))
+            tags |= in_process_runs.tags()
         # The only way to hear of a run in this process while it is in progress.
         instance.add_event_listener(run_id, lambda entry: _tell(entry, progress))
         result = job.execute_in_process(
             run_config={**run_config(span.as_of, replay=replay), **_QUIET},
-            tags=range_tags(span.first_month, span.last_month),
+            tags=tags,
             instance=instance,
             run_id=run_id,
             raise_on_error=False,

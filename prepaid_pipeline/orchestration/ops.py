@@ -95,19 +95,25 @@ def _step(name: str, script: str) -> dg.OpDefinition:
         business = steps.at_business_date(engine, batch_id, asked)
         result = steps.run_step(engine, name, batch_id, business)
         context.log.info(_sentence(batch_id, result))
-        return dg.Output(
-            batch_id,
-            metadata={"taken": result.taken, "finished": result.finished, "held": result.held},
-        )
+        return dg.Output(batch_id, metadata=_figures(result))
 
     return step
 
 
+def _figures(result: StepResult) -> dict[str, int]:
+    figures = {"taken": result.taken, "finished": result.finished, "held": result.held}
+    # Hardly ever: somebody else has locked them.
+    return figures | ({"passed_over": result.passed_over} if result.passed_over else {})
+
+
 def _sentence(batch_id: int, result: StepResult) -> str:
-    return (
+    said = (
         f"batch {batch_id}: {result.taken} plans taken, {result.finished} finished,"
         f" {result.held} held"
     )
+    if not result.passed_over:
+        return said
+    return f"{said}, {result.passed_over} passed over, because somebody else has locked them"
 
 
 STEP_OPS = {name: _step(name, script) for name, script in steps.STEPS.items()}

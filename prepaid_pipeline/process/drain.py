@@ -8,6 +8,7 @@ from sqlalchemy import Engine
 from prepaid_pipeline.audit import seals
 from prepaid_pipeline.billing import dunning, payment_matching
 from prepaid_pipeline.context import Context
+from prepaid_pipeline.database import waits
 from prepaid_pipeline.mail.sender import send_emails
 from prepaid_pipeline.people import overdue_tasks
 from prepaid_pipeline.process import steps
@@ -18,7 +19,9 @@ Progress = Callable[[str, int], None]
 
 @dataclass
 class Drained:
-    """Counts of what was done. ``held`` counts plans that a step held, over all steps."""
+    """Counts of what was done. ``held`` counts plans that a step held, over all steps.
+    ``blocked_by`` says who keeps from the pipeline what it has passed over.
+    """
 
     opened: int = 0
     invoiced: int = 0
@@ -35,6 +38,7 @@ class Drained:
     mails_dropped: int = 0
     overdue_mails: int = 0
     mails_unknown: int = 0
+    blocked_by: list[str] = field(default_factory=list)
 
 
 def drain(
@@ -49,6 +53,7 @@ def drain(
     while _one_round(engine, settings, context, progress, done):
         pass
     seals.seal_after(engine)
+    done.blocked_by = [str(blocker) for blocker in waits.blockers(engine) if blocker.may_end]
     return done
 
 
@@ -109,6 +114,8 @@ def _through(engine: Engine, queue: str, context: Context, progress: Progress) -
         finished += results[-1].finished
         held += sum(result.held for result in results)
         progress(queue, results[-1].finished)
+        if any(result.passed_over for result in results) and results[-1].finished == 0:
+            break  # the same plans would be claimed again and again
     return finished, held
 
 

@@ -10,15 +10,21 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from prepaid_pipeline import logs
 from prepaid_pipeline.audit import seals
-from prepaid_pipeline.context import Context, transaction
-from prepaid_pipeline.database import queries
+from prepaid_pipeline.context import (
+    Context,
+    is_locked,
+    left_over,
+    say_passed_over,
+    transaction,
+)
+from prepaid_pipeline.database import queries, waits
 from prepaid_pipeline.database.connections import sqlstate
 
 log = logging.getLogger(__name__)
@@ -30,12 +36,15 @@ _DATA_ERRORS = ("22", "23", "P0")
 
 @dataclass(frozen=True)
 class StepResult:
-    """How many plans of its batch a step took, finished and held."""
+    """How many plans of its batch a step took, finished and held, and how many it passed over
+    because somebody else had locked them.
+    """
 
     step: str
     taken: int = 0
     finished: int = 0
     held: int = 0
+    passed_over: int = 0
 
     def __add__(self, other: "StepResult") -> "StepResult":
         return StepResult(
@@ -43,6 +52,7 @@ class StepResult:
             self.taken + other.taken,
             self.finished + other.finished,
             self.held + other.held,
+            self.passed_over + other.passed_over,
         )
 
 
@@ -65,6 +75,8 @@ SETTLING_STEPS = {
     "assign_quality_checks": "steps/11_assign_quality_checks",
 }
 STEPS = OPENING_STEPS | SETTLING_STEPS
+# What waits for the plans that a claim of the queue has passed over.
+_LEFT = {"open_renewals": "open_renewals_left", "settle_renewals": "settle_renewals_left"}
 QUEUES = {"open_renewals": tuple(OPENING_STEPS), "settle_renewals": tuple(SETTLING_STEPS)}
 
 
@@ -81,7 +93,18 @@ def open_service_plans(engine: Engine, context: Context) -> int:
 
 
 def claim(engine: Engine, queue: str, context: Context) -> int | None:
-    """Claim up to ``context.batch_size`` waiting plans of a queue; the batch's id, None if none."""
+    """Claim up to ``context.batch_size`` waiting plans of a queue; the batch's id, None if none.
+
+    Plans that others have locked are passed over, and claimed if they are free soon.
+    """
+    left = queries.statement("process/batches/claim", _LEFT[queue])
+    while (batch_id := _claim(engine, queue, context)) is None:
+        if not left_over(engine, context, left, context.parameters()):
+            return None
+    return batch_id
+
+
+def _claim(engine: Engine, queue: str, context: Context) -> int | None:
     with transaction(engine, context) as connection:
         params = {**context.parameters(), "queue": queue}
         opened = queries.statement("process/batches/claim", "open_batch").execute(
@@ -131,13 +154,29 @@ def run_step(engine: Engine, step: str, batch_id: int, context: Context) -> Step
 
     def attempt(plans: list[int]) -> StepResult:
         asked = params | {"plans": _array(plans)}
+        try:
+            with transaction(engine, context, waits.PATIENCE_SECONDS) as connection:
+                around("renew_lease").execute(connection, params)
+                held = around("leave_held").execute(connection, asked).rowcount
+                locked = around("lock_plans").execute(connection, asked).one()
+                return _go_through(connection, locked, held)
+        except DBAPIError as error:
+            if not is_locked(error):
+                raise
         with transaction(engine, context) as connection:
             around("renew_lease").execute(connection, params)
-            held = around("leave_held").execute(connection, asked).rowcount
-            locked = around("lock_plans").execute(connection, asked).one()
-            left = params | {"plans": locked.plans}
-            queries.run(connection, STEPS[step], left)
-            held_now = around("leave_held").execute(connection, left).rowcount
+            locked = around("lock_free_plans").execute(connection, asked).one()
+            left = params | {"asked": asked["plans"], "plans": locked.plans}
+            passed_over = around("leave_locked").execute(connection, left).scalar_one()
+            result = _go_through(connection, locked, 0)
+        if passed_over:
+            say_passed_over(engine, context, step=step, batch_id=batch_id, plans=passed_over)
+        return replace(result, passed_over=passed_over)
+
+    def _go_through(connection: Connection, locked: Any, held: int) -> StepResult:
+        left = params | {"plans": locked.plans}
+        queries.run(connection, STEPS[step], left)
+        held_now = around("leave_held").execute(connection, left).rowcount
         return StepResult(step, held + locked.number, locked.number - held_now, held + held_now)
 
     def hold(plans: list[int], reason: str) -> StepResult:
@@ -159,6 +198,8 @@ def run_step(engine: Engine, step: str, batch_id: int, context: Context) -> Step
         plans = [int(plan) for plan in found.strip("{}").split(",") if plan]
         result = _halving(attempt, hold, plans)
         fields |= {"taken": result.taken, "finished": result.finished, "held": result.held}
+        if result.passed_over:
+            fields["passed_over"] = result.passed_over
     if any(step == steps[-1] for steps in QUEUES.values()):
         with transaction(engine, context) as connection:
             around("finish_batch").execute(connection, params)
@@ -174,11 +215,14 @@ def run_batch(engine: Engine, queue: str, batch_id: int, context: Context) -> li
 def close_quality_checks(engine: Engine, context: Context) -> dict[str, int]:
     """Act on the quality decisions that were made; passed and failed -> number of tasks."""
     totals = {"passed": 0, "failed": 0}
-    statement = queries.statement("process/close_quality_checks")
+    statement = queries.statement("process/close_quality_checks", "close")
+    left = queries.statement("process/close_quality_checks", "quality_checks_left")
     while True:
         with transaction(engine, context) as connection:
             closed = statement.execute(connection, context.parameters()).one()
         if closed.passed + closed.failed == 0:
+            if left_over(engine, context, left, context.parameters()):
+                continue
             return totals
         totals["passed"] += closed.passed
         totals["failed"] += closed.failed
@@ -187,11 +231,12 @@ def close_quality_checks(engine: Engine, context: Context) -> dict[str, int]:
 def expire_service_plans(engine: Engine, context: Context) -> int:
     """Active -> Expired for every term that has ended; how many."""
     expired = 0
-    statement = queries.statement("process/expire_service_plans")
+    statement = queries.statement("process/expire_service_plans", "expire")
+    left = queries.statement("process/expire_service_plans", "ended_plans_left")
     while True:
         with transaction(engine, context) as connection:
             count = statement.execute(connection, context.parameters()).rowcount
-        if count == 0:
+        if count == 0 and not left_over(engine, context, left, context.parameters()):
             return expired
         expired += count
 

@@ -60,6 +60,9 @@ class OperationsSettings(FromEnvironment):
     free_mb: Annotated[int, whole_number(0, 10**9)] = Field(
         500, description="what must be free on each disk, in 10^6 bytes"
     )
+    blocked_seconds: Annotated[int, whole_number(1, 3600)] = Field(
+        60, description="seconds after which a session that blocks the pipeline is ended"
+    )
     unsent_hours: Annotated[int, whole_number(1, 10**4)] = Field(
         24, description="hours after which an email that was not sent raises an alert"
     )

@@ -39,6 +39,16 @@ WITH overdue AS (
 SELECT count(*) AS number, CAST(coalesce(array_agg(service_plan_id), '{}') AS text) AS plans
 FROM overdue;
 
+-- name: overdue_plans_left
+-- What was passed over because somebody had locked it: here that is waited for.
+SELECT count(*) FROM (
+    SELECT FROM prepaid.unpaid_invoices u
+    JOIN prepaid.service_plans p USING (service_plan_id)
+    JOIN prepaid.invoices i ON i.invoice_id = u.invoice_id
+    WHERE prepaid.last_day_to_pay(u.due_on, CAST(:payment_days AS integer), u.running_until) < :as_of
+    ORDER BY p.service_plan_id LIMIT 1
+    FOR NO KEY UPDATE OF p, i) passed_over;
+
 -- name: lock_verifications
 -- A decision at this very moment is waited for, and the next statement sees it. People's decisions
 -- lock tasks in the same order.

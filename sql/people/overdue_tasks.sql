@@ -2,7 +2,7 @@
 -- for some days: one mail per address and day, which lists the tasks.
 
 -- name: one_at_a_time
-SELECT pg_advisory_xact_lock(hashtext('prepaid.remind_overdue_tasks'));
+SELECT prepaid.take_lock('overdue tasks');
 
 -- name: remind
 -- The person who is asked, or else (nobody is, or without an address) all of the team who have one. A

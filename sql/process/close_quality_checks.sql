@@ -1,5 +1,7 @@
 -- Acts on what customer success decided: passed closes, failed holds the plan and asks for a
 -- follow-up. A passed follow-up releases the hold. The next renewal is not blocked by any of it.
+
+-- name: close
 WITH closing AS (
     UPDATE prepaid.tasks SET closed_at = clock_timestamp()
     WHERE task_id IN (
@@ -30,3 +32,11 @@ WITH closing AS (
 SELECT count(*) FILTER (WHERE decision = 'passed') AS passed,
        count(*) FILTER (WHERE decision = 'failed') AS failed
 FROM closing;
+
+-- name: quality_checks_left
+-- What was passed over because somebody had locked it: here that is waited for.
+SELECT count(*) FROM (
+    SELECT FROM prepaid.tasks
+    WHERE kind IN ('quality_check', 'quality_follow_up') AND status = 'Done' AND closed_at IS NULL
+    ORDER BY task_id LIMIT 1
+    FOR UPDATE) passed_over;

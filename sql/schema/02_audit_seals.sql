@@ -48,7 +48,6 @@ CREATE FUNCTION prepaid.seal_audit_log(wait boolean DEFAULT false)
 RETURNS integer LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = prepaid, pg_temp SET enable_seqscan TO off AS $$
 DECLARE
-    the_lock CONSTANT bigint := hashtext('prepaid.seal_audit_log');
     last prepaid.audit_seals;
     made prepaid.audit_seals;
     writing text[];
@@ -57,9 +56,12 @@ BEGIN
         RAISE EXCEPTION 'the audit log is sealed by READ COMMITTED transactions only';
     END IF;
     IF wait THEN
-        PERFORM pg_advisory_xact_lock(the_lock);
-    ELSIF NOT pg_try_advisory_xact_lock(the_lock) THEN
-        RETURN NULL;
+        PERFORM take_lock('audit seals');
+    ELSE
+        PERFORM FROM locks l WHERE l.name = 'audit seals' FOR UPDATE SKIP LOCKED;
+        IF NOT FOUND THEN
+            RETURN NULL;
+        END IF;
     END IF;
     SELECT * INTO last FROM audit_seals s ORDER BY s.seal_number DESC LIMIT 1;
     last.sealed_through := coalesce(last.sealed_through, 0);

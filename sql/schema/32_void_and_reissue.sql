@@ -52,7 +52,7 @@ DECLARE
     p record;
     over boolean;
 BEGIN
-    PERFORM pg_advisory_xact_lock(hashtext('prepaid.match_payments'));
+    PERFORM take_lock('payment matching');
     SELECT plan.* INTO p FROM prepaid.service_plans plan JOIN prepaid.invoices USING (service_plan_id)
     WHERE invoice_number = number FOR NO KEY UPDATE OF plan;
     -- The invoice as it is now that the plan is ours: a step may have paid it while we waited.

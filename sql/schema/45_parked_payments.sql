@@ -96,7 +96,7 @@ DECLARE
     paid prepaid.transactions;
     asked prepaid.invoices;
 BEGIN
-    PERFORM pg_advisory_xact_lock(hashtext('prepaid.match_payments'));
+    PERFORM take_lock('payment matching');
     SELECT * INTO paid FROM prepaid.transactions WHERE transaction_id = record FOR UPDATE;
     SELECT * INTO asked FROM prepaid.invoices WHERE invoice_number = to_invoice;
     IF paid.transaction_id IS NULL THEN

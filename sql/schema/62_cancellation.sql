@@ -152,7 +152,7 @@ DECLARE
 BEGIN
     -- Records must not be matched to what is being cancelled; then the plans, the later ones first:
     -- step 8 holds a change of plan before it cuts the term before.
-    PERFORM pg_advisory_xact_lock(hashtext('prepaid.match_payments'));
+    PERFORM take_lock('payment matching');
     SELECT * INTO STRICT s FROM prepaid.subscriptions WHERE subscription_id = subscription FOR NO KEY UPDATE;
     PERFORM FROM prepaid.service_plans p WHERE p.subscription_id = subscription
     ORDER BY p.service_plan_id DESC FOR NO KEY UPDATE;

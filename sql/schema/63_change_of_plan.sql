@@ -128,7 +128,7 @@ DECLARE
     after jsonb;
     opened bigint;
 BEGIN
-    PERFORM pg_advisory_xact_lock(hashtext('prepaid.match_payments'));
+    PERFORM take_lock('payment matching');
     SELECT sub.*, c.currency INTO STRICT s
     FROM prepaid.subscriptions sub JOIN prepaid.customers c USING (customer_id)
     WHERE sub.subscription_id = subscription FOR NO KEY UPDATE OF sub;

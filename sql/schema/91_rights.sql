@@ -50,6 +50,9 @@ GRANT SELECT ON prepaid.installation, prepaid.desk_overview, prepaid.sign_off_ti
     prepaid.task_assignments TO finance, customer_success;
 GRANT SELECT ON ALL TABLES IN SCHEMA prepaid TO engineering;
 
+-- Whoever reached them could stop the pipeline, or be forgotten as the one who does.
+REVOKE ALL ON prepaid.locks, prepaid.blocking_sessions FROM engineering;
+
 -- How people sign in is nobody's to read, and only the pages' own login asks about it.
 REVOKE ALL ON prepaid.desk_accounts, prepaid.desk_sessions FROM engineering;
 REVOKE EXECUTE ON FUNCTION prepaid.desk_account, prepaid.desk_person, prepaid.desk_failed,

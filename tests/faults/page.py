@@ -21,6 +21,7 @@ FAULTS = {
     8: "Tampering with the audit log",
     9: "Migrations killed, backups restored",
     10: "Hostile files",
+    11: "Transactions that people leave open",
 }
 
 Figure = dict[str, Any]

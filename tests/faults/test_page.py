@@ -23,7 +23,7 @@ def test_a_figure_is_a_row(figures: Path) -> None:
     read = page.read(figures.read_text())
     assert "stopped 30 times | 1,234 | 2 | 7 | 3.2 |" in page.table(read)
     assert "| 3. Mail servers that misbehave | not in this run |" in page.table(read)
-    assert "1,234 points of 1 of the 10 kinds of fault: 2 violations." in page.summary(read)
+    assert "1,234 points of 1 of the 11 kinds of fault: 2 violations." in page.summary(read)
 
 
 def test_the_later_of_two_runs_counts(figures: Path) -> None:

@@ -125,9 +125,8 @@ def test_one_computation_at_a_time(engine: Engine) -> None:
         waiting.start()
         while not rows(
             engine,
-            "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-            " AND database = (SELECT oid FROM pg_database"
-            " WHERE datname = current_database())",
+            "SELECT FROM pg_stat_activity WHERE datname = current_database()"
+            " AND wait_event_type = 'Lock'",
         ):
             pass
         order.append("first")

@@ -1,4 +1,4 @@
-"""Dagster's daemon, at most one per database: it holds an advisory lock as long as it runs.
+"""Dagster's daemon, at most one per database: it holds a lease of ``prepaid.locks`` while it runs.
 
 ``prepaid up`` and the systemd units start it (``python -m`` this module, with its WORKSPACE) in the
 environment that ``dagster_instance`` makes. Dagster itself does not keep two daemons from working
@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import time
 
 from dagster import DagsterInstance
 from dagster._core.workspace.load_target import WorkspaceFileTarget
@@ -21,6 +22,7 @@ from sqlalchemy.exc import DBAPIError
 from prepaid_pipeline import logs
 from prepaid_pipeline.database import connections, queries
 from prepaid_pipeline.errors import PrepaidError
+from prepaid_pipeline.operations.service import in_process_runs
 from prepaid_pipeline.operations.service.lock import DAEMON, AlreadyUp, SessionLock
 from prepaid_pipeline.operations.service.patience import connect_soon, look_soon
 from prepaid_pipeline.settings.load import load
@@ -31,6 +33,7 @@ log = logging.getLogger(__name__)
 HEARTBEAT_SECONDS = 35.0
 NOT_ALONE = "prepaid daemon, which is not the only one"
 _WATCH_SECONDS = 2.0
+_LOST_RUNS_SECONDS = 30.0
 
 
 def other_daemon(engine: Engine, own: str | None = None) -> float | None:
@@ -84,7 +87,9 @@ def _run(
             daemon_controller_from_instance(instance, target, log_format=log_format) as controller,
         ):
             watch = threading.Thread(
-                target=_watch, args=(engine, lock, controller._daemon_uuid, ended), daemon=True
+                target=_watch,
+                args=(instance, engine, lock, controller._daemon_uuid, ended),
+                daemon=True,
             )
             watch.start()
             controller.check_daemon_loop()
@@ -94,13 +99,20 @@ def _run(
         ended.set()
 
 
-def _watch(engine: Engine, lock: SessionLock, own: str, ended: threading.Event) -> None:
-    """Keep the lock over a restart of the database, and let the doctor see a daemon without it."""
-    alone = True
+def _watch(
+    instance: DagsterInstance, engine: Engine, lock: SessionLock, own: str, ended: threading.Event
+) -> None:
+    """Keep the lock over a restart of the database, let the doctor see a daemon without it, and
+    close the runs of commands that were killed.
+    """
+    alone, next_look = True, 0.0
     while not ended.wait(_WATCH_SECONDS):
         try:
             if not lock.keep():
                 continue
+            if time.monotonic() >= next_look:
+                _close_lost_runs(instance, engine)
+                next_look = time.monotonic() + _LOST_RUNS_SECONDS
             was_alone, alone = alone, other_daemon(engine, own) is None
             if alone != was_alone:
                 lock.say("" if alone else NOT_ALONE)
@@ -112,6 +124,15 @@ def _watch(engine: Engine, lock: SessionLock, own: str, ended: threading.Event) 
             return
         except DBAPIError:
             continue
+
+
+def _close_lost_runs(instance: DagsterInstance, engine: Engine) -> None:
+    try:
+        in_process_runs.close_lost(instance, engine)
+    except Exception as error:
+        # Of Dagster's storage there are several kinds; whatever it is, the lock is to be kept.
+        failed = {"error": type(error).__name__}
+        logs.event(log, "runs cannot be read", logging.WARNING, **failed)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from sqlalchemy import URL
+from sqlalchemy import URL, Engine
 from sqlalchemy.exc import DBAPIError
 
 from prepaid_pipeline.database import connections, queries
@@ -11,6 +11,8 @@ from prepaid_pipeline.errors import DatabaseNotReady, SettingError
 from prepaid_pipeline.settings.load import Settings
 
 SCHEMA = "dagster"
+# By another command at the same moment.
+_MADE_MEANWHILE = ("23505", "42P06")
 
 
 def workspace_file() -> Path:
@@ -43,8 +45,11 @@ def prepare_dagster_home(settings: Settings) -> dict[str, str]:
     url = connections.url(settings)
     engine = connections.engine_for(url)
     try:
-        with engine.begin() as connection:
-            queries.run(connection, "operations/service/dagster_schema", {})
+        try:
+            _make_schema(engine)
+        except DBAPIError as error:
+            if connections.sqlstate(error) not in _MADE_MEANWHILE:
+                raise
     except DBAPIError as error:
         raise DatabaseNotReady(
             f"Dagster's schema cannot be made: {error.orig}. The user needs CREATE on the database."
@@ -72,6 +77,11 @@ def prepare_dagster_home(settings: Settings) -> dict[str, str]:
         if "://" in reports
         else str(Path(reports).expanduser().resolve()),
     }
+
+
+def _make_schema(engine: Engine) -> None:
+    with engine.begin() as connection:
+        queries.statement("operations/service/dagster_schema").execute(connection, {})
 
 
 def _copy(source: Path, directory: Path) -> None:

@@ -63,6 +63,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         if reachable.ok:
             for name, check in _DATABASE_CHECKS.items():
                 yield _finding(name, lambda check=check: check(engine))  # type: ignore[misc]
+            yield _finding("waits", lambda: guards.nobody_blocks(settings, engine))
             yield _finding("time zone", lambda: _timezone(engine, settings))
             yield _finding("decisions", lambda: _decisions(engine))
             yield _finding("sign-off desk's login", lambda: _desk_login(settings, engine))

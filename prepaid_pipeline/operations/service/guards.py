@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from prepaid_pipeline.database import connections, queries
+from prepaid_pipeline.database import connections, queries, waits
 from prepaid_pipeline.errors import DatabaseNotReady, PrepaidError, SettingError
 from prepaid_pipeline.operations.service.daemon import HEARTBEAT_SECONDS, NOT_ALONE, other_daemon
 from prepaid_pipeline.operations.service.lock import DAEMON, holder
@@ -107,6 +107,29 @@ def _has_room(name: str, path: Path, settings: Settings) -> str:
             " database records no decision."
         )
     return f"{free} MB free for {name}"
+
+
+def nobody_blocks(settings: Settings, engine: Engine) -> str:
+    """No open transaction keeps the pipeline waiting. Raises PrepaidError: whose it is."""
+    found = waits.worth_telling(waits.blockers(engine), settings.blocked_seconds)
+    if not found:
+        return "nobody keeps the pipeline waiting"
+    raise PrepaidError(" ".join(_blocks(blocker, settings.blocked_seconds) for blocker in found))
+
+
+def _blocks(blocker: waits.Blocker, blocked_seconds: int) -> str:
+    by_hand = f"End it as a superuser: SELECT pg_terminate_backend({blocker.pid});"
+    if not blocker.may_end:
+        return f"{blocker}. {by_hand}"
+    if blocker.refusal:
+        return (
+            f"{blocker}, and it cannot be ended: {blocker.refusal}. {by_hand} The pipeline's user"
+            " may do so itself after GRANT pg_signal_backend."
+        )
+    return (
+        f"{blocker} by a transaction that is left open. It is ended after PREPAID_BLOCKED_SECONDS"
+        f" ({blocked_seconds})."
+    )
 
 
 def daemon(engine: Engine) -> str:

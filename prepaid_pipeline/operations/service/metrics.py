@@ -1,8 +1,8 @@
 """Metrics in Prometheus' text format: what waits, what is stuck, how the jobs do, and since when.
 
 Read from the database (and of the report store its newest anchor) at each look, so that they are
-the same whoever asks and whatever was started again. No personal data: labels are statuses, kinds,
-reasons and names of jobs.
+the same whoever asks and whatever was started again. No personal data of customers: labels are
+statuses, kinds, reasons, names of jobs, and the login whose open transaction blocks the pipeline.
 """
 
 import logging
@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError
 
 from prepaid_pipeline import logs
 from prepaid_pipeline.audit import anchors, seals
-from prepaid_pipeline.database import queries
+from prepaid_pipeline.database import queries, waits
 from prepaid_pipeline.settings.load import Settings
 
 HOST = "127.0.0.1"
@@ -51,7 +51,7 @@ class DatabaseCollector(Collector):
             # Before the transaction, which a slow store is not to keep open.
             anchored = _latest_anchor(self._settings)
             with self._engine.connect() as connection:
-                found = list(_all(connection, anchored))
+                found = list(_all(connection, anchored, self._settings))
         except DBAPIError as error:
             logs.event(log, "metrics cannot be read", logging.ERROR, error=type(error).__name__)
             found = []
@@ -80,9 +80,12 @@ def serve(engine: Engine, settings: Settings, port: int) -> Any:
     return server
 
 
-def _all(connection: Connection, anchored: _Anchored) -> Iterator[GaugeMetricFamily]:
+def _all(
+    connection: Connection, anchored: _Anchored, settings: Settings
+) -> Iterator[GaugeMetricFamily]:
     yield from _of_plans(connection)
     yield from _of_work(connection)
+    yield _of_waits(connection, settings)
     if queries.statement(_SQL, "has_runs").execute(connection, {}).scalar():
         yield from _of_dagster(connection)
     yield from _of_audit(connection, anchored)
@@ -119,6 +122,18 @@ def _of_work(connection: Connection) -> Iterator[GaugeMetricFamily]:
     yield _one("prepaid_unfinished_batches", "Batches that are not finished.", batches.batches)
     said = "Unfinished batches whose lease has run out: the next run takes them."
     yield _one("prepaid_abandoned_batches", said, batches.abandoned)
+
+
+def _of_waits(connection: Connection, settings: Settings) -> GaugeMetricFamily:
+    said = "For how long a login's open transaction has kept the pipeline from rows or tables."
+    blocking = _many("prepaid_blocking_session_seconds", said, "login")
+    longest = dict[str, float]()
+    blockers = waits.blockers_seen(connection)
+    for blocker in waits.worth_telling(blockers, settings.blocked_seconds):
+        longest[blocker.person] = max(blocker.seconds, longest.get(blocker.person, 0.0))
+    for login, seconds in longest.items():
+        blocking.add_metric([login], seconds)
+    return blocking
 
 
 def _of_dagster(connection: Connection) -> Iterator[GaugeMetricFamily]:

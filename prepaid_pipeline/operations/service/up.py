@@ -10,13 +10,14 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from dagster import DagsterInstance
+from sqlalchemy import Engine
 
 from prepaid_pipeline.database import connections, embedded, migrations
 from prepaid_pipeline.desk import serve
 from prepaid_pipeline.errors import PrepaidError, SettingError
 from prepaid_pipeline.operations import installation
 from prepaid_pipeline.operations.dagster_ui import links
-from prepaid_pipeline.operations.service import guards, metrics, processes
+from prepaid_pipeline.operations.service import guards, in_process_runs, metrics, processes
 from prepaid_pipeline.operations.service.code_server import close_lost_runs
 from prepaid_pipeline.operations.service.dagster_instance import prepare_dagster_home
 from prepaid_pipeline.operations.service.lock import UP, SessionLock
@@ -52,6 +53,7 @@ def run(settings: Settings, say: Callable[[str], None]) -> None:
             serve.require_free_port(desk)
         guards.require_safe(settings, engine)
         migrations.upgrade(engine)
+        lock.keep()  # of a database that had no locks before
         installation.write_settings(engine, settings)
         for said in installation.judge_open_approvals(engine):
             say(f"Approval taken back: {said}")
@@ -65,6 +67,7 @@ def run(settings: Settings, say: Callable[[str], None]) -> None:
         stack.callback(supervisor.stop)
         stack.callback(say, "Stopping …")
         say("Starting Dagster …")
+        _make_storage(engine)
         _start(supervisor, settings, socket_path, stop)
         if settings.metrics_port is not None:
             stack.callback(metrics.serve(engine, settings, settings.metrics_port).shutdown)
@@ -122,7 +125,6 @@ def _ports(settings: Settings) -> dict[str, int]:
 
 def _start(supervisor: Supervisor, settings: Settings, socket: Path, stop: StopRequest) -> None:
     workspace = processes.write_workspace(settings, socket)
-    _make_storage()
     supervisor.start("code-server", processes.code_server(socket))
     _wait(lambda: _listens(socket), "the code server", supervisor, stop)
     supervisor.start("webserver", processes.webserver(workspace))
@@ -130,11 +132,12 @@ def _start(supervisor: Supervisor, settings: Settings, socket: Path, stop: StopR
     _wait(lambda: _answers(settings.port), "the webserver", supervisor, stop)
 
 
-def _make_storage() -> None:
+def _make_storage(engine: Engine) -> None:
     # Once, before the processes would all make the tables at the same moment. We hold the lock: no
-    # run that counts as live has anybody who works on it.
+    # run of a code server that counts as live has anybody who works on it.
     with DagsterInstance.get() as instance:
         close_lost_runs(instance)
+        in_process_runs.close_lost(instance, engine)
 
 
 def _wait(ready: Callable[[], bool], what: str, supervisor: Supervisor, stop: StopRequest) -> None:

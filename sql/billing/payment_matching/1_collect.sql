@@ -6,7 +6,7 @@
 
 -- name: one_matcher_at_a_time
 -- Two records for one invoice must not be judged side by side.
-SELECT pg_advisory_xact_lock(hashtext('prepaid.match_payments'));
+SELECT prepaid.take_lock('payment matching');
 
 -- name: connected
 CREATE TEMP TABLE connected (

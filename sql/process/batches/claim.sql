@@ -33,6 +33,25 @@ WITH due AS (
 UPDATE prepaid.unsettled_plans u SET batch_id = :batch_id
 FROM due WHERE u.service_plan_id = due.service_plan_id;
 
+-- name: open_renewals_left
+-- What a claim has passed over because somebody had locked it: here that is waited for. One row, so that
+-- nobody waits for another one that is locked meanwhile.
+SELECT count(*) FROM (
+    SELECT FROM prepaid.unsettled_plans u
+    JOIN prepaid.ready_to_invoice r USING (service_plan_id)
+    WHERE r.planned_start <= CAST(:as_of AS date) + prepaid.days_within_term(:lead_days, r.term_days)
+      AND u.batch_id IS NOT DISTINCT FROM r.batch_id
+    ORDER BY u.service_plan_id LIMIT 1
+    FOR UPDATE OF u) passed_over;
+
+-- name: settle_renewals_left
+SELECT count(*) FROM (
+    SELECT FROM prepaid.unsettled_plans u
+    JOIN prepaid.ready_to_settle r USING (service_plan_id)
+    WHERE u.batch_id IS NOT DISTINCT FROM r.batch_id
+    ORDER BY u.service_plan_id LIMIT 1
+    FOR UPDATE OF u) passed_over;
+
 -- name: business_date
 -- All steps of a batch work for the business date it was claimed on, also after midnight.
 SELECT as_of FROM prepaid.batches WHERE batch_id = :batch_id;

@@ -26,6 +26,54 @@ CROSS JOIN LATERAL (
     SELECT u.service_plan_id FROM prepaid.unsettled_plans u
     WHERE u.service_plan_id = plan.service_plan_id AND u.batch_id = :batch_id FOR UPDATE) locked;
 
+-- name: lock_free_plans
+-- The same without waiting, after a wait that was too long: a plan is passed over while somebody else has
+-- locked it, or a task or an invoice of it.
+WITH plan AS MATERIALIZED (
+    SELECT p.service_plan_id FROM prepaid.service_plans p
+    WHERE p.service_plan_id = ANY (CAST(:plans AS bigint[]))
+    ORDER BY p.service_plan_id FOR NO KEY UPDATE SKIP LOCKED
+), claim AS MATERIALIZED (
+    SELECT u.service_plan_id FROM prepaid.unsettled_plans u
+    WHERE u.service_plan_id = ANY (CAST(:plans AS bigint[])) AND u.batch_id = :batch_id
+    ORDER BY u.service_plan_id FOR UPDATE SKIP LOCKED
+), task AS MATERIALIZED (
+    SELECT k.task_id FROM prepaid.tasks k
+    WHERE k.service_plan_id = ANY (CAST(:plans AS bigint[])) ORDER BY k.task_id
+    FOR NO KEY UPDATE SKIP LOCKED
+), invoice AS MATERIALIZED (
+    SELECT i.invoice_id FROM prepaid.invoices i
+    WHERE i.service_plan_id = ANY (CAST(:plans AS bigint[])) ORDER BY i.invoice_id
+    FOR NO KEY UPDATE SKIP LOCKED
+), free AS MATERIALIZED (
+    SELECT service_plan_id FROM plan JOIN claim USING (service_plan_id)
+    EXCEPT
+    SELECT k.service_plan_id FROM prepaid.tasks k
+    WHERE k.service_plan_id = ANY (CAST(:plans AS bigint[])) AND k.task_id NOT IN (SELECT task_id FROM task)
+    EXCEPT
+    SELECT i.service_plan_id FROM prepaid.invoices i
+    WHERE i.service_plan_id = ANY (CAST(:plans AS bigint[]))
+      AND i.invoice_id NOT IN (SELECT invoice_id FROM invoice)
+)
+SELECT count(*) AS number, CAST(coalesce(array_agg(service_plan_id), '{}') AS text) AS plans FROM free;
+
+-- name: leave_locked
+-- How many were passed over. They leave the batch, for the next run to claim them; also when it is their
+-- claim that somebody has locked, they are free once the batch is finished.
+WITH passed_over AS MATERIALIZED (
+    SELECT u.service_plan_id FROM prepaid.unsettled_plans u
+    WHERE u.service_plan_id = ANY (CAST(:asked AS bigint[])) AND u.batch_id = :batch_id
+      AND u.service_plan_id <> ALL (CAST(:plans AS bigint[]))
+), free AS (
+    SELECT u.service_plan_id FROM prepaid.unsettled_plans u
+    WHERE u.service_plan_id IN (SELECT service_plan_id FROM passed_over)
+    ORDER BY u.service_plan_id FOR UPDATE SKIP LOCKED
+), leaving AS (
+    UPDATE prepaid.unsettled_plans u SET batch_id = NULL
+    FROM free f WHERE u.service_plan_id = f.service_plan_id
+)
+SELECT count(*) FROM passed_over;
+
 -- name: leave_held
 WITH held AS MATERIALIZED (
     SELECT DISTINCT service_plan_id FROM prepaid.holds

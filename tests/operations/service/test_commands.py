@@ -2,9 +2,10 @@
 
 import psycopg
 import pytest
-from sqlalchemy import URL, Engine, text
+from sqlalchemy import URL, Engine
 
-from prepaid_pipeline.database import migrations
+from prepaid_pipeline.database import leases, migrations
+from prepaid_pipeline.operations.service.lock import UP
 from tests.operations.service.conftest import Command
 
 
@@ -64,9 +65,7 @@ def test_a_wrong_database_says_what_to_check(prepaid: Command, database_url: URL
 
 
 def test_two_ups_are_refused_by_the_lock(prepaid: Command, engine: Engine) -> None:
-    with engine.connect() as connection:
-        connection.execute(text("SET application_name = 'prepaid up on elsewhere'"))
-        connection.execute(text("SELECT pg_advisory_lock(hashtextextended('prepaid up', 0))"))
+    with leases.held(engine, UP, "prepaid up on elsewhere"):
         code, _, errors = prepaid("up")
     assert code == 1
     assert "'prepaid up' runs on this database already (prepaid up on elsewhere, since" in errors

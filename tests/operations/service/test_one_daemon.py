@@ -112,10 +112,8 @@ def test_the_lock_is_kept_over_a_lost_session(engine: Engine) -> None:
         with engine.begin() as connection:
             connection.execute(
                 text(
-                    "SELECT pg_terminate_backend(pid) FROM pg_locks"
-                    " WHERE locktype = 'advisory' AND granted"
-                    " AND database = (SELECT oid FROM pg_database"
-                    " WHERE datname = current_database())"
+                    "SELECT pg_terminate_backend(session_pid) FROM prepaid.locks"
+                    " WHERE name = 'prepaid daemon'"
                 )
             )
         wait(lambda: holder(engine, DAEMON) is None, 10)
