@@ -9,7 +9,11 @@ from sqlalchemy import Connection, Engine
 
 from prepaid_pipeline.database import connections
 from prepaid_pipeline.settings.load import Settings
-from prepaid_pipeline.settings.renewals import PAYMENT_DAYS, REMINDER_DAYS
+from prepaid_pipeline.settings.renewals import (
+    PAYMENT_DAYS,
+    PAYMENT_MAX_AGE_DAYS,
+    REMINDER_DAYS,
+)
 
 BATCH_SIZE = 10_000
 # A step over a full batch takes seconds and renews the lease. A worker that is slower than this
@@ -23,7 +27,8 @@ class Context:
     """What a run is about: the business date, the window around it, and who asks.
 
     All days are calendar days. ``reminder_days`` and ``payment_days`` (None: no limit) count from
-    the day on which an invoice is due. ``actor`` and ``run_id`` are for the audit log.
+    the day on which an invoice is due; ``payment_max_age_days`` (None: no limit) back from its issue.
+    ``actor`` and ``run_id`` are for the audit log.
     """
 
     as_of: date
@@ -35,11 +40,16 @@ class Context:
     lease_seconds: int = LEASE_SECONDS
     reminder_days: tuple[int, ...] = REMINDER_DAYS
     payment_days: int | None = PAYMENT_DAYS
+    payment_max_age_days: int | None = PAYMENT_MAX_AGE_DAYS
 
     @classmethod
     def of(cls, settings: Settings, as_of: date | None = None, **other: Any) -> "Context":
         """The context of one business date (default today) under the installation's settings."""
-        days = {"reminder_days": settings.reminder_days, "payment_days": settings.payment_days}
+        days = {
+            "reminder_days": settings.reminder_days,
+            "payment_days": settings.payment_days,
+            "payment_max_age_days": settings.payment_max_age_days,
+        }
         return cls(
             as_of or settings.today(), settings.grace_days, settings.lead_days, **days | other
         )
@@ -55,6 +65,7 @@ class Context:
             "run_id": self.run_id,
             "reminder_days": list(self.reminder_days),
             "payment_days": self.payment_days,
+            "payment_max_age_days": self.payment_max_age_days,
         }
 
 

@@ -10,6 +10,7 @@ from prepaid_pipeline.settings.parsers import YEAR, parsed, rising_days, whole_n
 
 REMINDER_DAYS = (3, 7, 14)
 PAYMENT_DAYS = 30
+PAYMENT_MAX_AGE_DAYS = 90
 
 
 class RenewalSettings(FromEnvironment):
@@ -36,6 +37,10 @@ class RenewalSettings(FromEnvironment):
     payment_days: Annotated[int | None, whole_number(1, YEAR, none="never")] = Field(
         PAYMENT_DAYS,
         description="days after an invoice is due until it is voided; None: it stays open",
+    )
+    payment_max_age_days: Annotated[int | None, whole_number(0, 10 * YEAR, none="never")] = Field(
+        PAYMENT_MAX_AGE_DAYS,
+        description="days that a payment may be older than its invoice; None: of any age",
     )
 
     @model_validator(mode="after")
