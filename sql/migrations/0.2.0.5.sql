@@ -21,11 +21,13 @@ CREATE FUNCTION prepaid.latest_believable(as_of date) RETURNS timestamptz LANGUA
     + interval '1 day';
 
 -- The record's place among the events of its payment. One whose time is not believed never outranks
--- money that was taken back: if it takes money back it is the last word, else the first.
+-- money that was taken back: the first word if it brings money or gives it back, and if it takes money
+-- back the last one (of a day to come, until that day: a chargeback can be reversed after it).
 CREATE FUNCTION prepaid.place_in_time(status text, occurred_at timestamptz, time_doubted boolean)
 RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
-    CASE WHEN prepaid.is_believable(occurred_at) AND NOT time_doubted THEN occurred_at
-         WHEN status IN ('Failed', 'Refunded', 'Chargeback') THEN timestamptz 'infinity'
+    CASE WHEN status IN ('Failed', 'Refunded', 'Chargeback')
+         THEN CASE WHEN prepaid.is_believable(occurred_at) THEN occurred_at ELSE timestamptz 'infinity' END
+         WHEN prepaid.is_believable(occurred_at) AND NOT time_doubted THEN occurred_at
          ELSE timestamptz '-infinity' END;
 
 -- When its money counts in the figures: where its time is not believed, on the day it was received.
@@ -203,6 +205,40 @@ CROSS JOIN LATERAL (
     END AS why_not OFFSET 0
 ) w
 WHERE k.kind = 'payment_verification' AND k.status <> 'Withdrawn';
+
+-- As it was, with the new columns.
+-- Which open invoices a parked payment may be meant for. A help for finance; nothing acts on it. By the
+-- customer or by the number: never by the amount alone, which many invoices share. (NOT MATERIALIZED: who
+-- asks about some records does not wait for the others.)
+CREATE OR REPLACE VIEW prepaid.payment_suggestions AS
+WITH parked AS NOT MATERIALIZED (
+    SELECT t.* FROM prepaid.tasks k JOIN prepaid.transactions t USING (transaction_id)
+    WHERE k.kind = 'payment_review' AND k.status = 'Open' AND t.outcome = 'parked'
+      AND t.status = 'Success'
+), candidates AS (
+    SELECT t.transaction_id, i.invoice_id, NULL AS slip
+    FROM parked t
+    JOIN prepaid.customers c USING (customer_ref)
+    JOIN prepaid.invoices i ON i.customer_id = c.customer_id AND i.status = 'Open'
+    UNION ALL
+    SELECT t.transaction_id, i.invoice_id, meant.slip
+    FROM parked t
+    CROSS JOIN LATERAL prepaid.meant_numbers(t.invoice_number) meant
+    JOIN prepaid.invoices i ON prepaid.plain_number(i.invoice_number) = meant.plain AND i.status = 'Open'
+)
+SELECT t.transaction_id, t.provider, t.provider_ref, t.invoice_number AS record_invoice_number,
+       t.amount, t.currency, t.customer_ref AS record_customer_ref, t.occurred_at, t.outcome_reason,
+       i.invoice_number, i.service_plan_id, c.customer_ref, c.name AS customer_name, i.issued_on,
+       concat_ws('; ', 'same amount', CASE WHEN t.customer_ref = c.customer_ref THEN 'same customer' END,
+                 'the number: ' || found.slip) AS because
+FROM (SELECT transaction_id, invoice_id, max(slip) AS slip FROM candidates GROUP BY 1, 2) found
+JOIN parked t USING (transaction_id)
+JOIN prepaid.invoices i ON i.invoice_id = found.invoice_id
+JOIN prepaid.customers c ON c.customer_id = i.customer_id
+WHERE i.payable = t.amount AND i.currency = t.currency
+  AND i.invoice_number IS DISTINCT FROM t.invoice_number
+  AND NOT EXISTS (SELECT FROM prepaid.transactions m
+                  WHERE m.invoice_id = i.invoice_id AND m.outcome = 'matched');
 
 -- Finance says which invoice a parked record pays. The record stays as it was delivered; who assigned
 -- it is noted, and match_payments judges it again. It may be over more than the invoice.

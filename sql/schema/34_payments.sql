@@ -60,11 +60,13 @@ CREATE FUNCTION prepaid.latest_believable(as_of date) RETURNS timestamptz LANGUA
     + interval '1 day';
 
 -- The record's place among the events of its payment. One whose time is not believed never outranks
--- money that was taken back: if it takes money back it is the last word, else the first.
+-- money that was taken back: the first word if it brings money or gives it back, and if it takes money
+-- back the last one (of a day to come, until that day: a chargeback can be reversed after it).
 CREATE FUNCTION prepaid.place_in_time(status text, occurred_at timestamptz, time_doubted boolean)
 RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
-    CASE WHEN prepaid.is_believable(occurred_at) AND NOT time_doubted THEN occurred_at
-         WHEN status IN ('Failed', 'Refunded', 'Chargeback') THEN timestamptz 'infinity'
+    CASE WHEN status IN ('Failed', 'Refunded', 'Chargeback')
+         THEN CASE WHEN prepaid.is_believable(occurred_at) THEN occurred_at ELSE timestamptz 'infinity' END
+         WHEN prepaid.is_believable(occurred_at) AND NOT time_doubted THEN occurred_at
          ELSE timestamptz '-infinity' END;
 
 -- When its money counts in the figures: where its time is not believed, on the day it was received.

@@ -22,6 +22,8 @@ FIRST_DAY = date(2026, 1, 29)  # the ends of months and of a February are near
 REMINDER_DAYS, PAYMENT_DAYS = (3, 7), 15
 GRACE_DAYS, LEAD_DAYS = 7, 7
 _PICK = st.integers(0, 1_000_000)
+# As a provider dates its records, and as one does that means another year or says nothing.
+_DATED = st.sampled_from(["today"] * 8 + ["2962-11-02", "infinity", "1970-01-01", None])
 
 
 class Business(RuleBasedStateMachine):
@@ -81,8 +83,9 @@ class Business(RuleBasedStateMachine):
         status=st.sampled_from(["Success"] * 6 + ["Pending", "Failed", "odd"]),
         part=st.sampled_from(["all"] * 5 + ["a part", "the rest", "too much"]),
         named=st.sampled_from([True] * 5 + [False]),
+        dated=_DATED,
     )
-    def pay(self, pick: int, status: str, part: str, named: bool) -> None:
+    def pay(self, pick: int, status: str, part: str, named: bool, dated: str | None) -> None:
         asked = self.one(
             pick, "SELECT invoice_number, payable FROM prepaid.invoices ORDER BY invoice_id"
         )
@@ -95,7 +98,9 @@ class Business(RuleBasedStateMachine):
                 "the rest": payable - 4,
                 "too much": payable + 1,
             }[part]
-            self.deliver(f"p{self.payments}", asked[0] if named else None, amount, status)
+            self.deliver(
+                f"p{self.payments}", asked[0] if named else None, amount, status, dated=dated
+            )
 
     @rule(
         pick=_PICK,
@@ -103,18 +108,31 @@ class Business(RuleBasedStateMachine):
         status=st.sampled_from(
             ["Success", "Failed", "Refunded", "Chargeback", "Chargeback", "ChargebackReversed"]
         ),
+        sign=st.sampled_from([1, 1, 1, -1]),
+        currency=st.sampled_from(["USD"] * 5 + ["JPY"]),
+        dated=_DATED,
     )
-    def the_same_payment_again(self, pick: int, hours: int, status: str) -> None:
+    def the_same_payment_again(
+        self, pick: int, hours: int, status: str, sign: int, currency: str, dated: str | None
+    ) -> None:
         said = self.one(
             pick,
             "SELECT provider_ref, invoice_number, amount FROM prepaid.transactions"
             " ORDER BY transaction_id",
         )
         if said:
-            self.deliver(said[0], said[1], said[2], status, hours)
+            amount = sign * Decimal(str(said[2]))
+            self.deliver(said[0], said[1], amount, status, hours, currency, dated)
 
     def deliver(
-        self, ref: object, number: object, amount: object, status: str, hours: int = 0
+        self,
+        ref: object,
+        number: object,
+        amount: object,
+        status: str,
+        hours: int = 0,
+        currency: str = "USD",
+        dated: str | None = "today",
     ) -> None:
         """A record of the provider, dated by the day and the number of records so far."""
         count = self.world.sql("SELECT count(*) FROM prepaid.transactions")
@@ -124,7 +142,8 @@ class Business(RuleBasedStateMachine):
             amount,
             provider_ref=ref,
             status=status,
-            occurred_at=moment,  # type: ignore[arg-type]
+            currency=currency,
+            occurred_at=moment if dated == "today" else dated,  # type: ignore[arg-type]
         )
 
     @rule(pick=_PICK, at_once=st.booleans())

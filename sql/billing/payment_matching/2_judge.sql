@@ -151,7 +151,7 @@ SELECT s.transaction_id, s.payment, coalesce(s.occurred_at, '-infinity'), s.stat
            WHEN s.is_other_currency AND (s.is_standing OR s.word = 'ChargebackReversed')
                THEN format('the record says %s in %s, the payment was in %s', s.word,
                            left(s.moved_currency, 20), left(s.paid_currency, 20))
-           WHEN s.moment IN ('infinity', '-infinity') AND (s.is_standing OR s.word = 'ChargebackReversed')
+           WHEN (s.doubted OR s.moment IN ('infinity', '-infinity')) AND (s.is_standing OR s.word = 'ChargebackReversed')
                THEN format('the record says %s, and its time (%s) is not believable', s.word,
                            prepaid.said_time(s.occurred_at))
            WHEN s.word = 'ChargebackReversed' AND s.first_chargeback <= s.moment
