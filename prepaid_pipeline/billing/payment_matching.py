@@ -105,7 +105,9 @@ def _without_what_breaks_it(engine: Engine, context: Context) -> Counter[str]:
             )
         return Counter(parked=1)
 
-    return halving(attempt, alone, [int(record) for record in (found or "").strip("{}").split(",") if record])
+    return halving(
+        attempt, alone, [int(record) for record in (found or "").strip("{}").split(",") if record]
+    )
 
 
 def _array(ids: list[int]) -> str:

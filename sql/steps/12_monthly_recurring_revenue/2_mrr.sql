@@ -209,6 +209,8 @@ LEFT JOIN LATERAL (
 ) before ON true
 JOIN prepaid.currencies c ON c.currency = e.currency
 WHERE CASE e.status
+    -- Of a time that is not believed, it gives nothing back: finance is asked.
+    WHEN 'ChargebackReversed' THEN e.is_ours IS NOT NULL AND isfinite(e.place)
     WHEN 'Failed' THEN before.status = 'Success' AND NOT e.is_other_currency
     ELSE e.is_ours IS NOT NULL OR asked.by_credit_note END;
 

@@ -3,8 +3,10 @@
 import re
 from dataclasses import dataclass
 from datetime import date
+from decimal import Decimal
 from pathlib import Path
 
+from prepaid_pipeline.database import queries
 from prepaid_pipeline.people import decisions
 from tests.world import World, context
 
@@ -136,6 +138,17 @@ class Table:
         return self.world.sql(
             "SELECT status FROM prepaid.invoices WHERE invoice_number = :n", n=self.number
         )
+
+    def came_back(self) -> Decimal:
+        """What the figures say that came back of INV's money, in its currency."""
+        read = queries.statement("steps/12_monthly_recurring_revenue/2_mrr", "money_returned")
+        with self.world.engine.connect() as connection:
+            read.execute(connection, {"as_of": date(9999, 12, 31)})
+            found = connection.exec_driver_sql(
+                "SELECT coalesce(sum(amount), 0) FROM money_returned"
+                " WHERE is_ours AND NOT by_credit_note AND currency = 'USD'"
+            )
+            return Decimal(found.scalar_one())
 
     def plan_status(self) -> str:
         held = self.world.holds(self.plan)

@@ -136,4 +136,3 @@ def test_any_order_gives_the_same_outcomes(
             assert event.customer != "wrong"
             assert event.hour in range(4)
             assert event.amount in ("10.73", "4.00", "6.73")
-
