@@ -63,8 +63,12 @@ def test_what_was_hidden_is_found_and_the_rest_stays_paid(
         for plan in (behind_the_future, before_its_payment, untouched)
     ]
     assert held == [True, True, False]
-    assert world.rows(
-        "SELECT status FROM prepaid.invoices WHERE service_plan_id = :p", p=untouched
-    ) == [("Paid",)]
+    assert (
+        world.sql(
+            "SELECT status FROM prepaid.invoices WHERE invoice_number = :n",
+            n=world.invoice(untouched),
+        )
+        == "Paid"
+    )
     found = invariants.run(world.engine, context(LAST_DAY))
     assert [line for check in found for line in check.findings] == []
