@@ -27,8 +27,8 @@ class Context:
     """What a run is about: the business date, the window around it, and who asks.
 
     All days are calendar days. ``reminder_days`` and ``payment_days`` (None: no limit) count from
-    the day on which an invoice is due; ``payment_max_age_days`` (None: no limit) back from its issue.
-    ``actor`` and ``run_id`` are for the audit log.
+    the day on which an invoice is due; ``payment_max_age_days`` (None: no limit) back from its
+    issue. ``actor`` and ``run_id`` are for the audit log.
     """
 
     as_of: date

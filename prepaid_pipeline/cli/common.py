@@ -39,7 +39,7 @@ class _Month(click.ParamType[date]):
             self.fail(f"{value!r} is not a month: expected YYYY-MM", param, ctx)
 
 
-# A cell is as wide as the longest one of its column, and a provider's may be 130,000 characters long.
+# A cell is as wide as the longest one of its column, and a provider's may have 130,000 characters.
 _WIDEST = 1000
 
 DATE = _Date()

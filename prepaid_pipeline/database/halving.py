@@ -1,4 +1,4 @@
-"""A statement over many rows that the data of one of them breaks: halve them until that one is alone."""
+"""A statement over many rows that the data of one breaks: they are halved until it is alone."""
 
 from collections.abc import Callable
 from typing import Any, Protocol, Self, TypeVar

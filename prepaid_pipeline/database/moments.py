@@ -1,7 +1,7 @@
 """Moments that Python's datetime cannot hold: of year 10000, before year 1, infinity.
 
-Providers may write them, and the landing table takes them. Whoever reads rows gets the server's text
-for them, where the driver would end the whole query.
+Providers may write them, and the landing table takes them. Whoever reads rows gets the server's
+text for them, where the driver would end the whole query.
 """
 
 from datetime import datetime

@@ -70,5 +70,7 @@ def test_what_was_hidden_is_found_and_the_rest_stays_paid(
         )
         == "Paid"
     )
+    # A month that was closed without these chargebacks has other figures now, and says so.
     found = invariants.run(world.engine, context(LAST_DAY))
-    assert [line for check in found for line in check.findings] == []
+    wrong = [line for check in found for line in check.findings]
+    assert [line for line in wrong if "changed since version" not in line] == []
