@@ -14,7 +14,12 @@ from prepaid_pipeline import logs
 from prepaid_pipeline.database import connections, queries, waits
 from prepaid_pipeline.database.connections import sqlstate
 from prepaid_pipeline.settings.load import Settings
-from prepaid_pipeline.settings.renewals import CLEARING_DAYS, PAYMENT_DAYS, REMINDER_DAYS
+from prepaid_pipeline.settings.renewals import (
+    CLEARING_DAYS,
+    PAYMENT_DAYS,
+    PAYMENT_MAX_AGE_DAYS,
+    REMINDER_DAYS,
+)
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +35,9 @@ class Context:
     """What a run is about: the business date, the window around it, and who asks.
 
     All days are calendar days. ``reminder_days`` and ``payment_days`` (None: no limit) count from
-    the day on which an invoice is due, ``clearing_days`` from that of a payment that is on its way.
-    ``actor`` and ``run_id`` are for the audit log.
+    the day on which an invoice is due, ``clearing_days`` from that of a payment that is on its way;
+    ``payment_max_age_days`` (None: no limit) count back from its issue. ``actor`` and ``run_id``
+    are for the audit log.
     """
 
     as_of: date
@@ -44,6 +50,7 @@ class Context:
     reminder_days: tuple[int, ...] = REMINDER_DAYS
     payment_days: int | None = PAYMENT_DAYS
     clearing_days: int = CLEARING_DAYS
+    payment_max_age_days: int | None = PAYMENT_MAX_AGE_DAYS
 
     @classmethod
     def of(cls, settings: Settings, as_of: date | None = None, **other: Any) -> "Context":
@@ -52,6 +59,7 @@ class Context:
             "reminder_days": settings.reminder_days,
             "payment_days": settings.payment_days,
             "clearing_days": settings.clearing_days,
+            "payment_max_age_days": settings.payment_max_age_days,
         }
         return cls(
             as_of or settings.today(), settings.grace_days, settings.lead_days, **days | other
@@ -69,6 +77,7 @@ class Context:
             "reminder_days": list(self.reminder_days),
             "payment_days": self.payment_days,
             "clearing_days": self.clearing_days,
+            "payment_max_age_days": self.payment_max_age_days,
         }
 
 

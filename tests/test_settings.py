@@ -53,6 +53,17 @@ def test_payment_days_that_cannot_be(days: str) -> None:
     )
 
 
+@pytest.mark.parametrize(("days", "age"), [("", 90), ("0", 0), ("3660", 3660), ("never", None)])
+def test_how_old_a_payment_may_be(days: str, age: int | None) -> None:
+    assert load({"PREPAID_PAYMENT_MAX_AGE_DAYS": days}).payment_max_age_days == age
+
+
+@pytest.mark.parametrize("days", ["-1", "3661", "1.5", "none"])
+def test_how_old_no_payment_may_be(days: str) -> None:
+    with pytest.raises(SettingError, match="expected a whole number from 0 to 3660, or never"):
+        load({"PREPAID_PAYMENT_MAX_AGE_DAYS": days})
+
+
 def test_the_last_reminder_comes_before_the_last_day() -> None:
     for env in ({"payment": "14"}, {"reminder": "30"}, {"reminder": "5,40"}):
         with pytest.raises(SettingError, match="expected more than the last day of PREPAID_REM"):

@@ -39,6 +39,9 @@ class _Month(click.ParamType[date]):
             self.fail(f"{value!r} is not a month: expected YYYY-MM", param, ctx)
 
 
+# A cell is as wide as the longest one of its column, and a provider's may have 130,000 characters.
+_WIDEST = 1000
+
 DATE = _Date()
 MONTH = _Month()
 
@@ -125,7 +128,8 @@ def _show(value: object) -> str:
         return "-"
     if isinstance(value, datetime):
         return value.strftime("%Y-%m-%d %H:%M")
-    return str(value)
+    said = str(value)
+    return said if len(said) <= _WIDEST else f"{said[:_WIDEST]}…"
 
 
 def _plain(value: object) -> str:

@@ -5,10 +5,11 @@ from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, make_url, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from prepaid_pipeline.database import embedded, waits
+from prepaid_pipeline.database.moments import MomentLoader
 from prepaid_pipeline.errors import DatabaseNotReady, NotAllowed, SettingError
 from prepaid_pipeline.settings.load import Settings
 
@@ -55,13 +56,19 @@ def engine(settings: Settings) -> Engine:
 
 def engine_for(database: URL) -> Engine:
     """An engine on psycopg 3 for a URL in libpq's form."""
-    return create_engine(
+    made = create_engine(
         database.set(drivername="postgresql+psycopg"),
         pool_pre_ping=True,
         # An error is logged and shown in Dagster: not with the customers' data of its statement.
         hide_parameters=True,
         connect_args={"application_name": "prepaid"},
     )
+    event.listen(made, "connect", _read_all_moments)
+    return made
+
+
+def _read_all_moments(connection: Any, _record: object) -> None:
+    connection.adapters.register_loader("timestamptz", MomentLoader)
 
 
 @contextmanager

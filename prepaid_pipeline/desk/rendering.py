@@ -61,9 +61,14 @@ def environment(timezone: ZoneInfo) -> Environment:
     return made
 
 
-def _moment(timezone: ZoneInfo) -> Callable[[datetime], str]:
-    def moment(value: datetime) -> str:
-        local = value.astimezone(timezone)
+def _moment(timezone: ZoneInfo) -> Callable[[datetime | str], str]:
+    def moment(value: datetime | str) -> str:
+        try:
+            local = value.astimezone(timezone) if isinstance(value, datetime) else None
+        except OverflowError:
+            local = None
+        if local is None:  # Infinity, or of a year that a datetime does not have.
+            return str(value)
         return f"{short_day(local.date())}, {local:%H:%M}"
 
     return moment

@@ -10,7 +10,7 @@ from decimal import Decimal
 # Of an amount or a time that is kept as text, in characters.
 LONGEST = 1_000
 _DIGITS = 15
-_YEARS = range(1900, 2200)
+_YEARS = range(2, 9999)
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,6})?", re.ASCII)
 _MOMENT = re.compile(
     r"(?P<sign>-?)(?P<year>[0-9]{1,9})-[0-9]{2}-[0-9]{2}"
@@ -34,7 +34,7 @@ def is_beyond_amounts(text: str) -> bool:
 
 def is_beyond_times(text: str) -> bool:
     """Whether the text is written as a time, and one that the column does not hold: infinity, or of
-    a year in which nobody pays, such as 0 and 10000.
+    a year that most programs do not have, such as 0 and 10000.
     """
     match = _MOMENT.fullmatch(text)
     if match is None:

@@ -7,10 +7,10 @@ is alone.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
@@ -25,13 +25,9 @@ from prepaid_pipeline.context import (
     transaction,
 )
 from prepaid_pipeline.database import queries, waits
-from prepaid_pipeline.database.connections import sqlstate
+from prepaid_pipeline.database.halving import halving
 
 log = logging.getLogger(__name__)
-
-# Errors of one row's data: data exceptions, integrity violations, and what our triggers raise.
-# All others (connection lost, deadlock, disk full, a fault in our SQL) are nobody's bad plan.
-_DATA_ERRORS = ("22", "23", "P0")
 
 
 @dataclass(frozen=True)
@@ -55,9 +51,6 @@ class StepResult:
             self.passed_over + other.passed_over,
         )
 
-
-S = TypeVar("S", range, list[int])
-T = TypeVar("T", int, StepResult)
 
 OPENING_STEPS = {
     "retrieve_subscription_details": "steps/01_retrieve_subscription_details",
@@ -196,7 +189,7 @@ def run_step(engine: Engine, step: str, batch_id: int, context: Context) -> Step
         with engine.connect() as connection:
             found = around("plans_of_batch").execute(connection, params).scalar_one()
         plans = [int(plan) for plan in found.strip("{}").split(",") if plan]
-        result = _halving(attempt, hold, plans)
+        result = halving(attempt, hold, plans)
         fields |= {"taken": result.taken, "finished": result.finished, "held": result.held}
         if result.passed_over:
             fields["passed_over"] = result.passed_over
@@ -262,7 +255,7 @@ def _open(engine: Engine, context: Context, opening: str, subscriptions: range) 
             failed.execute(connection, params | _bounds(subscriptions) | {"text": reason})
         return 0
 
-    return _halving(attempt, note, subscriptions)
+    return halving(attempt, note, subscriptions)
 
 
 def _array(ids: list[int]) -> str:
@@ -274,16 +267,3 @@ def _array(ids: list[int]) -> str:
 
 def _bounds(ids: range) -> dict[str, int]:
     return {"first": ids.start, "last": ids.stop - 1}
-
-
-def _halving(attempt: Callable[[S], T], alone: Callable[[S, str], T], rows: S) -> T:
-    """``attempt`` on rows; when the data of one breaks it, on halves, until that one is alone."""
-    try:
-        return attempt(rows)
-    except DBAPIError as error:
-        if not sqlstate(error).startswith(_DATA_ERRORS):
-            raise
-        if len(rows) <= 1:
-            return alone(rows, str(error.orig).splitlines()[0])
-    middle = len(rows) // 2
-    return _halving(attempt, alone, rows[:middle]) + _halving(attempt, alone, rows[middle:])

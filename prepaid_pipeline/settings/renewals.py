@@ -11,6 +11,7 @@ from prepaid_pipeline.settings.parsers import YEAR, parsed, rising_days, whole_n
 REMINDER_DAYS = (3, 7, 14)
 PAYMENT_DAYS = 30
 CLEARING_DAYS = 14
+PAYMENT_MAX_AGE_DAYS = 90
 
 
 class RenewalSettings(FromEnvironment):
@@ -42,6 +43,10 @@ class RenewalSettings(FromEnvironment):
         CLEARING_DAYS,
         description="days for which a payment that is clearing at the bank keeps its customer from"
         " being reminded and the plan from being cancelled",
+    )
+    payment_max_age_days: Annotated[int | None, whole_number(0, 10 * YEAR, none="never")] = Field(
+        PAYMENT_MAX_AGE_DAYS,
+        description="days that a payment may be older than its invoice; None: of any age",
     )
 
     @model_validator(mode="after")

@@ -11,7 +11,7 @@ JOIN prepaid.customers c USING (customer_id)
 JOIN prepaid.service_plans p USING (service_plan_id)
 CROSS JOIN LATERAL (SELECT prepaid.due_on(i.issued_on, p.planned_start) AS due_on) due
 CROSS JOIN LATERAL (
-    SELECT coalesce(sum(t.amount), 0) AS received FROM prepaid.transactions t
+    SELECT coalesce(sum(prepaid.amount_moved(t.status, t.amount)), 0) AS received FROM prepaid.transactions t
     WHERE (t.invoice_id = i.invoice_id
            OR t.invoice_id IS NULL AND t.invoice_number = i.invoice_number)
       AND t.status = 'Success' AND t.currency = i.currency

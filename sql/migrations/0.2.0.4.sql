@@ -31,7 +31,7 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
     coalesce(abs(amount) < 1e15 AND scale(trim_scale(amount)) <= 15, amount IS NULL);
 CREATE FUNCTION prepaid.is_bearable(moment timestamptz) RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
-    coalesce(moment >= '1900-01-01 00:00+00' AND moment < '2200-01-01 00:00+00', true);
+    coalesce(moment >= '0002-01-01 00:00+00' AND moment < '9999-01-01 00:00+00', true);
 
 -- What a provider writes is landed whatever it is. What readers cannot bear stands beside the record as
 -- text, and the record has no amount or no time: finance is asked about it.

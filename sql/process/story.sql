@@ -29,8 +29,9 @@ SELECT p.status, p.origin, p.kind, p.start_date, p.end_date, p.activated_on, p.i
        i.invoice_number, i.status AS invoice_status, i.payable = 0 AS nothing_to_pay,
        i.payable || ' ' || i.currency AS payable,
        (SELECT string_agg(concat_ws(' ', coalesce(t.provider, 'unknown provider'), t.provider_ref,
-                   'over', t.amount, t.currency, 'of', to_char(t.occurred_at AT TIME ZONE 'UTC',
-                   'YYYY-MM-DD'),
+                   'over', t.amount, t.currency,
+                   CASE WHEN prepaid.is_believable(t.occurred_at)
+                        THEN 'of ' || prepaid.said_time(t.occurred_at, t.as_delivered) END,
                    CASE WHEN t.assigned_by IS NOT NULL THEN '(assigned by ' || t.assigned_by || ')' END),
                    ' and ' ORDER BY t.transaction_id)
         FROM prepaid.transactions t WHERE t.invoice_id = i.invoice_id AND t.outcome = 'matched'

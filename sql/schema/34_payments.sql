@@ -28,7 +28,12 @@ CREATE TABLE prepaid.transactions (
     entry_digest text,
     bank_ref text,
     -- What the columns cannot hold, by the column's name, as it was written.
-    as_delivered jsonb
+    as_delivered jsonb,
+    -- When it was first judged, no clock showed its time yet. Kept: what is a question to a person does
+    -- not become an answer by waiting.
+    time_doubted boolean NOT NULL DEFAULT false,
+    -- Judging it failed. It is parked, and the others are judged without it.
+    set_apart boolean NOT NULL DEFAULT false
 );
 -- Looked up by hashes: a reference may be longer than what a B-tree takes.
 CREATE INDEX transactions_by_event
@@ -41,7 +46,8 @@ CREATE INDEX transactions_by_entry ON prepaid.transactions (entry_digest) WHERE 
 CREATE INDEX transactions_undecided ON prepaid.transactions (transaction_id) WHERE outcome IS NULL;
 -- What the monthly figures of payments taken back are made from: few of all records.
 CREATE INDEX transactions_taken_back ON prepaid.transactions (occurred_at)
-    WHERE status IN ('Refunded', 'Chargeback', 'ChargebackReversed', 'Failed');
+    WHERE status IN ('Refunded', 'Chargeback', 'ChargebackReversed', 'Failed')
+        OR lower(status) IN ('canceled', 'cancelled');
 
 -- A status in our words. Providers' words for a checkout that the customer has not completed are
 -- Unfinished, those for one that was called off are Failed: no money is on its way. Any word that we do
@@ -54,15 +60,123 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
          WHEN lower(status) IN ('requires_payment_method', 'requires_action', 'requires_confirmation')
          THEN 'Unfinished' ELSE 'Unknown' END;
 
--- Amounts and times that a reader could stumble over: of more digits than any money has, of a year in
--- which nobody pays, infinite, no number. Year 10000 is none in most programs, and twice the largest
--- number is none in this one.
+-- How a record is read, by matching and by the figures alike: when it happened, and what it moved.
+
+-- A time that can be one of a payment: there, and of a year that programs have. (Of 1970-01-01 are the
+-- clocks that were never set.)
+CREATE FUNCTION prepaid.is_believable(occurred_at timestamptz) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN coalesce(
+    occurred_at >= timestamptz '1970-01-02 00:00:00Z'
+    AND occurred_at < timestamptz '10000-01-01 00:00:00Z', false);
+
+-- The latest time that is believed of what is judged for a business date: a day, for other time zones
+-- and clocks, after both the clock and the end of that date.
+CREATE FUNCTION prepaid.latest_believable(as_of date) RETURNS timestamptz LANGUAGE sql STABLE RETURN
+    greatest(now(), (as_of + 1)::timestamp AT TIME ZONE (SELECT timezone FROM prepaid.installation))
+    + interval '1 day';
+
+-- The record's place among the events of its payment. One whose time is not believed never outranks
+-- money that was taken back: the first word if it brings money or gives it back, and if it takes money
+-- back the last one (of a day to come, until that day: a chargeback can be reversed after it).
+CREATE FUNCTION prepaid.place_in_time(status text, occurred_at timestamptz, time_doubted boolean)
+RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
+    CASE WHEN prepaid.record_status(status) IN ('Failed', 'Refunded', 'Chargeback')
+         THEN CASE WHEN prepaid.is_believable(occurred_at) THEN occurred_at ELSE timestamptz 'infinity' END
+         WHEN prepaid.is_believable(occurred_at) AND NOT time_doubted THEN occurred_at
+         ELSE timestamptz '-infinity' END;
+
+-- When its money counts in the figures: where its time is not believed, on the day it was received.
+CREATE FUNCTION prepaid.counted_at(occurred_at timestamptz, received_at timestamptz, time_doubted boolean)
+RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
+    CASE WHEN prepaid.is_believable(occurred_at) AND NOT time_doubted THEN occurred_at
+         ELSE received_at END;
+
+-- The time as a sentence quotes it, whatever the session's settings.
+CREATE FUNCTION prepaid.said_time(occurred_at timestamptz, as_delivered jsonb)
+RETURNS text LANGUAGE sql STABLE RETURN
+    CASE WHEN occurred_at IS NULL
+         THEN coalesce(substring(as_delivered ->> 'occurred_at' from '^[^ T]{1,20}')
+                       || CASE WHEN as_delivered ->> 'occurred_at' LIKE '% BC' THEN ' BC' ELSE '' END, 'no time')
+         WHEN NOT isfinite(occurred_at) THEN occurred_at::text
+         ELSE to_char(occurred_at AT TIME ZONE 'UTC', 'YYYY-MM-DD')
+              || CASE WHEN extract(year FROM occurred_at AT TIME ZONE 'UTC') < 0 THEN ' BC' ELSE '' END
+    END;
+
+-- The amount that a record says was moved; null if it says none: no number, or more than all money there
+-- is, with which no sum could be made. What takes money back is said with either sign.
+CREATE FUNCTION prepaid.amount_moved(status text, amount numeric) RETURNS numeric
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
+    CASE WHEN abs(amount) < 1e18 THEN
+        CASE WHEN prepaid.record_status(status) IN ('Refunded', 'Chargeback', 'ChargebackReversed', 'Failed')
+             THEN abs(amount) ELSE amount END END;
+
+-- Records that take money back, or give a chargeback back: what they move, beside the payment that they
+-- belong to. amount: where the record says none, and of a Failed, the payment's. paid_amount,
+-- paid_currency: what the payment brought, of a currency in which it fits an invoice if there is one.
+-- is_ours: whether it was for an invoice of ours; null without any Success.
+-- is_other_currency: the payment was in another; such a record is a question, and moves nothing of the
+-- payment. speaks: of one event with several contents the one that counts (the payment's currency, the
+-- largest amount).
+CREATE FUNCTION prepaid.money_taken_back(records bigint[])
+RETURNS TABLE (transaction_id bigint, amount numeric, currency text, paid_amount numeric,
+               paid_currency text, is_ours boolean, is_other_currency boolean, speaks boolean)
+LANGUAGE sql STABLE AS $$
+    SELECT t.transaction_id,
+           CASE WHEN t.word = 'Failed' THEN coalesce(paid.amount, said.amount)
+                ELSE coalesce(said.amount, paid.amount) END,
+           said.currency, paid.amount, paid.currency, paid.is_ours,
+           coalesce(said.currency <> paid.currency, false),
+           spoken.transaction_id IS NULL
+               OR (spoken.amount, spoken.currency, spoken.invoice_number, spoken.customer_ref)
+                  IS NOT DISTINCT FROM (t.amount, t.currency, t.invoice_number, t.customer_ref)
+    FROM unnest(records) asked (transaction_id)
+    CROSS JOIN LATERAL (SELECT *, prepaid.record_status(status) AS word FROM prepaid.transactions
+                        WHERE transaction_id = asked.transaction_id OFFSET 0) t
+    LEFT JOIN LATERAL (
+        SELECT s.currency, bool_or(s.is_ours) AS is_ours, max(s.amount) FILTER (WHERE s.amount > 0) AS amount
+        FROM (
+            SELECT s.currency, prepaid.amount_moved(s.status, s.amount) AS amount,
+                   i.invoice_id IS NOT NULL AS is_ours, i.currency = s.currency AS fits, s.occurred_at
+            FROM prepaid.transactions s
+            LEFT JOIN LATERAL (
+                SELECT i.invoice_id, i.currency FROM prepaid.invoices i
+                WHERE i.invoice_id = coalesce(s.invoice_id, (
+                    SELECT n.invoice_id FROM prepaid.invoices n WHERE n.invoice_number = s.invoice_number))
+                OFFSET 0) i ON true
+            WHERE hashtextextended(s.provider_ref, 0) = hashtextextended(t.provider_ref, 0)
+              AND s.provider = t.provider AND s.provider_ref = t.provider_ref
+              AND s.provider <> '' AND s.provider_ref <> '' AND s.status = 'Success'
+        ) s
+        GROUP BY s.currency
+        ORDER BY coalesce(bool_or(s.fits), false) DESC, bool_or(s.is_ours) DESC, min(s.occurred_at),
+                 s.currency
+        LIMIT 1
+    ) paid ON true
+    CROSS JOIN LATERAL (
+        SELECT prepaid.amount_moved(t.status, t.amount) AS amount,
+               coalesce(nullif(t.currency, ''), paid.currency) AS currency) said
+    LEFT JOIN LATERAL (
+        SELECT e.transaction_id, e.amount, e.currency, e.invoice_number, e.customer_ref
+        FROM prepaid.transactions e
+        WHERE hashtextextended(e.provider_ref, 0) = hashtextextended(t.provider_ref, 0)
+          AND e.provider = t.provider AND e.provider_ref = t.provider_ref
+          AND e.provider <> '' AND e.provider_ref <> ''
+          AND prepaid.record_status(e.status) = t.word AND e.occurred_at IS NOT DISTINCT FROM t.occurred_at
+        ORDER BY coalesce(nullif(e.currency, ''), paid.currency) IS DISTINCT FROM paid.currency,
+                 prepaid.amount_moved(e.status, e.amount) DESC NULLS LAST, e.currency, e.invoice_number,
+                 e.customer_ref, e.amount
+        LIMIT 1
+    ) spoken ON true
+$$;
+
+-- Amounts and times that a reader could stumble over: of more digits than any money has, of a year that
+-- most programs do not have, infinite, no number.
 CREATE FUNCTION prepaid.is_bearable(amount numeric) RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
     coalesce(abs(amount) < 1e15 AND scale(trim_scale(amount)) <= 15, amount IS NULL);
 CREATE FUNCTION prepaid.is_bearable(moment timestamptz) RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
-    coalesce(moment >= '1900-01-01 00:00+00' AND moment < '2200-01-01 00:00+00', true);
+    coalesce(moment >= '0002-01-01 00:00+00' AND moment < '9999-01-01 00:00+00', true);
 
 -- What a provider writes is landed whatever it is. What readers cannot bear stands beside the record as
 -- text, and the record has no amount or no time: finance is asked about it.
@@ -145,6 +259,7 @@ BEGIN
            o.outcome, n.outcome,
            CASE WHEN n.outcome_reason IS NOT NULL THEN prepaid.own_words(n.outcome_reason,
                left(n.customer_ref, 100),
+               CASE WHEN n.set_apart THEN split_part(n.outcome_reason, ': ', 2) END,
                CASE WHEN prepaid.record_status(n.status) = 'Unknown' THEN left(n.status, 100) END,
                CASE WHEN n.currency !~ '^[A-Z]{3}$' THEN left(n.currency, 20) END,
                CASE WHEN NOT EXISTS (SELECT FROM prepaid.invoices named

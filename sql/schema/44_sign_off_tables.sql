@@ -58,7 +58,8 @@ CROSS JOIN LATERAL (
                  AND t.provider = m.provider AND t.provider_ref = m.provider_ref
               WHERE m.invoice_id = i.invoice_id AND m.outcome = 'matched'
                 AND t.outcome IS DISTINCT FROM 'superseded' AND t.credit_note_id IS NULL
-                AND t.status IS DISTINCT FROM 'Success' AND t.occurred_at >= m.occurred_at
+                AND t.status IS DISTINCT FROM 'Success'
+                AND (t.outcome = 'parked' OR t.occurred_at >= m.occurred_at)
               ORDER BY t.occurred_at DESC LIMIT 1)
     END AS difference
 ) d

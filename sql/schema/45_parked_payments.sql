@@ -119,8 +119,9 @@ BEGIN
                     AND t.provider <> '' AND t.provider_ref <> '' AND t.outcome = 'matched'
                     AND t.credit_note_id IS NULL) THEN
         RAISE EXCEPTION 'payment % has paid an invoice already: it pays one only', paid.provider_ref;
-    ELSIF NOT coalesce(paid.amount > 0 AND paid.amount < 'Infinity', false) THEN
-        RAISE EXCEPTION 'payment record % has the amount %: it pays nothing', record, paid.amount;
+    ELSIF NOT coalesce(prepaid.amount_moved(paid.status, paid.amount) > 0, false) THEN
+        RAISE EXCEPTION 'payment record % has the amount %: it pays nothing', record,
+            left(paid.amount::text, 40);
     END IF;
     UPDATE prepaid.transactions
     SET assigned_by = person, assigned_note = concat_ws(E'\n', assigned_note, reason),

@@ -34,6 +34,8 @@ WHERE i.status = 'Paid' AND e.at < (
     SELECT max(a.at) FROM prepaid.audit_log a
     WHERE a.event = 'invoice_paid' AND a.entity = 'invoice' AND a.entity_id = i.invoice_id)
 """
+# As a provider dates its records, and as one does that means another year or says nothing.
+_DATED = st.sampled_from(["today"] * 8 + ["2962-11-02", "infinity", "1970-01-01", None])
 
 
 class Business(RuleBasedStateMachine):
@@ -93,8 +95,9 @@ class Business(RuleBasedStateMachine):
         status=st.sampled_from(["Success"] * 6 + ["Pending", "Failed", "odd"]),
         part=st.sampled_from(["all"] * 5 + ["a part", "the rest", "too much"]),
         named=st.sampled_from([True] * 5 + [False]),
+        dated=_DATED,
     )
-    def pay(self, pick: int, status: str, part: str, named: bool) -> None:
+    def pay(self, pick: int, status: str, part: str, named: bool, dated: str | None) -> None:
         asked = self.one(
             pick, "SELECT invoice_number, payable FROM prepaid.invoices ORDER BY invoice_id"
         )
@@ -107,7 +110,9 @@ class Business(RuleBasedStateMachine):
                 "the rest": payable - 4,
                 "too much": payable + 1,
             }[part]
-            self.deliver(f"p{self.payments}", asked[0] if named else None, amount, status)
+            self.deliver(
+                f"p{self.payments}", asked[0] if named else None, amount, status, dated=dated
+            )
 
     @rule(
         pick=_PICK,
@@ -115,18 +120,31 @@ class Business(RuleBasedStateMachine):
         status=st.sampled_from(
             ["Success", "Failed", "Refunded", "Chargeback", "Chargeback", "ChargebackReversed"]
         ),
+        sign=st.sampled_from([1, 1, 1, -1]),
+        currency=st.sampled_from(["USD"] * 5 + ["JPY"]),
+        dated=_DATED,
     )
-    def the_same_payment_again(self, pick: int, hours: int, status: str) -> None:
+    def the_same_payment_again(
+        self, pick: int, hours: int, status: str, sign: int, currency: str, dated: str | None
+    ) -> None:
         said = self.one(
             pick,
             "SELECT provider_ref, invoice_number, amount FROM prepaid.transactions"
             " ORDER BY transaction_id",
         )
         if said:
-            self.deliver(said[0], said[1], said[2], status, hours)
+            amount = sign * Decimal(str(said[2]))
+            self.deliver(said[0], said[1], amount, status, hours, currency, dated)
 
     def deliver(
-        self, ref: object, number: object, amount: object, status: str, hours: int = 0
+        self,
+        ref: object,
+        number: object,
+        amount: object,
+        status: str,
+        hours: int = 0,
+        currency: str = "USD",
+        dated: str | None = "today",
     ) -> None:
         """A record of the provider, dated by the day and the number of records so far."""
         count = self.world.sql("SELECT count(*) FROM prepaid.transactions")
@@ -136,7 +154,8 @@ class Business(RuleBasedStateMachine):
             amount,
             provider_ref=ref,
             status=status,
-            occurred_at=moment,  # type: ignore[arg-type]
+            currency=currency,
+            occurred_at=moment if dated == "today" else dated,  # type: ignore[arg-type]
         )
 
     @rule(pick=_PICK, at_once=st.booleans())

@@ -177,9 +177,35 @@ def reversals(engine: Engine) -> list[tuple[str, str, str, int, str]]:
             id="without a currency: as paid",
         ),
         pytest.param([record("Refunded", BACK, currency="???")], [], id="no currency we know"),
+        pytest.param(
+            [record("Refunded", BACK, "15000", currency="JPY")],
+            [],
+            id="in another currency than the payment: a question to finance, none of its money",
+        ),
+        pytest.param(
+            [record("Chargeback", BACK, "15000", currency="JPY"), record("Chargeback", BACK)],
+            [("2026-03", "Chargeback", 1, "100.00")],
+            id="of one event in two currencies the payment's counts, not the larger number",
+        ),
+        pytest.param(
+            [record("Failed", BACK, "40.00")],
+            [("2026-03", "Failed", 1, "100.00")],
+            id="Failed is the whole payment, whatever it says",
+        ),
+        pytest.param(
+            [record("Refunded", BACK, "60.00"), record("Refunded", AGAIN, "60.00")],
+            [("2026-03", "Refunded", 1, "60.00"), ("2026-04", "Refunded", 1, "60.00")],
+            id="more refunded than was paid: as the provider moved it",
+        ),
+        pytest.param(
+            [record("Refunded", BACK, "9" * 131_000)],
+            [("2026-03", "Refunded", 1, "100.00")],
+            id="more than all money: what was paid",
+        ),
+        pytest.param([record("Refunded", "2962-03-05")], [], id="of a day to come"),
         pytest.param([record("Refunded", BACK, ref="other")], [], id="of a payment nobody knows"),
         pytest.param([record("Refunded", BACK, ref=None)], [], id="without a reference"),
-        pytest.param([record("Refunded", None)], [], id="without a time: of no month"),
+        pytest.param([record("Refunded", None)], [], id="without a time: when it was received"),
     ],
 )
 def test_each_event_once_in_its_month(
@@ -190,6 +216,22 @@ def test_each_event_once_in_its_month(
     publish(engine, "2026-01", "2026-05")
     found = [(month, *rest) for month, _, *rest in reversals(engine)]
     assert found == expected
+
+
+@pytest.mark.parametrize(
+    "at", [None, "infinity", "-infinity", "1970-01-01", "10000-01-01", "0001-01-01 BC"]
+)
+def test_a_time_that_nobody_believes_is_when_it_was_received(
+    engine: Engine, at: str | None
+) -> None:
+    invoice(engine)
+    land(engine, [record("Success", PAID), record("Chargeback", at)])
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            "UPDATE prepaid.transactions SET received_at = '2026-04-03 10:00Z'"
+        )
+    publish(engine, "2026-01", "2026-05")
+    assert reversals(engine) == [("2026-04", "USD", "Chargeback", 1, "100.00")]
 
 
 def test_the_payment_must_belong_to_an_invoice(engine: Engine) -> None:

@@ -11,17 +11,23 @@ SELECT prepaid.take_lock('payment matching');
 -- name: connected
 CREATE TEMP TABLE connected (
     transaction_id bigint PRIMARY KEY, payment text NOT NULL, own boolean NOT NULL,
-    invoice_id bigint, service_plan_id bigint
+    invoice_id bigint, service_plan_id bigint,
+    -- Its place among the events of its payment; whether it takes money back, or gives it back.
+    moment timestamptz NOT NULL, doubted boolean NOT NULL, takes_back boolean NOT NULL
 ) ON COMMIT DROP;
 
 -- name: collect
 -- From the landed records over their payments and invoice numbers to all that hangs together with
--- them. By keys, not by records: a number that a thousand records share is looked up once.
+-- them. By keys, not by records: a number that a thousand records share is looked up once. With
+-- records only those of the landed are looked at, as if the others came later: one of them breaks it.
 WITH RECURSIVE landed AS (
     SELECT transaction_id, provider, provider_ref, invoice_number,
            CASE WHEN entry_digest IS NOT NULL AND status = 'Success'
                 THEN coalesce(bank_ref, provider_ref) END AS booked_ref
-    FROM prepaid.transactions WHERE outcome IS NULL ORDER BY transaction_id LIMIT :limit
+    FROM prepaid.transactions
+    WHERE outcome IS NULL
+      AND (CAST(:records AS bigint[]) IS NULL OR transaction_id = ANY (CAST(:records AS bigint[])))
+    ORDER BY transaction_id LIMIT :limit
 ), keys (provider, provider_ref, number) AS (
     SELECT k.* FROM landed t
     CROSS JOIN LATERAL (VALUES (t.provider, t.provider_ref, NULL), (NULL, NULL, t.invoice_number)) k
@@ -82,10 +88,16 @@ INSERT INTO connected
 SELECT t.transaction_id,
        CASE WHEN named.payment THEN concat(length(t.provider), ' ', t.provider, t.provider_ref)
             ELSE concat('#', t.transaction_id) END,
-       NOT named.payment, i.invoice_id, i.service_plan_id
+       NOT named.payment, i.invoice_id, i.service_plan_id,
+       prepaid.place_in_time(t.status, t.occurred_at, doubt.yes), doubt.yes,
+       coalesce(prepaid.record_status(t.status)
+           IN ('Refunded', 'Chargeback', 'ChargebackReversed', 'Failed'), false)
 FROM ids
 CROSS JOIN LATERAL (SELECT * FROM prepaid.transactions
                     WHERE transaction_id = ids.transaction_id OFFSET 0) t
+CROSS JOIN LATERAL (SELECT CASE WHEN t.decided_at IS NULL
+    THEN coalesce(t.occurred_at > (SELECT prepaid.latest_believable(:as_of)), false)
+    ELSE t.time_doubted END AS yes) doubt
 CROSS JOIN LATERAL (SELECT coalesce(t.provider <> '' AND t.provider_ref <> '', false) AS payment) named
 LEFT JOIN LATERAL (
     SELECT invoice_id, service_plan_id FROM prepaid.invoices
@@ -93,4 +105,8 @@ LEFT JOIN LATERAL (
     UNION ALL
     SELECT invoice_id, service_plan_id FROM prepaid.invoices
     WHERE invoice_id = t.invoice_id AND t.assigned_by IS NOT NULL
-    OFFSET 0) i ON true;
+    OFFSET 0) i ON true
+-- Those that broke it before are left alone, and with records those whose turn has not come.
+WHERE CASE WHEN t.outcome IS NOT NULL THEN NOT t.set_apart
+           ELSE CAST(:records AS bigint[]) IS NULL
+                OR t.transaction_id = ANY (CAST(:records AS bigint[])) END;

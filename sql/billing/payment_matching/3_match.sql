@@ -116,7 +116,7 @@ WITH decided AS (
     UPDATE prepaid.transactions t
     SET outcome = j.outcome, outcome_reason = j.reason, credit_note_id = j.credit_note_id,
         invoice_id = CASE WHEN j.credit_note_id IS NULL THEN j.invoice_id END,
-        decided_at = clock_timestamp()
+        decided_at = clock_timestamp(), time_doubted = j.doubted, set_apart = false
     FROM judged j
     WHERE t.transaction_id = j.transaction_id
       AND (t.outcome, t.outcome_reason, t.credit_note_id, t.invoice_id) IS DISTINCT FROM

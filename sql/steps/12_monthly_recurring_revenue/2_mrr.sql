@@ -159,65 +159,61 @@ GROUP BY m.month, g.currency, g.country, g.kind;
 
 -- name: money_returned
 -- What providers took back or paid back so far, each event once, whatever was delivered twice or out of
--- order: a function of the set of records. is_ours: of a payment for an invoice of ours, or the refund
--- of a credit note; the others are of money that belongs to no invoice.
+-- order: a function of the set of records, which prepaid.money_taken_back reads as matching does. is_ours:
+-- of a payment for an invoice of ours, or the refund of a credit note; the others are of money that
+-- belongs to no invoice, or in another currency than the payment.
 CREATE TEMPORARY TABLE money_returned ON COMMIT DROP AS
 WITH events AS (
-    -- Of an event that was delivered with different contents, the largest amount.
-    SELECT DISTINCT ON (provider, provider_ref, status, occurred_at)
-           provider, provider_ref, status, occurred_at, invoice_number, amount, currency,
-           credit_note_id
-    FROM prepaid.transactions
-    WHERE status IN ('Refunded', 'Chargeback', 'ChargebackReversed', 'Failed')
-      AND provider <> '' AND provider_ref <> ''
-      -- A day more: by the index, whatever the time zone.
-      AND occurred_at < CAST(:as_of AS timestamp) AT TIME ZONE 'UTC' + interval '2 days'
-      AND prepaid.business_date(occurred_at) <= CAST(:as_of AS date)
-    ORDER BY provider, provider_ref, status, occurred_at,
-             CASE WHEN abs(amount) < 'Infinity' THEN abs(amount) END DESC NULLS LAST,
-             currency, invoice_number
+    SELECT DISTINCT ON (t.provider, t.provider_ref, t.word, t.occurred_at)
+           t.provider, t.provider_ref, t.word AS status, t.occurred_at, t.invoice_number, t.outcome,
+           t.credit_note_id, m.amount, m.currency, m.is_ours, m.is_other_currency,
+           prepaid.counted_at(t.occurred_at, t.received_at, t.time_doubted) AS moment,
+           prepaid.place_in_time(t.status, t.occurred_at, t.time_doubted) AS place
+    FROM prepaid.money_taken_back(ARRAY(
+        SELECT transaction_id FROM prepaid.transactions
+        WHERE (status IN ('Refunded', 'Chargeback', 'ChargebackReversed', 'Failed')
+               OR lower(status) IN ('canceled', 'cancelled'))
+          AND provider <> '' AND provider_ref <> ''
+          AND prepaid.business_date(prepaid.counted_at(occurred_at, received_at, time_doubted))
+              <= CAST(:as_of AS date))) m
+    -- OFFSET keeps this look-up by key, one for each of the few events, and LIMIT those that follow.
+    CROSS JOIN LATERAL (SELECT *, prepaid.record_status(status) AS word FROM prepaid.transactions
+                        WHERE transaction_id = m.transaction_id OFFSET 0) t
+    WHERE m.speaks
+    ORDER BY t.provider, t.provider_ref, t.word, t.occurred_at, t.credit_note_id, t.transaction_id
 )
-SELECT date_trunc('month', prepaid.business_date(e.occurred_at)::timestamp)::date AS month,
+SELECT date_trunc('month', prepaid.business_date(e.moment)::timestamp)::date AS month,
        c.currency, e.status AS kind,
-       moved.amount * CASE e.status WHEN 'ChargebackReversed' THEN -1 ELSE 1 END AS amount,
-       paid.is_ours OR asked.by_credit_note AS is_ours,
+       coalesce(e.amount, 0) * CASE e.status WHEN 'ChargebackReversed' THEN -1 ELSE 1 END AS amount,
+       e.is_ours AND NOT e.is_other_currency OR asked.by_credit_note AS is_ours,
        e.status = 'Refunded' AND asked.by_credit_note AS by_credit_note,
        revenue.invoice_paid_by(e.provider, e.provider_ref, c.currency) AS invoice_id
 FROM events e
-CROSS JOIN LATERAL (SELECT e.credit_note_id IS NOT NULL OR e.status = 'Refunded' AND EXISTS (
-    SELECT FROM prepaid.credit_notes n WHERE n.credit_note_number = e.invoice_number)
+-- By its number until it is judged: then it is known whether the credit note has asked for so much.
+CROSS JOIN LATERAL (SELECT e.credit_note_id IS NOT NULL
+    OR e.status = 'Refunded' AND e.outcome IS NULL AND EXISTS (
+        SELECT FROM prepaid.credit_notes n WHERE n.credit_note_number = e.invoice_number)
         AS by_credit_note) asked
--- LIMIT keeps these look-ups by key, one for each of the few events. (References are looked up by
--- their hash: they may be longer than what an index takes.)
-LEFT JOIN LATERAL (
-    SELECT s.amount, s.currency,
-           s.invoice_id IS NOT NULL
-               OR EXISTS (SELECT FROM prepaid.invoices i WHERE i.invoice_number = s.invoice_number)
-               AS is_ours
-    FROM prepaid.transactions s
-    WHERE hashtextextended(s.provider_ref, 0) = hashtextextended(e.provider_ref, 0)
-      AND s.provider = e.provider AND s.provider_ref = e.provider_ref AND s.status = 'Success'
-    ORDER BY 3 DESC, s.occurred_at, s.amount DESC, s.currency LIMIT 1
-) paid ON true
 -- The last word on whether the payment succeeded; at the same moment Failed is later than Success.
 LEFT JOIN LATERAL (
-    SELECT w.status FROM prepaid.transactions w
+    SELECT w.status
+    FROM prepaid.transactions w
+    CROSS JOIN LATERAL (
+        SELECT prepaid.place_in_time(w.status, w.occurred_at, w.time_doubted) AS place) at
     WHERE e.status = 'Failed'
       AND hashtextextended(w.provider_ref, 0) = hashtextextended(e.provider_ref, 0)
       AND w.provider = e.provider AND w.provider_ref = e.provider_ref
-      AND (w.status = 'Success' AND coalesce(w.occurred_at, '-infinity') <= e.occurred_at
-           OR w.status = 'Failed' AND coalesce(w.occurred_at, '-infinity') < e.occurred_at)
-    ORDER BY coalesce(w.occurred_at, '-infinity') DESC, w.status LIMIT 1
+      AND (w.status = 'Success' AND at.place <= e.place
+           OR prepaid.record_status(w.status) = 'Failed'
+              AND (at.place, coalesce(w.occurred_at, '-infinity')) < (e.place, coalesce(e.occurred_at, '-infinity')))
+    ORDER BY at.place DESC, w.status LIMIT 1
 ) before ON true
-JOIN prepaid.currencies c ON c.currency = coalesce(e.currency, paid.currency)
--- A record without an amount takes back what was paid.
-CROSS JOIN LATERAL (SELECT CASE
-        WHEN abs(e.amount) < 'Infinity' THEN abs(e.amount)
-        WHEN abs(paid.amount) < 'Infinity' THEN abs(paid.amount)
-        ELSE 0 END AS amount) moved
+JOIN prepaid.currencies c ON c.currency = e.currency
 WHERE CASE e.status
-    WHEN 'Failed' THEN paid.is_ours IS NOT NULL AND before.status = 'Success'
-    ELSE paid.is_ours IS NOT NULL OR asked.by_credit_note END;
+    -- Of a time that is not believed, it gives nothing back: finance is asked.
+    WHEN 'ChargebackReversed' THEN e.is_ours IS NOT NULL AND isfinite(e.place)
+    WHEN 'Failed' THEN before.status = 'Success' AND NOT e.is_other_currency
+    ELSE e.is_ours IS NOT NULL OR asked.by_credit_note END;
 
 -- name: stage_reversals
 INSERT INTO revenue.payment_reversals_staging (run_id, month, currency, kind, records, amount)

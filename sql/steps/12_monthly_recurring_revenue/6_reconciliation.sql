@@ -8,12 +8,13 @@
 -- What a person assigned counts for the invoice from the month in which it was assigned.
 CREATE TEMPORARY TABLE money_received ON COMMIT DROP AS
 WITH succeeded AS (
-    SELECT transaction_id, provider, provider_ref, coalesce(occurred_at, received_at) AS moment, amount,
-           currency, invoice_id, invoice_number, assigned_by,
+    SELECT transaction_id, provider, provider_ref, amount, currency, invoice_id, invoice_number, assigned_by,
+           prepaid.counted_at(occurred_at, received_at, time_doubted) AS moment,
+           prepaid.place_in_time(status, occurred_at, time_doubted) AS place,
            outcome IS NOT DISTINCT FROM 'matched' AS paid,
            coalesce(provider <> '' AND provider_ref <> '', false) AS is_named
     FROM prepaid.transactions
-    WHERE status = 'Success' AND amount > 0 AND amount < 'Infinity'
+    WHERE status = 'Success' AND prepaid.amount_moved(status, amount) > 0
       AND currency IN (SELECT currency FROM prepaid.currencies)
 ),
 -- Most payments have one Success, which paid.
@@ -50,11 +51,11 @@ counted AS (
               AND r.provider = t.provider AND r.provider_ref = t.provider_ref
               AND r.status IN ('Refunded', 'Chargeback', 'ChargebackReversed', 'Failed')
               AND r.credit_note_id IS NULL
-              AND r.occurred_at < t.moment) returned
+              AND prepaid.place_in_time(r.status, r.occurred_at, r.time_doubted) < t.place) returned
         WHERE t.in_doubt
     ) t
     WINDOW earlier AS (PARTITION BY provider, provider_ref, currency, times
-                       ORDER BY moment, transaction_id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
+                       ORDER BY place, transaction_id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
 )
 SELECT greatest(date_trunc('month', e.day::timestamp),
                 CASE WHEN e.day > CAST(:as_of AS date)

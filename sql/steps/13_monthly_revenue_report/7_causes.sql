@@ -25,10 +25,9 @@ FROM (
     SELECT 'payment_records', prepaid.business_date(t.received_at), count(*)
     FROM asked a JOIN prepaid.transactions t
         ON t.status IN ('Refunded', 'Chargeback', 'ChargebackReversed', 'Failed')
-        AND t.occurred_at >= a.month::timestamp AT TIME ZONE 'UTC' - interval '1 day'
-        AND t.occurred_at < a.after::timestamp AT TIME ZONE 'UTC' + interval '1 day'
-        AND date_trunc('month', prepaid.business_date(t.occurred_at)::timestamp) = a.month
         AND t.received_at > a.since
+        AND date_trunc('month', prepaid.business_date(prepaid.counted_at(
+                t.occurred_at, t.received_at, t.time_doubted))::timestamp) = a.month
     GROUP BY 2
     UNION ALL
     SELECT 'credit_notes', prepaid.business_date(n.created_at), count(*)

@@ -40,7 +40,7 @@ def give_back(world: World, plan: int) -> None:
         status="ChargebackReversed",
         occurred_at="2026-11-13T10:00:00Z",
     )
-    world.match()
+    world.match(context(date(2026, 11, 13)))
     world.approve(plan)
 
 
@@ -172,7 +172,7 @@ def test_not_at_once_while_a_record_is_not_judged(world: World, care: str) -> No
     said = f"payment records of invoice {number} are not judged yet: run 'prepaid drain' or wait"
     with pytest.raises(NotAllowed, match=said):
         cancel(world, care, subscription, as_of=DAY)
-    world.match()
+    world.match(context(date(2026, 11, 13)))
     with pytest.raises(NotAllowed, match="was paid with credit of invoice"):
         cancel(world, care, subscription, as_of=DAY)
 
@@ -229,7 +229,7 @@ def test_what_is_over_and_not_paid_is_voided_as_not_collectible(
         status="ChargebackReversed",
         occurred_at="2026-12-21T10:00:00Z",
     )
-    world.match()
+    world.match(context(date(2026, 12, 21)))
     world.settle(context(LATER))
     assert world.sql("SELECT status FROM prepaid.invoices") == "Void"
     assert world.sql(

@@ -142,7 +142,7 @@ def test_a_file_lands_every_line(world: World, tmp_path: Path) -> None:
         "t2": {"occurred_at": "10000-01-01T00:00:00Z"},
         "t3": {"occurred_at": "infinity"},
         "t4": {"occurred_at": "-0044-03-15"},
-        "t5": {"amount": "0.0000000000000001", "occurred_at": "2500-01-01T00:00:00+02:00"},
+        "t5": {"amount": "0.0000000000000001"},
         "ok": None,
     }
     assert world.match()["parked"] == 8
