@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from prepaid_pipeline.database import adoption, queries
-from prepaid_pipeline.database.connections import sqlstate, transaction
+from prepaid_pipeline.database.connections import FORBIDDEN, sqlstate, transaction
 from prepaid_pipeline.errors import DatabaseNotReady, SettingError
 
 # Not in Dagster's schema: its storage, in the same database, has an alembic_version of its own.
@@ -21,7 +21,6 @@ OLDEST_SERVER = 15
 
 REVISIONS = Path(__file__).parent / "revisions"
 _SQL = "database/migrations"
-_FORBIDDEN = "42501"
 _NO_SUCH_EXTENSION = ("0A000", "58P01")
 _NO_SUCH_ZONE = "22023"
 
@@ -47,8 +46,9 @@ def applied(connection: Connection) -> str | None:
     return number
 
 
-def upgrade(engine: Engine) -> None:
-    """Bring the database to the newest schema; two at once wait for each other.
+def upgrade(engine: Engine) -> str | None:
+    """Bring the database to the newest schema; two at once wait for each other. Returns the
+    migration that it was at, None for an empty one.
 
     Raises DatabaseNotReady if the server cannot be reached or is too old, if the database is at a
     migration from which no way leads here or differs from what it should be, or if the server
@@ -64,13 +64,14 @@ def upgrade(engine: Engine) -> None:
             _require_server(connection)
             queries.statement(_SQL, "lock").execute(connection, {})
             if (number := applied(connection)) == newest():
-                return
+                return number
             _refuse_unknown(number)
             queries.statement(_SQL, "make_schema").execute(connection, {})
             if number == adoption.LAST:
                 adoption.adopt(connection)
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+            return number
     except DBAPIError as error:
         raise DatabaseNotReady(_refusal(error)) from error
 
@@ -153,7 +154,7 @@ def _refusal(error: DBAPIError) -> str:
     said, state = str(error.orig).strip().splitlines()[0], sqlstate(error)
     if not state or state.startswith(("08", "57P", "28", "3D")):
         return f"The database cannot be reached: {said}. Check PREPAID_DATABASE_URL."
-    if state == _FORBIDDEN:
+    if state == FORBIDDEN:
         return (
             f"The database refused the migration: {said}. The user needs CREATE on the database and"
             " CREATEROLE (docs/operate.md). Nothing was changed."

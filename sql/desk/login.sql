@@ -24,6 +24,10 @@ BEGIN
     END IF;
 END $$;
 
+-- name: let_in
+-- Into this database; one that is nobody's, or not the desk's, is not let in, and then told so.
+SELECT prepaid.let_desk_in(:name);
+
 -- name: rights
 -- Who is not in the role desk may not even ask what there is in the schema.
 SELECT session_user::text AS name, r.rolsuper AS is_superuser,

@@ -38,17 +38,31 @@ WHERE EXISTS (SELECT FROM prepaid.team_members m
 
 -- Everything about one plan: ask for a service_plan_id. The audit log is the thread; records,
 -- sign-offs, holds and mails add their own words. place and id order what happened at one moment.
+-- Without what finance wrote, and without payment records, for who may not read those: who did what and
+-- when is there all the same.
 CREATE VIEW prepaid.plan_events AS
+WITH reader AS (SELECT prepaid.reads_about_money() AS reads_about_money)
 SELECT a.service_plan_id, a.at, a.event, a.actor,
        concat_ws(' ', a.before || ' ->',
            CASE a.event WHEN 'hold_released' THEN 'released' ELSE a.after END,
-           '(' || CASE a.event WHEN 'hold_released' THEN h.note ELSE a.detail END || ')',
-           CASE a.event WHEN 'hold_placed' THEN h.text END, q.note, r.assigned_note) AS what,
+           '(' || CASE a.event WHEN 'hold_released' THEN CASE WHEN own.hold THEN h.note END
+                               ELSE a.detail END || ')',
+           CASE WHEN a.event = 'hold_placed' AND own.hold THEN h.text END,
+           CASE WHEN own.request THEN q.note END,
+           CASE WHEN reader.reads_about_money THEN r.assigned_note END) AS what,
        1 AS place, a.audit_id AS id
-FROM prepaid.audit_log a
+FROM reader CROSS JOIN prepaid.audit_log a
 LEFT JOIN prepaid.holds h ON a.entity = 'hold' AND h.hold_id = a.entity_id
+LEFT JOIN prepaid.hold_reasons o USING (reason_code)
 LEFT JOIN prepaid.requests q ON a.entity = 'request' AND q.request_id = a.entity_id
 LEFT JOIN prepaid.transactions r ON a.event = 'transaction_assigned' AND r.transaction_id = a.entity_id
+-- Both teams ask for cancellations and changes: of a note it matters whose it is.
+CROSS JOIN LATERAL (
+    SELECT reader.reads_about_money OR NOT o.about_money AS hold,
+           reader.reads_about_money OR EXISTS (
+               SELECT FROM prepaid.teams t JOIN pg_roles w ON w.rolname = q.asked_by
+               WHERE pg_has_role(w.oid, t.team::name, 'MEMBER')
+                 AND pg_has_role(current_user, t.team::name, 'USAGE')) AS request) own
 UNION ALL
 SELECT k.service_plan_id, k.opened_at, 'task_opened', 'pipeline',
        format('task %s: %s for %s, due on %s', k.task_id, k.kind, k.assigned_role, k.due_on), 2, k.task_id
@@ -56,13 +70,15 @@ FROM prepaid.tasks k
 UNION ALL
 SELECT k.service_plan_id, s.decided_at, 'sign_off', s.decided_by,
        concat_ws(' ', format('task %s: %s', s.task_id, s.decision),
-           CASE WHEN s.note IS NOT NULL THEN '(' || s.note || ')' END), 3, s.sign_off_id
-FROM prepaid.sign_offs s JOIN prepaid.tasks k USING (task_id)
+           CASE WHEN s.note IS NOT NULL AND (reader.reads_about_money OR k.assigned_role <> 'finance')
+               THEN '(' || s.note || ')' END), 3, s.sign_off_id
+FROM reader CROSS JOIN prepaid.sign_offs s JOIN prepaid.tasks k USING (task_id)
 UNION ALL
 SELECT i.service_plan_id, t.received_at, 'payment_record', coalesce(t.provider, 'unknown provider'),
        concat_ws(' ', t.provider_ref, t.status, t.amount, t.currency, 'for', t.invoice_number), 4,
        t.transaction_id
 FROM prepaid.transactions t JOIN prepaid.invoices i ON i.invoice_number = t.invoice_number
+WHERE (SELECT reads_about_money FROM reader)
 UNION ALL
 SELECT e.service_plan_id, e.created_at, 'email_ordered', 'pipeline',
        format('%s to %s: %s', e.template, e.recipient, e.status), 5, e.email_id
@@ -70,8 +86,9 @@ FROM prepaid.emails e
 UNION ALL
 SELECT k.service_plan_id, a.assigned_at, 'task_assigned', a.assigned_by,
        concat_ws(' ', format('task %s: %s', a.task_id, coalesce('to ' || a.assigned_to, 'to the team')),
-           CASE WHEN a.note IS NOT NULL THEN '(' || a.note || ')' END), 6, a.assignment_id
-FROM prepaid.task_assignments a JOIN prepaid.tasks k USING (task_id);
+           CASE WHEN a.note IS NOT NULL AND (reader.reads_about_money OR k.assigned_role <> 'finance')
+               THEN '(' || a.note || ')' END), 6, a.assignment_id
+FROM reader CROSS JOIN prepaid.task_assignments a JOIN prepaid.tasks k USING (task_id);
 
 -- What stands at the head of that story.
 CREATE VIEW prepaid.plan_summaries AS

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dagster import DagsterInstance
 
-from prepaid_pipeline.database import connections, embedded, migrations
+from prepaid_pipeline.database import connections, embedded
 from prepaid_pipeline.desk import serve
 from prepaid_pipeline.errors import PrepaidError, SettingError
 from prepaid_pipeline.operations import installation
@@ -50,8 +50,8 @@ def run(settings: Settings, say: Callable[[str], None]) -> None:
         if desk.port is not None:
             serve.require_free_port(desk)
         guards.require_safe(settings, engine)
-        migrations.upgrade(engine)
-        installation.write_settings(engine, settings)
+        for line in installation.migrate(engine, settings):
+            say(line)
         environ = prepare_dagster_home(settings)
         if desk.port is not None:
             environ |= serve.environ(settings, desk)
