@@ -115,13 +115,10 @@ def user_sign_out(name: str, settings: Settings, engine: Engine) -> None:  # noq
 def user_disable(name: str, settings: Settings, engine: Engine) -> None:  # noqa: ARG001
     """Let a person neither sign in nor decide nor read any more; what they decided stays."""
     left = accounts.set_disabled(engine, name, True)
-    click.echo(f"{name} is disabled; all their sessions have ended")
-    for login in left:
-        click.echo(
-            f"A session of {login} is still open: this user may not end it. It can read nothing any"
-            " more.",
-            err=True,
-        )
+    others = "their other sessions" if left else "all their sessions"
+    click.echo(f"{name} is disabled; {others} have ended")
+    for line in left:
+        click.echo(line, err=True)
 
 
 @user_command.command("enable")

@@ -21,7 +21,7 @@ def migrate(engine: Engine, settings: Settings) -> list[str]:
     write_settings(engine, settings)
     kept, told = entry.let_people_in(engine), list[str]()
     if kept is None:
-        told.append(entry.only_the_owner_can_close(engine))
+        told.append(entry.how_to_close(engine))
     elif kept:
         told.append(
             "From now on only people of this database, and who has rights in it by name, may"

@@ -101,7 +101,7 @@ def set_disabled(engine: Engine, name: str, disabled: bool) -> list[str]:
     """Take a person's sign-in, decisions and reading away, or give them back; what they decided
     stays. Sessions that they have open with SQL tools are ended.
 
-    Returns the logins of sessions that this user may not end; they can read nothing any more.
+    Returns what to do about sessions that this user may not end.
     Raises UnknownThing for a name that is in no team.
     """
     with transaction(engine, actor="prepaid user") as connection:
@@ -134,8 +134,6 @@ def _person(connection: Connection, name: str) -> Row[Any]:
     found = _standing(connection, name)
     if found is not None and found.standing in _PEOPLE:
         return found
-    if found is not None and found.standing == "own":
-        raise NotAllowed(f"{name} is the pipeline's own user: a decision is a person's")
     if found is not None and found.standing == "stranger":
         raise UnknownThing(
             f"{name!r} is in {' and '.join(found.teams)} on this server, but is no person of this"

@@ -34,14 +34,16 @@ def let_people_in(engine: Engine) -> list[str] | None:
     return None if kept is None else list(kept)
 
 
-def only_the_owner_can_close(engine: Engine) -> str:
-    """What the database's owner has to do where the pipeline's user is somebody else."""
+def how_to_close(engine: Engine) -> str:
+    """What is to be done about a database that everybody may connect to."""
+    open_to_all = "Every role of this server may connect to the database, as PostgreSQL has it."
     with engine.connect() as connection:
+        if queries.statement(_SQL, "may_close").execute(connection, {}).scalar_one():
+            return f"{open_to_all} 'prepaid migrate' closes it."
         quote = connection.dialect.identifier_preparer.quote_identifier
     database, own = quote(engine.url.database or ""), quote(engine.url.username or "")
     return (
-        "Every role of this server may connect to the database, as PostgreSQL has it by default."
-        f" As the database's owner: GRANT CONNECT ON DATABASE {database} TO {own}"
+        f"{open_to_all} As the database's owner: GRANT CONNECT ON DATABASE {database} TO {own}"
         f" WITH GRANT OPTION; REVOKE CONNECT ON DATABASE {database} FROM PUBLIC;"
         " then run 'prepaid migrate' again."
     )
@@ -101,21 +103,26 @@ def end_sessions(engine: Engine, name: str) -> list[str]:
     """End the sessions that a disabled person has open with SQL tools, in this database.
 
     Called after the commit by which they have no entry any more: nobody comes in in between.
-    Returns the logins of those that this user may not end; they can read nothing any more.
+    Returns what to do about those that this user may not end.
     """
     with engine.connect() as connection:
-        sessions = (
-            queries.statement(_SQL, "open_sessions").execute(connection, {"name": name}).all()
-        )
-    return [row.login for row in sessions if not _end_session(engine, row.pid, row.login)]
+        asked = {"name": name}
+        sessions = queries.statement(_SQL, "open_sessions").execute(connection, asked).all()
+    return [
+        f"A session of {row.login} is still open, which this user may not end: it reads nothing"
+        " from its next transaction on. As an administrator:"
+        f" SELECT pg_terminate_backend({row.pid});"
+        for row in sessions
+        if not any(_end_session(engine, row.pid, row.login, whom) for whom in ("NONE", row.login))
+    ]
 
 
-def _end_session(engine: Engine, pid: int, login: str) -> bool:
+def _end_session(engine: Engine, pid: int, login: str, whom: str) -> bool:
+    """By our own right (pg_signal_backend), or as the login: its own sessions anybody may end."""
     try:
         with engine.begin() as connection:
-            # Somebody's own sessions they may end, and so may who takes their role.
-            quoted = connection.dialect.identifier_preparer.quote_identifier(login)
-            connection.exec_driver_sql(f"SET LOCAL ROLE {quoted}")
+            quoted = connection.dialect.identifier_preparer.quote_identifier(whom)
+            connection.exec_driver_sql(f"SET LOCAL ROLE {whom if whom == 'NONE' else quoted}")
             queries.statement(_SQL, "end_session").execute(connection, {"pid": pid, "login": login})
     except DBAPIError as error:
         if sqlstate(error) != FORBIDDEN:

@@ -7,6 +7,9 @@ LOCK TABLE prepaid.desk_accounts IN SHARE ROW EXCLUSIVE MODE;
 -- name: close_to_the_public
 SELECT prepaid.close_to_the_public();
 
+-- name: may_close
+SELECT pg_has_role(session_user, d.datdba, 'USAGE') FROM pg_database d WHERE d.datname = current_database();
+
 -- name: let_everybody_in
 SELECT prepaid.let_in(a.person) FROM prepaid.desk_accounts a JOIN pg_roles r ON r.rolname = a.person
 ORDER BY a.person;

@@ -175,7 +175,7 @@ def _people(engine: Engine) -> str:
         is_open, makers, more = [
             queries.statement(_SQL, part).execute(connection, {}).scalar() for part in asked
         ]
-    wrong = [entry.only_the_owner_can_close(engine)] if is_open else []
+    wrong = [entry.how_to_close(engine)] if is_open else []
     if makers:
         wrong.append(
             "Before PostgreSQL 16 a user with CREATEROLE can put itself into any role, and so"

@@ -11,6 +11,7 @@ from sqlalchemy import URL, Engine, text
 
 from prepaid_pipeline.database import connections, migrations
 from prepaid_pipeline.operations.service import doctor
+from prepaid_pipeline.people import accounts, entry
 from prepaid_pipeline.settings.load import Settings
 from tests.mail.conftest import Mailbox, free_port, mailbox
 from tests.operations.service.conftest import Command
@@ -39,6 +40,12 @@ def findings(
 
 
 Findings = Callable[..., dict[str, tuple[bool, str]]]
+
+
+@pytest.fixture(autouse=True)
+def closed(engine: Engine) -> None:
+    """As 'prepaid migrate' leaves it; the tests' databases are copies, which have no rights."""
+    entry.let_people_in(engine)
 
 
 def _wrong(found: dict[str, tuple[bool, str]]) -> dict[str, str]:
@@ -206,3 +213,16 @@ def test_settings_of_operations(findings: Findings, name: str, value: str, expec
     (said,) = _wrong(findings(**{name: value})).values()
     assert said.startswith(expected)
     assert "se-cret" not in said
+
+
+def test_who_else_comes_in(findings: Findings, engine: Engine, database_url: URL) -> None:
+    assert findings()["people"][0]
+    name = f"odd_{uuid.uuid4().hex[:8]}"
+    accounts.add(engine, name, "finance")
+    with engine.begin() as connection:
+        connection.execute(text(f"GRANT CONNECT ON DATABASE {database_url.database} TO PUBLIC"))
+        connection.execute(text(f"GRANT desk TO {name}"))
+    wrong = _wrong(findings())["people"]
+    assert "Every role of this server may connect" in wrong
+    assert "'prepaid migrate' closes it" in wrong
+    assert f"Sessions of {name} count as the pipeline's own" in wrong
