@@ -70,6 +70,8 @@ GRANT EXECUTE ON FUNCTION prepaid.seal_audit_log TO desk;
 GRANT EXECUTE ON FUNCTION prepaid.reassign_tasks TO finance, customer_success;
 REVOKE EXECUTE ON FUNCTION prepaid.decide_as_seen FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION prepaid.decide_as_seen TO finance, customer_success;
+REVOKE EXECUTE ON FUNCTION prepaid.latest_decisions FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION prepaid.latest_decisions TO finance, customer_success, engineering;
 REVOKE EXECUTE ON FUNCTION prepaid.set_customer_email FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION prepaid.set_customer_email TO customer_success;
 GRANT SELECT ON prepaid.quality_features TO customer_success;
