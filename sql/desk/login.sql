@@ -16,6 +16,10 @@ BEGIN
     EXCEPTION WHEN duplicate_object OR unique_violation THEN
         NULL;
     END;
+    -- A restored backup brings it without a login.
+    IF NOT (SELECT rolcanlogin FROM pg_roles WHERE rolname = login) THEN
+        EXECUTE format('ALTER ROLE %I LOGIN', login);
+    END IF;
     IF NOT pg_has_role(login, 'desk', 'MEMBER') THEN
         EXECUTE format('GRANT desk TO %I', login);
     END IF;

@@ -99,8 +99,6 @@ GRANT SELECT ON revenue.report_versions TO customer_success;
 ALTER VIEW prepaid.team_members SET (security_barrier);
 ALTER VIEW prepaid.payment_verifications SET (security_barrier);
 ALTER VIEW prepaid.quality_checks SET (security_barrier);
-ALTER VIEW prepaid.payment_suggestions SET (security_barrier);
-ALTER VIEW prepaid.parked_payments SET (security_barrier);
 ALTER VIEW prepaid.held_plans SET (security_barrier);
 ALTER VIEW prepaid.undelivered_mails SET (security_barrier);
 ALTER VIEW prepaid.desk_overview SET (security_barrier);

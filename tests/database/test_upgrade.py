@@ -1,5 +1,6 @@
 """A database of each release, with a plan in every state, goes on where it was."""
 
+import uuid
 from collections.abc import Iterator
 
 import pytest
@@ -7,10 +8,10 @@ from sqlalchemy import URL, Engine
 
 from prepaid_pipeline.audit import seals
 from prepaid_pipeline.database import migrations
-from prepaid_pipeline.operations import invariants
+from prepaid_pipeline.operations import installation, invariants
 from prepaid_pipeline.people import accounts, decisions
 from prepaid_pipeline.process.drain import drain
-from prepaid_pipeline.settings.load import Settings
+from prepaid_pipeline.settings.load import Settings, load
 from tests.database.make_release import LAST_DAY
 from tests.database.releases import RELEASES, at_release, everything, plain
 from tests.world import World, context
@@ -140,6 +141,31 @@ def test_work_goes_on(upgraded: World, settings: Settings) -> None:
     # What the older program logged is sealed with what has come since.
     assert seals.unsealed(world.engine) == 0
     assert seals.verify(world.engine) == []
+
+
+def test_people_go_on_and_strangers_are_listed(cluster: URL) -> None:
+    """Who has an account keeps it with their teams; who is only in a team is to be confirmed."""
+    stranger = f"stranger_{uuid.uuid4().hex[:8]}"
+    with at_release(cluster, RELEASES[-1]) as engine:
+        world = World(engine)
+        world.sql(f"CREATE ROLE {stranger}")
+        world.sql(f"GRANT customer_success TO {stranger}")
+        had = world.rows("SELECT person FROM prepaid.desk_accounts ORDER BY 1")
+        told = installation.migrate(engine, load({"PREPAID_HOME": "x"}))
+        assert [line for line in told if line.startswith(f"{stranger} is in customer_success on")]
+        assert len(had) > 2
+        assert not [name for (name,) in had if f"{name} is in" in str(told)]
+        assert (
+            world.rows(
+                "SELECT person FROM prepaid.desk_accounts a WHERE teams <> '{}'"
+                " AND has_schema_privilege(person, 'revenue', 'USAGE')"
+                " AND has_schema_privilege(person, 'prepaid', 'USAGE') = (teams <> '{leadership}')"
+                " AND has_database_privilege(person, current_database(), 'CONNECT') ORDER BY 1"
+            )
+            == had
+        )
+        assert not world.sql("SELECT prepaid.is_open_to_the_public()")
+        assert installation.migrate(engine, load({"PREPAID_HOME": "x"})) == [], "told once"
 
 
 def _wrong(engine: Engine) -> dict[str, list[str]]:
