@@ -118,6 +118,7 @@ def test_a_weak_database_user(findings: Findings, engine: Engine, database_url: 
     person = f"weak_{uuid.uuid4().hex[:8]}"
     with engine.begin() as connection:
         connection.execute(text(f"CREATE ROLE {person} LOGIN"))
+        connection.execute(text(f"GRANT CONNECT ON DATABASE {database_url.database} TO {person}"))
     url = database_url.set(username=person).render_as_string(hide_password=False)
     wrong = _wrong(findings(database_url=url))
     assert "lacks CREATE on the database and CREATEROLE" in wrong["rights"]
@@ -221,7 +222,7 @@ def test_who_else_comes_in(findings: Findings, engine: Engine, database_url: URL
     accounts.add(engine, name, "finance")
     with engine.begin() as connection:
         connection.execute(text(f"GRANT CONNECT ON DATABASE {database_url.database} TO PUBLIC"))
-        connection.execute(text(f"GRANT desk TO {name}"))
+        connection.execute(text(f"GRANT CREATE ON SCHEMA prepaid TO {name}"))
     wrong = _wrong(findings())["people"]
     assert "Every role of this server may connect" in wrong
     assert "'prepaid migrate' closes it" in wrong
