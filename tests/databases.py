@@ -43,13 +43,20 @@ _CATALOGUE: LiteralString = """
     FROM pg_rewrite WHERE oid >= 16384
     UNION ALL SELECT 'index', count(*), max(xmin::text::bigint)
     FROM pg_index WHERE indexrelid >= 16384
-    UNION ALL SELECT 'namespace', count(*), max(xmin::text::bigint)
+    UNION ALL SELECT 'namespace', count(*), sum(nspowner::bigint)::bigint
     FROM pg_namespace WHERE nspname !~ '^pg_'
     UNION ALL SELECT 'policy', count(*), max(xmin::text::bigint) FROM pg_policy
     UNION ALL SELECT 'settings', count(*), max(s.xmin::text::bigint)
     FROM pg_db_role_setting AS s JOIN pg_database AS d ON d.oid = setdatabase
     WHERE datname = current_database()
     ORDER BY 1
+"""
+# Whom a test let into the schemas: people are, as soon as they are added.
+_ENTRIES: LiteralString = """
+    SELECT quote_ident(nspname), quote_ident(r.rolname), a.privilege_type
+    FROM pg_namespace AS n CROSS JOIN LATERAL aclexplode(nspacl) AS a
+    JOIN pg_roles AS r ON r.oid = a.grantee
+    WHERE nspname !~ '^pg_' AND a.grantee <> nspowner
 """
 # They refuse a change even where replication would make it.
 _ALWAYS: LiteralString = """
@@ -76,6 +83,7 @@ class Reused:
     rows: dict[str, bytes] = field(default_factory=dict)
     sequences: list[Any] = field(default_factory=list)
     catalogue: list[Any] = field(default_factory=list)
+    entries: set[Any] = field(default_factory=set)
     always: list[Any] = field(default_factory=list)
     sessions: set[int] = field(default_factory=set)
 
@@ -90,6 +98,7 @@ class Reused:
         reused.sequences = session.execute(_SEQUENCES).fetchall()
         reused.always = session.execute(_ALWAYS).fetchall()
         reused.catalogue = session.execute(_CATALOGUE).fetchall()
+        reused.entries = set(session.execute(_ENTRIES).fetchall())
         return reused
 
     def close(self) -> None:
@@ -136,6 +145,14 @@ class Reused:
         session.execute(_OTHERS, [list(self.sessions)])
         if session.execute(_CATALOGUE).fetchall() != self.catalogue:
             return False
+        entries = set(session.execute(_ENTRIES).fetchall())
+        if self.entries - entries:
+            return False
+        added = sorted(entries - self.entries)
+        if added:
+            self._run(session, (f"REVOKE {r} ON SCHEMA {n} FROM {who}" for n, who, r in added))
+        # As it was made: 'prepaid migrate' closes a database to all but its people.
+        self._run(session, [f'GRANT CONNECT ON DATABASE "{self.url.database}" TO PUBLIC'])
         used = session.execute(_TABLES).fetchall()
         if sum(size for _, size in used) > _MOST_BYTES:
             return False

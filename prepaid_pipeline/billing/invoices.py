@@ -40,6 +40,6 @@ def void(
     NotAllowed in the database's own words.
     """
     params = {"number": number, "reissue": reissue, "note": note}
-    with acting(engine, person, as_of) as connection:
+    with acting(engine, person, "void invoices", as_of) as connection:
         plan = queries.statement(_SQL, "void").execute(connection, params).scalar_one()
     return int(plan)

@@ -120,7 +120,7 @@ def cancel(
         "on_date": on,
         "note": note,
     }
-    with acting(engine, person, as_of) as connection:
+    with acting(engine, person, "cancel plans", as_of) as connection:
         rows = queries.statement(_SQL, "cancel").execute(connection, params)
         plans = [Ending(**row._mapping) for row in rows]
     with engine.connect() as connection:
@@ -149,7 +149,7 @@ def change(
         "on_date": asked.on,
         "note": note,
     }
-    with acting(engine, person, as_of) as connection:
+    with acting(engine, person, "change plans", as_of) as connection:
         plan = queries.statement(_SQL, "change").execute(connection, params).scalar_one()
     if plan is None:
         return None

@@ -13,7 +13,7 @@ from prepaid_pipeline.cli.common import (
     with_database,
 )
 from prepaid_pipeline.database import queries
-from prepaid_pipeline.people import accounts, decisions
+from prepaid_pipeline.people import accounts, decisions, entry
 from prepaid_pipeline.process import story
 from prepaid_pipeline.settings.load import Settings
 from prepaid_pipeline.teams import TEAMS
@@ -50,6 +50,22 @@ def user_add(
     """Add a person (a database role without login) to a team."""
     made = accounts.add(engine, name, team, email)
     click.echo(f"{name} {'added to' if made else 'is already in'} {team}")
+    _advise(engine, name)
+
+
+@user_command.command("adopt")
+@click.argument("names", nargs=-1, required=True, metavar="NAME…")
+@with_database
+def user_adopt(names: tuple[str, ...], settings: Settings, engine: Engine) -> None:  # noqa: ARG001
+    """Let people who are in teams on this server read and decide in this database too."""
+    accounts.adopt(engine, names)
+    click.echo(f"{', '.join(names)} may read and decide here")
+    _advise(engine, *names)
+
+
+def _advise(engine: Engine, *names: str) -> None:
+    for line in entry.advice_on(engine, names):
+        click.echo(line, err=True)
 
 
 @user_command.command("list")
@@ -98,9 +114,12 @@ def user_sign_out(name: str, settings: Settings, engine: Engine) -> None:  # noq
 @click.argument("name")
 @with_database
 def user_disable(name: str, settings: Settings, engine: Engine) -> None:  # noqa: ARG001
-    """Let a person neither sign in nor decide any more; what they decided stays."""
-    accounts.set_disabled(engine, name, True)
-    click.echo(f"{name} is disabled; all their sessions have ended")
+    """Let a person neither sign in nor decide nor read any more; what they decided stays."""
+    left = accounts.set_disabled(engine, name, True)
+    others = "their other sessions" if left else "all their sessions"
+    click.echo(f"{name} is disabled; {others} have ended")
+    for line in left:
+        click.echo(line, err=True)
 
 
 @user_command.command("enable")
@@ -165,7 +184,7 @@ def tasks_approve(
         raise click.UsageError("name tasks, or say --all-agreeing")
     chosen = list(tasks)
     if all_agreeing:
-        with decisions.acting(engine, person) as connection:
+        with decisions.acting(engine, person, decisions.ON_PAYMENTS) as connection:
             rows = queries.statement("people/tasks", "agreeing").execute(connection, {})
             chosen = [row.task_id for row in rows]
     recorded = decisions.decide(engine, person, chosen, "approve", note) if chosen else 0

@@ -78,21 +78,19 @@ def sign_in_link_command(settings: Settings, engine: Engine) -> None:
 def migrate_command() -> None:
     """Bring the database to the newest schema. Harmless when it is already there.
 
-    It also tells the database PREPAID_TIMEZONE, in which it counts its days.
+    It also tells the database PREPAID_TIMEZONE, in which it counts its days, and closes it to all
+    roles of the server but its own people.
     """
     settings = load()
     engine = connections.engine(settings)
     try:
-        migrations.upgrade(engine)
-        installation.write_settings(engine, settings)
-        withdrawn = installation.judge_open_approvals(engine)
+        for line in installation.migrate(engine, settings):
+            click.echo(line)
         # Here and not in the middle of the first batch: an old log may have millions of entries.
         seals.seal_after(engine)
     finally:
         engine.dispose()
     click.echo(f"The database is at migration {migrations.newest()}.")
-    for said in withdrawn:
-        click.echo(f"approval taken back: {said}")
 
 
 @click.group("db")

@@ -21,6 +21,8 @@ _SET_CONTEXT = text(
     " set_config('jit', 'off', true), set_config('lock_timeout', :patience, true)"
 )
 _CLOCK = text("SELECT clock_timestamp()")
+# The SQLSTATE of what somebody has no right to (insufficient_privilege).
+FORBIDDEN = "42501"
 # Daily work begins ten minutes after midnight: a clock that is off by less gives the right day.
 WRONG_DAY_SECONDS = 300.0
 
@@ -132,7 +134,7 @@ def sqlstate(error: BaseException) -> str:
 def refusal(error: DBAPIError) -> Exception:
     """A database error as one that the person can act on; others stay what they are."""
     state, reason = sqlstate(error), str(error.orig).splitlines()[0]
-    if state.startswith("P0") or state == "42501":
+    if state.startswith("P0") or state == FORBIDDEN:
         return NotAllowed(reason)
     return error
 

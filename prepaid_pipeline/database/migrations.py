@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from prepaid_pipeline.database import adoption, queries
-from prepaid_pipeline.database.connections import sqlstate, transaction
+from prepaid_pipeline.database.connections import FORBIDDEN, sqlstate, transaction
 from prepaid_pipeline.errors import DatabaseNotReady, SettingError
 
 # Not in Dagster's schema: its storage, in the same database, has an alembic_version of its own.
@@ -21,7 +21,6 @@ OLDEST_SERVER = 15
 
 REVISIONS = Path(__file__).parent / "revisions"
 _SQL = "database/migrations"
-_FORBIDDEN = "42501"
 _NO_SUCH_EXTENSION = ("0A000", "58P01")
 _NO_SUCH_ZONE = "22023"
 # Another upgrade made the same schema, or table, at the same moment.
@@ -49,8 +48,9 @@ def applied(connection: Connection) -> str | None:
     return number
 
 
-def upgrade(engine: Engine) -> None:
-    """Bring the database to the newest schema; two at once wait for each other.
+def upgrade(engine: Engine) -> str | None:
+    """Bring the database to the newest schema; two at once wait for each other. Returns the
+    migration that it was at, None for an empty one.
 
     Raises DatabaseNotReady if the server cannot be reached or is too old, if the database is at a
     migration from which no way leads here or differs from what it should be, or if the server
@@ -58,16 +58,16 @@ def upgrade(engine: Engine) -> None:
     """
     try:
         try:
-            _upgrade(engine)
+            return _upgrade(engine)
         except DBAPIError as error:
             if sqlstate(error) not in _MADE_MEANWHILE:
                 raise
-            _upgrade(engine)
+            return _upgrade(engine)
     except DBAPIError as error:
         raise DatabaseNotReady(_refusal(error)) from error
 
 
-def _upgrade(engine: Engine) -> None:
+def _upgrade(engine: Engine) -> str | None:
     from alembic import command
     from alembic.config import Config
 
@@ -75,20 +75,21 @@ def _upgrade(engine: Engine) -> None:
     config.set_main_option("script_location", str(REVISIONS).replace("%", "%%"))
     with engine.begin() as connection:
         _require_server(connection)
-        if applied(connection) == newest():
-            return
+        if (number := applied(connection)) == newest():
+            return number
         if not queries.statement(_SQL, "is_versioned").execute(connection, {}).scalar():
             queries.statement(_SQL, "make_schema").execute(connection, {})
             queries.statement(_SQL, "make_versions").execute(connection, {})
         queries.statement(_SQL, "lock").execute(connection, {})
         # Again: another upgrade may have held the lock until now.
         if (number := applied(connection)) == newest():
-            return
+            return number
         _refuse_unknown(number)
         if number == adoption.LAST:
             adoption.adopt(connection)
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+        return number
 
 
 def write_timezone(engine: Engine, zone: ZoneInfo) -> None:
@@ -169,7 +170,7 @@ def _refusal(error: DBAPIError) -> str:
     said, state = str(error.orig).strip().splitlines()[0], sqlstate(error)
     if not state or state.startswith(("08", "57P", "28", "3D")):
         return f"The database cannot be reached: {said}. Check PREPAID_DATABASE_URL."
-    if state == _FORBIDDEN:
+    if state == FORBIDDEN:
         return (
             f"The database refused the migration: {said}. The user needs CREATE on the database and"
             " CREATEROLE (docs/operate.md). Nothing was changed."

@@ -39,6 +39,7 @@ def own_login(settings: Settings, desk: DeskSettings) -> URL:
             ) from None
     else:
         url = _made(settings)
+    _let_in(settings, url)
     _require_powerless(url)
     return url
 
@@ -78,6 +79,21 @@ def _made(settings: Settings) -> URL:
     finally:
         engine.dispose()
     return pipeline.set(username=name, password=password)
+
+
+def _let_in(settings: Settings, login: URL) -> None:
+    engine = connections.engine(settings)
+    try:
+        with engine.begin() as connection:
+            params = {"name": login.username or ""}
+            queries.statement(_SQL, "let_in").execute(connection, params)
+    except DBAPIError as error:
+        raise SettingError(
+            f"The sign-off desk's login {login.username!r} cannot be let into the database:"
+            f" {refusal(error)}"
+        ) from error
+    finally:
+        engine.dispose()
 
 
 def _kept_password(path: Path) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Engine
 
 from prepaid_pipeline.context import Context
-from prepaid_pipeline.database import connections, migrations, queries
+from prepaid_pipeline.database import connections, queries
 from prepaid_pipeline.errors import NotAllowed
 from prepaid_pipeline.importer.loading import import_directory
 from prepaid_pipeline.operations import installation
@@ -54,8 +54,7 @@ def start_clean(settings: Settings) -> None:
             )
         if _ask(engine, "is_demo"):
             _do(engine, "forget")
-        migrations.upgrade(engine)
-        installation.write_settings(engine, settings)
+        installation.migrate(engine, settings)
         if not _ask(engine, "is_empty"):
             raise NotAllowed(
                 "The database holds data that is not the demo's, so the demo leaves it alone."
@@ -124,7 +123,7 @@ def _decide(engine: Engine, context: Context) -> int:
     if doubted:
         reason = "The account holder's name is not the customer's"
         decided += decisions.decide(engine, FINANCE, doubted, "reject", reason, as_of)
-    with decisions.acting(engine, FINANCE, as_of) as connection:
+    with decisions.acting(engine, FINANCE, decisions.ON_PAYMENTS, as_of) as connection:
         rows = queries.statement("people/tasks", "agreeing").execute(connection, {})
         agreeing = [row.task_id for row in rows]
     if agreeing:

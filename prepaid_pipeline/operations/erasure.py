@@ -28,7 +28,7 @@ def erase(
     that is gone already is not an error.
     """
     deleted = 0
-    with decisions.acting(engine, person, as_of) as connection:
+    with decisions.acting(engine, person, "erase a customer", as_of) as connection:
         asked = {"ref": ref, "reason": reason}
         found = queries.statement("operations/erasure").execute(connection, asked).scalar_one()
         # Before the commit: if we die between the files, the same again finds the customer.

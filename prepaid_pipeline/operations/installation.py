@@ -5,10 +5,36 @@ from sqlalchemy import Engine
 from prepaid_pipeline.database import migrations, queries
 from prepaid_pipeline.database.connections import transaction
 from prepaid_pipeline.errors import SettingError
-from prepaid_pipeline.people import accounts
+from prepaid_pipeline.people import entry
 from prepaid_pipeline.settings.load import Settings
 
 _SQL = "operations/service/installation"
+
+
+def migrate(engine: Engine, settings: Settings) -> list[str]:
+    """Bring the database to the newest schema, tell it the settings and let its people in; open
+    approvals are judged by the rules of now.
+
+    Returns what its operator should know of it, in sentences. Raises DatabaseNotReady and
+    SettingError as ``migrations.upgrade`` and ``write_settings`` do.
+    """
+    was_at = migrations.upgrade(engine)
+    write_settings(engine, settings)
+    kept, told = entry.let_people_in(engine), list[str]()
+    if kept is None:
+        told.append(entry.how_to_close(engine))
+    elif kept:
+        told.append(
+            "From now on only people of this database, and who has rights in it by name, may"
+            f" connect to it: {', '.join(kept)} still may."
+        )
+    if was_at not in (None, migrations.newest()):
+        told += [
+            f"{name} is in {teams} on this server, and has no account for that in this database:"
+            f" 'prepaid user adopt {name}' lets them read and decide here."
+            for name, teams in entry.strangers(engine)
+        ]
+    return told + [f"Approval taken back: {said}." for said in judge_open_approvals(engine)]
 
 
 def write_settings(engine: Engine, settings: Settings) -> None:
@@ -38,7 +64,6 @@ def write_settings(engine: Engine, settings: Settings) -> None:
             "write_limits",
         ):
             queries.statement(_SQL, part).execute(connection, asked)
-    accounts.let_desk_act(engine)
 
 
 def judge_open_approvals(engine: Engine) -> list[str]:

@@ -1,18 +1,23 @@
 """People: each is a database role in a team, so that who decided comes from the database."""
 
-from sqlalchemy import Connection, Engine
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Row
 from sqlalchemy.exc import DBAPIError
 
 from prepaid_pipeline.database import queries
 from prepaid_pipeline.database.connections import refusal, sqlstate, transaction
 from prepaid_pipeline.errors import NotAllowed, UnknownThing
+from prepaid_pipeline.people import entry
 from prepaid_pipeline.teams import TEAMS
 
-# The role of the sign-off pages' own login.
-DESK = "desk"
+_SQL = "people/accounts"
 _NAME_LIMIT = 63  # PostgreSQL's NAMEDATALEN - 1, in bytes
 # Two commands made the same role, or put it into the same team, at the same moment.
 _MADE_MEANWHILE = ("42710", "23505", "XX000")
+# Who somebody is here (people/accounts, standing), of whom there is an account.
+_PEOPLE = ("person", "disabled")
 
 
 def add(engine: Engine, name: str, team: str, email: str | None = None) -> bool:
@@ -22,7 +27,7 @@ def add(engine: Engine, name: str, team: str, email: str | None = None) -> bool:
     Raises NotAllowed for a name that is reserved, too long, not printable, a superuser's or the
     pipeline's own, and in the database's own words if its user may not make roles.
     """
-    if name in (*TEAMS, DESK) or name.startswith("pg_") or name in ("none", "public", ""):
+    if name in (*TEAMS, entry.DESK) or name.startswith("pg_") or name in ("none", "public", ""):
         raise NotAllowed(f"{name!r} cannot be a person's name: it is reserved")
     if not name.isprintable() or name != name.strip():
         raise NotAllowed(f"{name!r} cannot be a person's name: blank at an end, or not printable")
@@ -49,82 +54,118 @@ def _address(email: str) -> str:
 
 
 def _add(engine: Engine, name: str, team: str, email: str | None) -> bool:
-    params = {"name": name, "team": team, "email": email}
+    params = {"name": name, "team": team, "email": email, "teams": [team]}
     with transaction(engine, actor="prepaid user add") as connection:
+        entry.one_at_a_time(connection)
         quote = connection.dialect.identifier_preparer.quote_identifier
-        known = queries.statement("people/accounts", "role").execute(connection, params).first()
-        if known is not None and (known.rolsuper or known.is_own):
-            owner = "a database superuser" if known.rolsuper else "the pipeline's own user"
-            raise NotAllowed(f"{name!r} is {owner} and cannot be a person in a team")
-        if known is not None and known.in_team:
-            queries.statement("people/accounts", "account").execute(connection, params)
-            return False
-        if known is None:
+        known = queries.statement(_SQL, "role").execute(connection, params).first()
+        if known is not None:
+            _refuse_no_person(name, known)
+        else:
             connection.exec_driver_sql(f"CREATE ROLE {quote(name)} NOLOGIN")
-            # The command line decides as this person: it may take the role, not inherit from it.
-            inherit = " WITH INHERIT FALSE" if _version(connection) >= 160000 else ""
-            connection.exec_driver_sql(f"GRANT {quote(name)} TO CURRENT_USER{inherit}")
-            connection.exec_driver_sql(f"GRANT {quote(name)} TO {DESK}{inherit}")
-        connection.exec_driver_sql(f"GRANT {quote(team)} TO {quote(name)}")
-        queries.statement("people/accounts", "account").execute(connection, params)
-        queries.statement("people/accounts", "note_added").execute(connection, params)
+        if known is None or not known.in_team:
+            connection.exec_driver_sql(f"GRANT {quote(team)} TO {quote(name)}")
+        queries.statement(_SQL, "account").execute(connection, params)
+        entry.let_us_act(connection, [name])
+        queries.statement(_SQL, "let_in").execute(connection, params)
+        if known is not None and known.in_team and known.put_there:
+            return False
+        queries.statement(_SQL, "note").execute(connection, params | {"event": "user_added"})
     return True
 
 
-def set_disabled(engine: Engine, name: str, disabled: bool) -> None:
-    """Take a person's sign-in and decisions away, or give them back; what they decided stays.
+def adopt(engine: Engine, names: Sequence[str]) -> None:
+    """Let people who are in teams on this server be people of this database too; all or nothing.
 
+    Raises UnknownThing for a name that is in no team, and NotAllowed for one that is no person's.
+    """
+    with transaction(engine, actor="prepaid user adopt") as connection:
+        entry.one_at_a_time(connection)
+        for name in names:
+            found = _standing(connection, name)
+            if found is None or found.standing == "nobody":
+                raise UnknownThing(
+                    f"{name!r} is in no team on this server: add them with"
+                    f" 'prepaid user add {name} --team …'"
+                )
+            if found.standing == "own":
+                raise NotAllowed(f"{name!r} is the pipeline's own user and no person")
+            params = {"name": name, "email": None, "teams": found.teams}
+            queries.statement(_SQL, "account").execute(connection, params)
+            queries.statement(_SQL, "let_in").execute(connection, params)
+            queries.statement(_SQL, "note").execute(connection, params | {"event": "user_adopted"})
+        entry.let_us_act(connection, names)
+
+
+def set_disabled(engine: Engine, name: str, disabled: bool) -> list[str]:
+    """Take a person's sign-in, decisions and reading away, or give them back; what they decided
+    stays. Sessions that they have open with SQL tools are ended.
+
+    Returns what to do about sessions that this user may not end.
     Raises UnknownThing for a name that is in no team.
     """
     with transaction(engine, actor="prepaid user") as connection:
-        params = {"name": name, "teams": list(TEAMS), "disabled": disabled}
-        if (
-            not queries.statement("people/accounts", "is_person")
-            .execute(connection, params)
-            .scalar_one()
-        ):
-            raise UnknownThing(f"there is no person {name!r}")
-        queries.statement("people/accounts", "set_disabled").execute(connection, params)
+        _person(connection, name)
+        queries.statement(_SQL, "set_disabled").execute(
+            connection, {"name": name, "disabled": disabled}
+        )
+    return entry.end_sessions(engine, name) if disabled else []
 
 
 def require_person(engine: Engine, name: str) -> None:
-    """Raise UnknownThing for a name that is in no team."""
+    """Raise UnknownThing for a name that is nobody's here; a disabled person is somebody."""
     with engine.connect() as connection:
-        params = {"name": name, "teams": list(TEAMS)}
-        if (
-            not queries.statement("people/accounts", "is_person")
-            .execute(connection, params)
-            .scalar_one()
-        ):
-            raise UnknownThing(
-                f"there is no person {name!r}: add them with 'prepaid user add {name} --team …'"
-            )
+        _person(connection, name)
+
+
+def require_enabled(engine: Engine, name: str) -> None:
+    """Raise UnknownThing for a name that is nobody's here, NotAllowed for who is disabled or whose
+    role we cannot take.
+    """
+    with engine.connect() as connection:
+        found = _person(connection, name)
+    if found.standing == "disabled":
+        raise NotAllowed(f"{name} is disabled: 'prepaid user enable {name}' undoes that")
+    if not found.may_be_taken:
+        raise NotAllowed(" ".join(entry.advice_on(engine, [name])))
+
+
+def _person(connection: Connection, name: str) -> Row[Any]:
+    found = _standing(connection, name)
+    if found is not None and found.standing in _PEOPLE:
+        return found
+    if found is not None and found.standing == "stranger":
+        raise UnknownThing(
+            f"{name!r} is in {' and '.join(found.teams)} on this server, but is no person of this"
+            f" database: confirm them with 'prepaid user adopt {name}'"
+        )
+    raise UnknownThing(
+        f"there is no person {name!r}: add them with 'prepaid user add {name} --team …'"
+    )
+
+
+def _standing(connection: Connection, name: str) -> Row[Any] | None:
+    asked = {"name": name, "teams": list(TEAMS)}
+    return queries.statement(_SQL, "standing").execute(connection, asked).one_or_none()
+
+
+def _refuse_no_person(name: str, known: Row[Any]) -> None:
+    if known.rolsuper or known.is_own:
+        owner = "a database superuser" if known.rolsuper else "the pipeline's own user"
+        raise NotAllowed(f"{name!r} is {owner} and cannot be a person in a team")
 
 
 def set_password(engine: Engine, name: str, password_hash: str) -> None:
     """Store the hash of a person's password for the sign-off pages; their sessions end."""
     with transaction(engine, actor="prepaid user") as connection:
-        params = {"name": name, "password_hash": password_hash}
-        queries.statement("people/accounts", "set_password").execute(connection, params)
+        queries.statement(_SQL, "set_password").execute(
+            connection, {"name": name, "password_hash": password_hash}
+        )
 
 
 def sign_out(engine: Engine, name: str) -> int:
     """End a person's sessions at the sign-off pages; how many there were."""
     with transaction(engine, actor="prepaid user") as connection:
-        ended = queries.statement("people/accounts", "sign_out").execute(connection, {"name": name})
-        return int(ended.scalar_one())
-
-
-def let_desk_act(engine: Engine) -> None:
-    """Let the sign-off pages act for the people who were added before there were pages."""
-    with transaction(engine, actor="prepaid migrate") as connection:
-        queries.statement("people/accounts", "accounts_for_all").execute(connection, {})
-        quote = connection.dialect.identifier_preparer.quote_identifier
-        inherit = " WITH INHERIT FALSE" if _version(connection) >= 160000 else ""
-        known = queries.statement("people/accounts", "beyond_the_desk").execute(connection, {})
-        for name in known.scalars().all():
-            connection.exec_driver_sql(f"GRANT {quote(name)} TO {DESK}{inherit}")
-
-
-def _version(connection: Connection) -> int:
-    return int(connection.exec_driver_sql("SHOW server_version_num").scalar_one())
+        return int(
+            queries.statement(_SQL, "sign_out").execute(connection, {"name": name}).scalar_one()
+        )

@@ -10,9 +10,12 @@ from sqlalchemy.exc import DBAPIError
 
 from prepaid_pipeline import logs
 from prepaid_pipeline.database import queries
-from prepaid_pipeline.database.connections import acting_as, notices, refusal
-from prepaid_pipeline.errors import UnknownThing
-from prepaid_pipeline.teams import TEAMS
+from prepaid_pipeline.database.connections import FORBIDDEN, acting_as, notices, refusal, sqlstate
+from prepaid_pipeline.errors import NotAllowed, UnknownThing
+from prepaid_pipeline.people import accounts
+
+# What a person may do by their team's tasks alone (people/accounts, who_may).
+ON_PAYMENTS, ON_QUALITY = "decide on payments", "decide on quality checks"
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +46,7 @@ def decide(
     quality = [task for task in tasks if kinds[task].startswith("quality")]
     payments = [task for task in tasks if not kinds[task].startswith("quality")]
     work = [(payments, _PAYMENT_WORDS[word]), (quality, _QUALITY_WORDS[word])]
-    with acting(engine, person, as_of) as connection:
+    with acting(engine, person, ON_PAYMENTS if payments else ON_QUALITY, as_of) as connection:
         for chosen, decision in work:
             if chosen:
                 params = {"tasks": chosen, "decision": decision, "note": note}
@@ -59,7 +62,7 @@ def reassign(
 
     Raises NotAllowed in the database's own words.
     """
-    with acting(engine, person) as connection:
+    with acting(engine, person, "hand over tasks") as connection:
         params = {"tasks": tasks, "to": to, "note": note}
         return int(
             queries.statement("people/tasks", "reassign").execute(connection, params).scalar_one()
@@ -68,7 +71,7 @@ def reassign(
 
 def release(engine: Engine, person: str, plan: int, note: str, as_of: date | None = None) -> int:
     """Release all holds of a plan under a person's name; how many there were."""
-    with acting(engine, person, as_of) as connection:
+    with acting(engine, person, "release holds", as_of) as connection:
         params = {"plan": plan, "note": note}
         released = queries.statement("people/holds", "release").execute(connection, params)
         return int(released.scalar_one())
@@ -79,7 +82,7 @@ def resend(engine: Engine, person: str, mails: list[int]) -> int:
 
     Raises NotAllowed in the database's own words.
     """
-    with acting(engine, person) as connection:
+    with acting(engine, person, "resend emails") as connection:
         resent = queries.statement("mail/undelivered", "resend").execute(
             connection, {"mails": mails}
         )
@@ -92,7 +95,7 @@ def settle_mails(engine: Engine, person: str, mails: list[int], note: str) -> in
 
     Raises NotAllowed in the database's own words.
     """
-    with acting(engine, person) as connection:
+    with acting(engine, person, "settle emails") as connection:
         params = {"mails": mails, "note": note}
         settled = queries.statement("mail/undelivered", "settle").execute(connection, params)
         return int(settled.scalar_one())
@@ -103,7 +106,7 @@ def correct_address(engine: Engine, person: str, mail: int, address: str) -> Non
 
     Raises NotAllowed in the database's own words.
     """
-    with acting(engine, person) as connection:
+    with acting(engine, person, "change a customer's address") as connection:
         params = {"mail": mail, "address": address}
         queries.statement("mail/undelivered", "correct").execute(connection, params)
 
@@ -113,28 +116,38 @@ def assign(engine: Engine, person: str, record: int, invoice_number: str, note: 
 
     Raises NotAllowed in the database's own words.
     """
-    with acting(engine, person) as connection:
+    with acting(engine, person, "assign payments") as connection:
         params = {"record": record, "invoice_number": invoice_number, "note": note}
         queries.statement("billing/payments", "assign").execute(connection, params)
 
 
 @contextmanager
-def acting(engine: Engine, person: str, as_of: date | None = None) -> Iterator[Connection]:
+def acting(
+    engine: Engine, person: str, what: str, as_of: date | None = None
+) -> Iterator[Connection]:
     """A transaction under a person's role, on a business date (default: the database's today).
 
-    Raises UnknownThing for a name that is nobody's, and NotAllowed in the database's own words.
+    ``what`` the person wants to do is said in the words of ``prepaid.teams``, or is ON_PAYMENTS or
+    ON_QUALITY. Raises UnknownThing for a name that is nobody's, and NotAllowed for who is disabled
+    or in another team, or in the database's own words.
     """
-    with engine.connect() as connection:
-        asked = {"name": person, "teams": list(TEAMS)}
-        known = queries.statement("people/accounts", "is_person").execute(connection, asked)
-        if not known.scalar_one():
-            raise UnknownThing(
-                f"there is no person {person!r}: add them with 'prepaid user add {person} --team …'"
-            )
+    accounts.require_enabled(engine, person)
     try:
         with acting_as(engine, person, as_of) as connection, notices(connection) as said:
             yield connection
     except DBAPIError as error:
-        raise refusal(error) from error
+        if sqlstate(error) != FORBIDDEN:
+            raise refusal(error) from error
+        raise _not_theirs(engine, person, what, error) from error
     for remark in said:
         logs.event(log, remark, logging.WARNING)
+
+
+def _not_theirs(engine: Engine, person: str, what: str, error: DBAPIError) -> Exception:
+    """The right that was missing, as what the person may not do and who may."""
+    with engine.connect() as connection:
+        asked = {"what": what, "person": person}
+        found = queries.statement("people/accounts", "who_may").execute(connection, asked).one()
+    if found.may:
+        return refusal(error)
+    return NotAllowed(f"{person} may not {what}: not in {' or '.join(found.teams)}")

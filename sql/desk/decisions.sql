@@ -17,9 +17,5 @@ FROM prepaid.decisions WHERE task_id = :task ORDER BY sign_off_id DESC;
 -- name: list
 SELECT sign_off_id, task_id, kind, service_plan_id, customer_ref, invoice_number, currency, payable,
        decision, note, decided_by, decided_at
-FROM prepaid.decisions
-WHERE (CAST(:before AS bigint) IS NULL OR sign_off_id < :before)
-  AND (CAST(:decision AS text) IS NULL OR decision = :decision)
-  AND (CAST(:search AS text) IS NULL
-       OR position(lower(:search) IN lower(concat_ws(' ', invoice_number, customer_ref, decided_by, note))) > 0)
-ORDER BY sign_off_id DESC LIMIT :rows;
+FROM prepaid.latest_decisions(CAST(:before AS bigint), CAST(:decision AS text), CAST(:search AS text), :rows)
+ORDER BY sign_off_id DESC;

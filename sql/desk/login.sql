@@ -16,6 +16,10 @@ BEGIN
     EXCEPTION WHEN duplicate_object OR unique_violation THEN
         NULL;
     END;
+    -- A restored backup brings it without a login.
+    IF NOT (SELECT rolcanlogin FROM pg_roles WHERE rolname = login) THEN
+        EXECUTE format('ALTER ROLE %I LOGIN', login);
+    END IF;
     IF NOT pg_has_role(login, 'desk', 'MEMBER') THEN
         EXECUTE format('GRANT desk TO %I', login);
     END IF;
@@ -23,6 +27,10 @@ BEGIN
         EXECUTE format('ALTER ROLE %I PASSWORD %L', login, verifier);
     END IF;
 END $$;
+
+-- name: let_in
+-- Into this database; one that is nobody's, or not the desk's, is not let in, and then told so.
+SELECT prepaid.let_desk_in(:name);
 
 -- name: rights
 -- Who is not in the role desk may not even ask what there is in the schema.

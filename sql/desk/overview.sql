@@ -6,7 +6,7 @@ SELECT team, kind, open, oldest, overdue, mine FROM prepaid.desk_overview ORDER 
 -- name: oldest
 -- The oldest open tasks of the teams, whatever their kind.
 SELECT k.task_id, k.kind, k.opened_on, k.due_on, k.assigned_to, s.customer_name, s.invoice_number
-FROM (SELECT * FROM prepaid.tasks
+FROM (SELECT task_id, kind, opened_on, due_on, assigned_to, service_plan_id FROM prepaid.tasks
       WHERE status = 'Open' AND kind = ANY (:kinds) ORDER BY opened_on, task_id LIMIT 8) k
 LEFT JOIN LATERAL (SELECT * FROM prepaid.plan_summaries
                    WHERE service_plan_id = k.service_plan_id OFFSET 0) s ON true

@@ -1,16 +1,21 @@
 -- What customer success looks at: whether every feature is reachable.
 
 -- name: list
-SELECT task_id, kind, opened_on, due_on, assigned_to, service_plan_id, customer_ref, customer_name, plan_name,
-       features, what_failed
-FROM prepaid.quality_checks
-WHERE status = 'Open' AND task_id > :after
-  AND (CAST(:search AS text) IS NULL OR position(lower(:search) IN lower(
-        concat_ws(' ', customer_ref, customer_name, features))) > 0)
-  AND (:show <> 'follow_up' OR kind = 'quality_follow_up')
-  AND (:show <> 'overdue' OR due_on < CAST(:today AS date))
-  AND (:show <> 'mine' OR assigned_to = CAST(:person AS text))
-ORDER BY task_id LIMIT :rows;
+-- As the payments: the features are looked up one after the other, until the page is full.
+SELECT v.task_id, v.kind, v.opened_on, v.due_on, v.assigned_to, v.service_plan_id, v.customer_ref,
+       v.customer_name, v.plan_name, v.features, v.what_failed
+FROM (
+    SELECT task_id FROM prepaid.tasks
+    WHERE kind IN ('quality_check', 'quality_follow_up') AND status = 'Open' AND task_id > :after
+      AND (:show <> 'follow_up' OR kind = 'quality_follow_up')
+      AND (:show <> 'overdue' OR due_on < CAST(:today AS date))
+      AND (:show <> 'mine' OR assigned_to = CAST(:person AS text))
+    ORDER BY task_id OFFSET 0
+) k
+CROSS JOIN LATERAL (SELECT * FROM prepaid.quality_checks WHERE task_id = k.task_id OFFSET 0) v
+WHERE CAST(:search AS text) IS NULL OR position(lower(:search) IN lower(
+        concat_ws(' ', v.customer_ref, v.customer_name, v.features))) > 0
+ORDER BY k.task_id LIMIT :rows;
 
 -- name: one
 SELECT v.*, coalesce((SELECT max(d.sign_off_id) FROM prepaid.decisions d WHERE d.task_id = v.task_id), 0) AS seen

@@ -2,38 +2,50 @@
 -- cannot be a parameter.
 
 -- name: role
-SELECT rolsuper, rolname = session_user AS is_own, pg_has_role(oid, :team, 'MEMBER') AS in_team
-FROM pg_roles WHERE rolname = :name;
+SELECT r.rolsuper, r.rolname = session_user AS is_own, pg_has_role(r.oid, :team, 'MEMBER') AS in_team,
+       coalesce(:team = ANY (a.teams), false) AS put_there
+FROM pg_roles r LEFT JOIN prepaid.desk_accounts a ON a.person = r.rolname
+WHERE r.rolname = :name;
 
 -- name: account
 -- The account exists from the first day on; an address that is not given stays.
-INSERT INTO prepaid.desk_accounts AS a (person, email) VALUES (:name, CAST(:email AS text))
-ON CONFLICT (person) DO UPDATE SET email = excluded.email
-WHERE excluded.email IS NOT NULL AND excluded.email IS DISTINCT FROM a.email;
+INSERT INTO prepaid.desk_accounts AS a (person, email, teams)
+VALUES (:name, CAST(:email AS text), CAST(:teams AS text[]))
+ON CONFLICT (person) DO UPDATE SET email = coalesce(excluded.email, a.email),
+    teams = ARRAY(SELECT DISTINCT unnest(a.teams || excluded.teams) ORDER BY 1)
+WHERE coalesce(excluded.email, a.email) IS DISTINCT FROM a.email OR NOT a.teams @> excluded.teams;
 
--- name: accounts_for_all
--- People who were added before there were accounts.
-INSERT INTO prepaid.desk_accounts (person)
-SELECT DISTINCT a.detail FROM prepaid.audit_log a JOIN pg_roles r ON r.rolname = a.detail
-WHERE a.event = 'user_added' ON CONFLICT (person) DO NOTHING;
+-- name: let_in
+SELECT prepaid.let_in(:name);
 
--- name: beyond_the_desk
--- People of this database whose role the pages cannot take yet, and that we may grant.
-SELECT DISTINCT r.rolname FROM prepaid.audit_log a JOIN pg_roles r ON r.rolname = a.detail
-WHERE a.event = 'user_added' AND NOT pg_has_role('desk', r.oid, 'MEMBER')
-  AND pg_has_role(r.oid, 'MEMBER WITH ADMIN OPTION');
+-- name: standing
+-- Who somebody is here. A decision is a person's: not a team's, not the database owner's, and 'none' is no
+-- role at all.
+SELECT CASE WHEN r.rolname = session_user THEN 'own'
+            WHEN r.rolsuper OR r.rolname = ANY (CAST(:teams AS text[])) OR member.teams = '{}' THEN 'nobody'
+            WHEN NOT coalesce(a.teams && member.teams, false) THEN 'stranger'
+            WHEN a.disabled THEN 'disabled' ELSE 'person' END AS standing, member.teams,
+       pg_has_role(session_user, r.oid, CASE WHEN current_setting('server_version_num')::integer >= 160000
+                                             THEN 'SET' ELSE 'MEMBER' END) AS may_be_taken
+FROM pg_roles r
+LEFT JOIN prepaid.desk_accounts a ON a.person = r.rolname
+CROSS JOIN LATERAL (SELECT ARRAY(SELECT team FROM unnest(CAST(:teams AS text[])) team
+                                 WHERE pg_has_role(r.oid, team, 'MEMBER') ORDER BY team) AS teams) member
+WHERE r.rolname = :name;
 
--- name: is_person
--- A decision is a person's: not a team's, not the database owner's, and 'none' is no role at all.
-SELECT EXISTS (
-    SELECT FROM pg_roles r
-    WHERE r.rolname = :name AND NOT r.rolsuper AND r.rolname <> ALL (CAST(:teams AS text[]))
-      AND EXISTS (SELECT FROM unnest(CAST(:teams AS text[])) team
-                  WHERE pg_has_role(r.oid, team, 'MEMBER')));
+-- name: who_may
+-- The teams for what a person wants to do, and whether it is one of theirs.
+SELECT who.teams, EXISTS (SELECT FROM prepaid.team_members m
+                          WHERE m.person = :person AND m.team = ANY (who.teams)) AS may
+FROM (SELECT CASE CAST(:what AS text)
+    WHEN 'decide on payments' THEN ARRAY[prepaid.team_of('payment_verification')]
+    WHEN 'decide on quality checks' THEN ARRAY[prepaid.team_of('quality_check')]
+    WHEN 'hand over tasks' THEN ARRAY[prepaid.team_of('payment_verification'), prepaid.team_of('quality_check')]
+    ELSE prepaid.teams_that_may(:what) END AS teams) who;
 
--- name: note_added
+-- name: note
 INSERT INTO prepaid.audit_log (event, entity, after, detail, actor)
-VALUES ('user_added', 'person', :team, :name, prepaid.actor());
+VALUES (:event, 'person', array_to_string(CAST(:teams AS text[]), ', '), :name, prepaid.actor());
 
 -- name: set_password
 SELECT prepaid.set_password(:name, :password_hash);
@@ -50,7 +62,8 @@ SELECT r.rolname AS name, string_agg(team, ', ' ORDER BY team) AS teams, a.email
             WHEN a.locked_until > clock_timestamp() THEN 'locked until ' || to_char(a.locked_until, 'YYYY-MM-DD HH24:MI')
             WHEN a.password_hash IS NULL THEN 'no password' ELSE 'may sign in' END AS account
 FROM pg_roles r
-JOIN unnest(CAST(:teams AS text[])) team ON pg_has_role(r.oid, CAST(team AS name), 'USAGE')
 JOIN prepaid.desk_accounts a ON a.person = r.rolname
+JOIN unnest(CAST(:teams AS text[])) team
+    ON team = ANY (a.teams) AND pg_has_role(r.oid, CAST(team AS name), 'USAGE')
 WHERE NOT r.rolsuper
 GROUP BY r.rolname, a.person ORDER BY r.rolname;

@@ -49,15 +49,26 @@ CREATE INDEX audit_log_of_holds ON prepaid.audit_log (as_of, at) WHERE event = '
 CREATE FUNCTION prepaid.acting_person() RETURNS text LANGUAGE sql STABLE RETURN
     CASE current_setting('role') WHEN 'none' THEN session_user::text ELSE current_setting('role') END;
 
+-- Whether the session was opened by the pipeline's own user, who alone may make tables here, or by the
+-- desk, and not by a person under a login of theirs. What counts is who logged in: SET ROLE changes
+-- nothing about it. (No subquery: the planner puts the expression in the place of each call.)
+CREATE FUNCTION prepaid.is_own_session() RETURNS boolean LANGUAGE sql STABLE RETURN
+    has_schema_privilege(session_user, 'prepaid'::regnamespace, 'CREATE')
+    OR pg_has_role(session_user, 'desk', 'USAGE');
+
+-- What a session says of itself: actor, run_id or as_of. Anybody can set prepaid.*; it counts in our
+-- own sessions only. All that is read in these settings by what is in the schema is read here.
+CREATE FUNCTION prepaid.context(setting text) RETURNS text LANGUAGE sql STABLE RETURN
+    CASE WHEN prepaid.is_own_session()
+        THEN nullif(current_setting('prepaid.' || setting, true), '') END;
+
 -- Who did it: a person under their own role, else the job that the pipeline names in prepaid.actor.
 CREATE FUNCTION prepaid.actor() RETURNS text LANGUAGE sql STABLE RETURN
     CASE current_setting('role') WHEN 'none'
-        THEN coalesce(nullif(current_setting('prepaid.actor', true), ''), session_user::text)
+        THEN coalesce(prepaid.context('actor'), session_user::text)
         ELSE current_setting('role') END;
-CREATE FUNCTION prepaid.run_id() RETURNS text LANGUAGE sql STABLE RETURN
-    nullif(current_setting('prepaid.run_id', true), '');
-CREATE FUNCTION prepaid.as_of() RETURNS date LANGUAGE sql STABLE RETURN
-    nullif(current_setting('prepaid.as_of', true), '')::date;
+CREATE FUNCTION prepaid.run_id() RETURNS text LANGUAGE sql STABLE RETURN prepaid.context('run_id');
+CREATE FUNCTION prepaid.as_of() RETURNS date LANGUAGE sql STABLE RETURN prepaid.context('as_of')::date;
 
 CREATE FUNCTION prepaid.refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

@@ -23,7 +23,13 @@ CREATE TRIGGER audit_master_data AFTER UPDATE ON prepaid.installation
 CREATE FUNCTION prepaid.business_date(moment timestamptz) RETURNS date LANGUAGE sql STABLE RETURN
     (moment AT TIME ZONE (SELECT timezone FROM prepaid.installation))::date;
 
--- The business date of what is being done: the one that was given, else today where the
--- installation is (never current_date: that is the day where the session happens to be).
+-- Today where the installation is, by the clock at this moment. (A person can keep a transaction, and
+-- even a statement, open for days: now() would be the day on which it began.)
+CREATE FUNCTION prepaid.date_by_the_clock() RETURNS date LANGUAGE sql STABLE RETURN
+    prepaid.business_date(clock_timestamp());
+
+-- The business date of what is being done: in our own sessions the one that was given, else today where
+-- the installation is (never current_date: that is the day where the session happens to be).
 CREATE FUNCTION prepaid.today() RETURNS date LANGUAGE sql STABLE RETURN
-    coalesce(prepaid.as_of(), prepaid.business_date(now()));
+    CASE WHEN prepaid.is_own_session() THEN coalesce(prepaid.as_of(), prepaid.business_date(now()))
+        ELSE prepaid.date_by_the_clock() END;

@@ -20,6 +20,7 @@ CREATE FUNCTION prepaid.only_people_sign() RETURNS trigger LANGUAGE plpgsql AS $
 DECLARE
     wrong record;
 BEGIN
+    PERFORM prepaid.require_current_sight();
     SELECT n.decided_by, k.task_id, k.assigned_role INTO wrong
     FROM new_rows n LEFT JOIN prepaid.tasks k USING (task_id)
     WHERE n.decided_by <> prepaid.acting_person() OR k.assigned_role NOT IN (

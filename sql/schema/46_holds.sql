@@ -93,10 +93,14 @@ CREATE TRIGGER audit_released_holds AFTER UPDATE ON prepaid.holds
     REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION prepaid.audit_released_holds();
 
--- Plans that wait for a person to put something right. The text says what can be done.
+-- Plans that wait for a person to put something right. The text says what can be done. What finance wrote
+-- about a payment is for those who may read payments: others read what is done about such a hold.
 CREATE VIEW prepaid.held_plans AS
 SELECT h.hold_id, h.service_plan_id, p.status, c.customer_ref, c.name AS customer_name, l.name AS plan_name,
-       i.invoice_number, h.reason_code, h.text, h.held_at,
+       i.invoice_number, h.reason_code,
+       CASE WHEN r.about_money AND NOT (SELECT prepaid.reads_about_money()) THEN r.advice ELSE h.text END
+           AS text,
+       h.held_at,
        (SELECT string_agg(t.team, ', ' ORDER BY t.team) FROM prepaid.teams t
         WHERE CASE WHEN r.about_money THEN 'release holds about money' ELSE 'release holds' END
             = ANY (t.may)) AS released_by_team

@@ -123,10 +123,18 @@ BEGIN
     PERFORM prepaid.desk_end_sessions(name);
     PERFORM prepaid.note_access('password_set', name);
 END $$;
+-- Who is disabled has no entry to the database any more, nor who has it by them. (accounts.py then ends the
+-- sessions that they have open with SQL tools, which can read nothing from here on.)
 CREATE FUNCTION prepaid.set_disabled(name text, disable boolean) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
+    LOCK TABLE prepaid.desk_accounts IN SHARE ROW EXCLUSIVE MODE;
     INSERT INTO prepaid.desk_accounts AS a (person, disabled) VALUES (name, disable)
     ON CONFLICT (person) DO UPDATE SET disabled = disable, failed = 0, locked_until = NULL;
     PERFORM prepaid.desk_end_sessions(name);
+    IF disable THEN
+        PERFORM prepaid.shut_out(name);
+    ELSE
+        PERFORM prepaid.let_in(name);
+    END IF;
     PERFORM prepaid.note_access(CASE WHEN disable THEN 'user_disabled' ELSE 'user_enabled' END, name);
 END $$;

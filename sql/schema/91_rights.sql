@@ -1,6 +1,7 @@
 -- Teams are database roles without login; each person is a role of their own in one of them.
 -- Roles belong to the server, not to the database: another database may have made them already.
--- What each may do is written down in docs/rights.md, and a test compares the two.
+-- What each may do is written down in docs/rights.md, and a test compares the two. None of it is of use
+-- without entry to the schemas, which people have, and the desk's login, and no team (prepaid.let_in).
 
 DO $$
 DECLARE
@@ -15,9 +16,6 @@ BEGIN
         END;
     END LOOP;
 END $$;
-
-GRANT USAGE ON SCHEMA prepaid TO finance, customer_success, engineering, desk;
-GRANT USAGE ON SCHEMA revenue TO finance, leadership, engineering;
 
 REVOKE EXECUTE ON FUNCTION prepaid.decide_tasks FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION prepaid.release_holds FROM PUBLIC;
@@ -43,11 +41,20 @@ GRANT SELECT ON prepaid.customers, prepaid.subscriptions, prepaid.service_plans,
     prepaid.transactions, prepaid.tasks, prepaid.sign_offs, prepaid.holds
     TO finance;
 GRANT SELECT, UPDATE (decision, note) ON prepaid.quality_checks TO customer_success;
-GRANT SELECT ON prepaid.tasks, prepaid.holds TO customer_success;
+-- Without the notes: what finance wrote about payments is among them.
+GRANT SELECT (task_id, kind, service_plan_id, invoice_id, transaction_id, parent_task_id, assigned_role,
+              status, opened_on, opened_at, decision, decided_by, decided_at, closed_at, credit_note_id,
+              first_approved_by, first_approved_at, due_on, assigned_to)
+    ON prepaid.tasks TO customer_success;
+GRANT SELECT (hold_id, service_plan_id, reason_code, held_at, released_at, released_by)
+    ON prepaid.holds TO customer_success;
+GRANT SELECT (assignment_id, task_id, assigned_to, assigned_by, assigned_at)
+    ON prepaid.task_assignments TO customer_success;
+GRANT SELECT ON prepaid.task_assignments TO finance;
 GRANT SELECT ON prepaid.parked_payments, prepaid.approval_limits TO finance;
 GRANT SELECT ON prepaid.installation, prepaid.desk_overview, prepaid.sign_off_times,
-    prepaid.held_plans, prepaid.decisions, prepaid.plan_events, prepaid.plan_summaries,
-    prepaid.task_assignments TO finance, customer_success;
+    prepaid.held_plans, prepaid.decisions, prepaid.plan_events, prepaid.plan_summaries
+    TO finance, customer_success;
 GRANT SELECT ON ALL TABLES IN SCHEMA prepaid TO engineering;
 
 -- Whoever reached them could stop the pipeline, or be forgotten as the one who does.
@@ -72,6 +79,8 @@ GRANT EXECUTE ON FUNCTION prepaid.seal_audit_log TO desk;
 GRANT EXECUTE ON FUNCTION prepaid.reassign_tasks TO finance, customer_success;
 REVOKE EXECUTE ON FUNCTION prepaid.decide_as_seen FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION prepaid.decide_as_seen TO finance, customer_success;
+REVOKE EXECUTE ON FUNCTION prepaid.latest_decisions FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION prepaid.latest_decisions TO finance, customer_success, engineering;
 REVOKE EXECUTE ON FUNCTION prepaid.set_customer_email FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION prepaid.set_customer_email TO customer_success;
 GRANT SELECT ON prepaid.quality_features TO customer_success;
@@ -92,5 +101,36 @@ REVOKE EXECUTE ON FUNCTION prepaid.erase_customer FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION prepaid.erase_customer TO customer_success, engineering;
 GRANT SELECT ON ALL TABLES IN SCHEMA revenue TO finance, leadership, engineering;
 -- The monthly reports are for everybody; the figures behind them are not.
-GRANT USAGE ON SCHEMA revenue TO customer_success;
 GRANT SELECT ON revenue.report_versions TO customer_success;
+
+-- What a team may read of tables that it may not read itself, it reads through these. As barriers they show
+-- a condition of the reader's, which may tell what it is asked about, no row that they leave out.
+ALTER VIEW prepaid.team_members SET (security_barrier);
+ALTER VIEW prepaid.payment_verifications SET (security_barrier);
+ALTER VIEW prepaid.quality_checks SET (security_barrier);
+ALTER VIEW prepaid.price_concessions SET (security_barrier);
+ALTER VIEW prepaid.terms_below_list SET (security_barrier);
+ALTER VIEW prepaid.held_plans SET (security_barrier);
+ALTER VIEW prepaid.undelivered_mails SET (security_barrier);
+ALTER VIEW prepaid.desk_overview SET (security_barrier);
+ALTER VIEW prepaid.sign_off_times SET (security_barrier);
+ALTER VIEW prepaid.decisions SET (security_barrier);
+ALTER VIEW prepaid.plan_events SET (security_barrier);
+ALTER VIEW prepaid.plan_summaries SET (security_barrier);
+ALTER VIEW prepaid.quality_features SET (security_barrier);
+ALTER VIEW prepaid.colleagues SET (security_barrier);
+
+-- What people do in sessions of their own is written down in the same words, whatever a session sets.
+ALTER FUNCTION prepaid.assign_record SET datestyle TO 'ISO, YMD';
+ALTER FUNCTION prepaid.cancel SET datestyle TO 'ISO, YMD';
+ALTER FUNCTION prepaid.change_plan SET datestyle TO 'ISO, YMD';
+ALTER FUNCTION prepaid.correct_email_address SET datestyle TO 'ISO, YMD';
+ALTER FUNCTION prepaid.decide_as_seen SET datestyle TO 'ISO, YMD';
+ALTER FUNCTION prepaid.decide_tasks SET datestyle TO 'ISO, YMD';
+ALTER FUNCTION prepaid.erase_customer SET datestyle TO 'ISO, YMD';
+ALTER FUNCTION prepaid.reassign_tasks SET datestyle TO 'ISO, YMD';
+ALTER FUNCTION prepaid.release_holds SET datestyle TO 'ISO, YMD';
+ALTER FUNCTION prepaid.resend_emails SET datestyle TO 'ISO, YMD';
+ALTER FUNCTION prepaid.set_customer_email SET datestyle TO 'ISO, YMD';
+ALTER FUNCTION prepaid.settle_emails SET datestyle TO 'ISO, YMD';
+ALTER FUNCTION prepaid.void_invoice SET datestyle TO 'ISO, YMD';

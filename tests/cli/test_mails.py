@@ -104,7 +104,7 @@ def test_who_may_not(world: World, prepaid: Prepaid, confirmed: list[int]) -> No
         world.officer(f"mails_{team}", team)
         refused = prepaid("mails", "resend", confirmed[0], "--as", f"mails_{team}")
         assert refused.code == 1
-        assert "permission denied" in refused.err
+        assert f"mails_{team} may not resend emails: not in customer_success" in refused.err
     assert prepaid("mails", "resend", confirmed[0], "--as", "nobody_known").code == 1
     assert prepaid("mails", "resend", "--as", "mails_finance").code == 2
     assert mail(world, confirmed[0])["status"] == "failed"

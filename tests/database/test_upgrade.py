@@ -1,5 +1,6 @@
 """A database of each release, with a plan in every state, goes on where it was."""
 
+import uuid
 from collections.abc import Iterator
 
 import pytest
@@ -7,10 +8,11 @@ from sqlalchemy import URL, Engine, text
 
 from prepaid_pipeline.audit import seals
 from prepaid_pipeline.database import migrations
+from prepaid_pipeline.database.connections import transaction
 from prepaid_pipeline.operations import installation, invariants
 from prepaid_pipeline.people import accounts, decisions
 from prepaid_pipeline.process.drain import drain
-from prepaid_pipeline.settings.load import Settings
+from prepaid_pipeline.settings.load import Settings, load
 from tests.database.make_release import LAST_DAY
 from tests.database.releases import RELEASES, at_release, everything, plain
 from tests.world import World, context
@@ -142,20 +144,37 @@ def test_work_goes_on(upgraded: World, settings: Settings) -> None:
     assert seals.verify(world.engine) == []
 
 
+def member(world: World, name: str, *teams: str) -> None:
+    """As 0.1.0 added a person; a role may be there from another database of the server."""
+    if not world.sql("SELECT count(*) FROM pg_roles WHERE rolname = :name", name=name):
+        world.sql(f"CREATE ROLE {name}")
+    for team in teams:
+        world.sql(f"GRANT {team} TO {name}")
+    world.sql("INSERT INTO prepaid.desk_accounts VALUES (:n) ON CONFLICT DO NOTHING", n=name)
+
+
+def act(engine: Engine, name: str, statement: str, **params: int) -> None:
+    """By a person's own SQL."""
+    with transaction(engine, actor=name, as_of=LAST_DAY) as connection:
+        connection.exec_driver_sql(f"SET LOCAL ROLE {name}")
+        connection.execute(text(statement), params)
+
+
 def test_open_approvals_are_judged_by_the_new_rules(cluster: URL) -> None:
     """0.1.0 took an approval before there was a record, and one whose approver acted afterwards."""
     with at_release(cluster, "0.1.0") as engine:
         world = World(engine)
-        for team in ("finance", "customer_success"):
-            accounts.add(engine, "fergus", team)
+        member(world, "test_officer", "finance")
+        member(world, "fergus", "finance", "customer_success")
         early, own = plan(world, "OPEN"), plan(world, "MATCHED")
         tasks = [world.task(early), world.task(own)]
-        world.approve(early)
-        decisions.decide(engine, "fergus", tasks[1:], "approve", "seen", LAST_DAY)
-        with decisions.acting(engine, "fergus", LAST_DAY) as connection:
-            connection.execute(
-                text("SELECT prepaid.set_customer_email(:p, 'new@example.com')"), {"p": own}
-            )
+        approve = (
+            "UPDATE prepaid.payment_verifications SET decision = 'approved', note = 'seen'"
+            " WHERE task_id = :task"
+        )
+        act(engine, "test_officer", approve, task=tasks[0])
+        act(engine, "fergus", approve, task=tasks[1])
+        act(engine, "fergus", "SELECT prepaid.set_customer_email(:p, 'new@example.com')", p=own)
         migrations.upgrade(engine)
         assert list(_wrong(engine)) == [
             "23_no_plan_waits_where_no_list_shows_it",
@@ -177,6 +196,31 @@ def test_open_approvals_are_judged_by_the_new_rules(cluster: URL) -> None:
             True,
             True,
         ]
+
+
+def test_people_go_on_and_strangers_are_listed(cluster: URL) -> None:
+    """Who has an account keeps it with their teams; who is only in a team is to be confirmed."""
+    stranger = f"stranger_{uuid.uuid4().hex[:8]}"
+    with at_release(cluster, RELEASES[-1]) as engine:
+        world = World(engine)
+        world.sql(f"CREATE ROLE {stranger}")
+        world.sql(f"GRANT customer_success TO {stranger}")
+        had = world.rows("SELECT person FROM prepaid.desk_accounts ORDER BY 1")
+        told = installation.migrate(engine, load({"PREPAID_HOME": "x"}))
+        assert [line for line in told if line.startswith(f"{stranger} is in customer_success on")]
+        assert len(had) > 2
+        assert not [name for (name,) in had if f"{name} is in" in str(told)]
+        assert (
+            world.rows(
+                "SELECT person FROM prepaid.desk_accounts a WHERE teams <> '{}'"
+                " AND has_schema_privilege(person, 'revenue', 'USAGE')"
+                " AND has_schema_privilege(person, 'prepaid', 'USAGE') = (teams <> '{leadership}')"
+                " AND has_database_privilege(person, current_database(), 'CONNECT') ORDER BY 1"
+            )
+            == had
+        )
+        assert not world.sql("SELECT prepaid.is_open_to_the_public()")
+        assert installation.migrate(engine, load({"PREPAID_HOME": "x"})) == [], "told once"
 
 
 def _wrong(engine: Engine) -> dict[str, list[str]]:

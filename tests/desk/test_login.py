@@ -40,6 +40,9 @@ def test_made_once_with_a_password_that_is_kept(
     assert stored.startswith("SCRAM-SHA-256$")
     # Its name is this database's own: another one on the server has another.
     assert made.username not in (None, "prepaid_desk")
+    # As a backup of this database leaves it on a new server.
+    world.sql(f"ALTER ROLE {made.username} NOLOGIN")
+    assert own_login(settings, desk_settings) == made
     # Left empty by a process that died.
     kept.write_text("")
     assert own_login(settings, desk_settings).password not in ("", None)

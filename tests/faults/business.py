@@ -75,7 +75,7 @@ class Business:
                 self._parts[part].execute(connection, params)
         if CHANGE in situations:
             asked = {"subscriptions": self.do("to_change"), "due": TODAY}
-            with decisions.acting(self.engine, "faults_care", TODAY) as connection:
+            with decisions.acting(self.engine, "faults_care", "change plans", TODAY) as connection:
                 self._parts["change"].execute(connection, asked).all()
 
     def claim(self, queue: str, size: int) -> int:

@@ -350,7 +350,13 @@ GRANTS = [
         "SELECT ON prepaid.desk_sessions", "engineering", "TABLE prepaid.desk_sessions", "engineer"
     ),
     _granted("SELECT ON prepaid.audit_log", "customer_success", "TABLE prepaid.audit_log", "care"),
-    _granted("SELECT ON prepaid.tasks", "desk", "TABLE prepaid.tasks", "desk"),
+    _granted(
+        "SELECT ON prepaid.tasks",
+        "desk",
+        "TABLE prepaid.tasks",
+        "desk",
+        "GRANT USAGE ON SCHEMA prepaid TO desk",
+    ),
     _granted(
         "EXECUTE ON FUNCTION prepaid.desk_open_session",
         "finance",
@@ -377,6 +383,9 @@ def _decide(task: str, decision: str, note: str = "") -> str:
 def _members(old: str, new: str) -> str:
     return f"SELECT pg_temp.rewrite_view('prepaid.team_members', $x${old}$x$, $x${new}$x$)"
 
+
+# An account comes first, without which nobody is a person.
+_ACCOUNT = "INSERT INTO prepaid.desk_accounts (person, teams) VALUES ('{}', '{{{{finance}}}}')"
 
 RULES = [
     _function(
@@ -427,21 +436,37 @@ RULES = [
     ),
     Control(
         f"{RULE}: a team is nobody",
-        _members("NOT (r.rolname IN", "true OR NOT (r.rolname IN"),
+        _members("NOT (r.rolname IN", "true OR NOT (r.rolname IN")
+        + f"; GRANT USAGE ON SCHEMA prepaid TO finance; {_ACCOUNT.format('finance')}",
         _decide("cheap", "approved"),
         "finance",
     ),
     Control(
         f"{RULE}: the owner is nobody",
-        _members("NOT r.rolsuper", "true") + "; " + _members("r.oid <>", "true OR r.oid <>"),
+        _members("NOT r.rolsuper", "true")
+        + f"; {_members('r.oid <>', 'true OR r.oid <>')}; {_ACCOUNT.format('postgres')}",
         _decide("cheap", "approved"),
     ),
     Control(
         f"{RULE}: who is disabled is nobody",
-        _members("a.disabled IS NOT TRUE", "true"),
+        _members("NOT a.disabled", "true"),
         _decide("cheap", "approved"),
         "ann",
         "UPDATE prepaid.desk_accounts SET disabled = true",
+    ),
+    Control(
+        f"{RULE}: whom another installation put into a team is nobody here",
+        _members("t.team = ANY (a.teams)", "true"),
+        _decide("cheap", "approved"),
+        "ann",
+        "UPDATE prepaid.desk_accounts SET teams = '{{leadership}}'",
+    ),
+    Control(
+        f"{RULE}: who has no entry can do nothing",
+        "SELECT prepaid.let_in('{ann}')",
+        _decide("cheap", "approved"),
+        "ann",
+        "SELECT prepaid.shut_out('{ann}')",
     ),
 ]
 

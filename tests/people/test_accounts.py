@@ -29,6 +29,7 @@ def login(world: World) -> str:
         f"DO $$ BEGIN CREATE ROLE {name} LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$"
     )
     world.sql(f"GRANT desk TO {name}")
+    world.sql("SELECT prepaid.let_desk_in(:n)", n=name)
     return name
 
 
@@ -141,7 +142,7 @@ def test_who_is_disabled_decides_nothing(world: World, desk: Execute, ann: str) 
     world.pay(plan)
     accounts.set_disabled(world.engine, ann, True)
     assert desk("SELECT disabled, may_try FROM prepaid.desk_account(:n)", n=ann) == [(True, False)]
-    with pytest.raises(NotAllowed, match=f"{ann} is not in that team"):
+    with pytest.raises(NotAllowed, match=f"{ann} is disabled: 'prepaid user enable {ann}'"):
         decisions.decide(world.engine, ann, [world.task(plan)], "approve", None)
     accounts.set_disabled(world.engine, ann, False)
     assert decisions.decide(world.engine, ann, [world.task(plan)], "approve", None) == 1
@@ -177,7 +178,7 @@ def test_the_pages_alone_read_and_decide_nothing(
     with world.engine.connect() as connection:
         connection.exec_driver_sql(f"SET LOCAL SESSION AUTHORIZATION {login}")
         connection.exec_driver_sql("SET LOCAL ROLE finance")
-        with pytest.raises(DBAPIError, match="finance is not in that team"):
+        with pytest.raises(DBAPIError, match="permission denied for schema prepaid"):
             connection.execute(decide, {"t": task})
         connection.rollback()
     assert world.rows("SELECT decided_by FROM prepaid.sign_offs") == [(ann,)]
@@ -203,7 +204,7 @@ def test_people_from_before_there_were_pages(
 ) -> None:
     world.sql("DELETE FROM prepaid.desk_accounts")
     world.sql(f'REVOKE "{ann}" FROM desk')
-    installation.write_settings(world.engine, settings)
+    installation.migrate(world.engine, settings)
     assert world.rows("SELECT person FROM prepaid.desk_accounts") == [(ann,)]
     assert world.sql("SELECT pg_has_role(:l, :n, 'MEMBER')", l=login, n=ann)
     assert not world.sql("SELECT pg_has_role(:l, :n, 'USAGE')", l=login, n=ann)

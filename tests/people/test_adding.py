@@ -8,7 +8,7 @@ from sqlalchemy import URL, make_url, text
 from sqlalchemy.engine import Engine
 
 from prepaid_pipeline.database import connections
-from prepaid_pipeline.errors import NotAllowed
+from prepaid_pipeline.errors import NotAllowed, UnknownThing
 from prepaid_pipeline.people import accounts, decisions
 from prepaid_pipeline.teams import TEAMS
 from tests.people.conftest import sql_as
@@ -114,7 +114,9 @@ def owner(cluster: URL, database_url: URL) -> Iterator[Engine]:
             connection.execute(text(f"GRANT {team} TO {name} WITH ADMIN OPTION, INHERIT FALSE"))
     as_admin = connections.engine_for(database_url)
     with as_admin.begin() as connection:
-        connection.execute(text(f"GRANT ALL ON SCHEMA prepaid TO {name}"))
+        connection.execute(
+            text(f"GRANT ALL ON SCHEMA prepaid, revenue TO {name} WITH GRANT OPTION")
+        )
         connection.execute(text(f"GRANT ALL ON ALL TABLES IN SCHEMA prepaid TO {name}"))
         connection.execute(text(f"GRANT ALL ON ALL FUNCTIONS IN SCHEMA prepaid TO {name}"))
     as_admin.dispose()
@@ -138,7 +140,7 @@ def test_by_a_user_that_is_no_superuser(owner: Engine, database_url: URL) -> Non
     # The pipeline's own user is nobody's colleague.
     with pytest.raises(NotAllowed, match="is the pipeline's own user"):
         accounts.add(owner, owner.url.username or "", "finance")
-    with pytest.raises(NotAllowed, match="is not in that team"):
+    with pytest.raises(UnknownThing, match="there is no person"):
         decisions.decide(owner, owner.url.username or "", [world.task(plan)], "approve", "again")
     world.engine.dispose()
 

@@ -66,8 +66,8 @@ def test_a_right_more_or_less_is_found(world: World) -> None:
         "ALTER FUNCTION prepaid.set_password SECURITY DEFINER",
         "GRANT SELECT ON prepaid.tasks TO PUBLIC",
         "REVOKE SELECT ON prepaid.tasks FROM finance",
-        "REVOKE USAGE ON SCHEMA revenue FROM leadership",
-        "GRANT USAGE ON SCHEMA prepaid TO leadership; GRANT SELECT ON prepaid.tasks TO leadership",
+        "GRANT SELECT (note) ON prepaid.tasks TO customer_success",
+        "GRANT SELECT ON prepaid.tasks TO leadership",
     ):
         with world.engine.connect() as connection:
             connection.execute(text(change))
@@ -79,6 +79,61 @@ def test_nothing_is_everybodys(world: World) -> None:
     assert world.rows(_PUBLIC) == []
     assert world.rows(_SEQUENCES, roles=list(rights.ROLES)) == []
     assert world.rows(_MEMBERS, teams=list(rights.ROLES[:4])) == []
+
+
+def test_no_team_has_entry(world: World) -> None:
+    """Their roles belong to the whole server: entry is a person's, and the desk's login's."""
+    held = (
+        "SELECT r.role, n.nspname FROM unnest(CAST(:roles AS text[])) r (role)"
+        " CROSS JOIN pg_namespace n WHERE n.nspname IN ('prepaid', 'revenue')"
+        " AND has_schema_privilege(r.role, n.oid, 'USAGE')"
+    )
+    assert world.rows(held, roles=list(rights.ROLES)) == []
+    world.sql("GRANT USAGE ON SCHEMA revenue TO leadership")
+    assert world.rows(held, roles=list(rights.ROLES)) == [("leadership", "revenue")]
+
+
+def test_what_a_team_reads_through_a_view_it_reads_through_a_barrier(world: World) -> None:
+    """Where it may not read all that is behind the view: a condition of the reader's own cannot
+    tell of rows that the view leaves out.
+    """
+    through = (
+        "SELECT DISTINCT v.oid::regclass::text, 'security_barrier=true' = ANY (v.reloptions)"
+        " FROM pg_class v JOIN pg_rewrite w ON w.ev_class = v.oid"
+        " JOIN pg_depend d ON d.objid = w.oid AND d.classid = 'pg_rewrite'::regclass"
+        " AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> v.oid"
+        " JOIN pg_class b ON b.oid = d.refobjid AND b.relkind IN ('r', 'v')"
+        " AND b.relnamespace IN ('prepaid'::regnamespace, 'revenue'::regnamespace)"
+        " CROSS JOIN unnest(CAST(:roles AS text[])) r (role)"
+        " WHERE v.relkind = 'v' AND has_any_column_privilege(r.role, v.oid, 'SELECT')"
+        " AND NOT has_table_privilege(r.role, b.oid, 'SELECT')"
+    )
+    found = dict(world.rows(through, roles=list(rights.ROLES)))
+    assert len(found) > 10
+    assert [name for name, is_barrier in found.items() if not is_barrier] == []
+    world.sql("ALTER VIEW prepaid.decisions RESET (security_barrier)")
+    assert not dict(world.rows(through, roles=list(rights.ROLES)))["prepaid.decisions"]
+
+
+def test_what_people_call_writes_dates_in_one_way(world: World) -> None:
+    """DateStyle is the session's: what goes into the audit log must not be."""
+    loose = (
+        "SELECT DISTINCT p.oid::regprocedure::text FROM pg_proc p"
+        " CROSS JOIN unnest(CAST(:roles AS text[])) r (role)"
+        " WHERE p.pronamespace = 'prepaid'::regnamespace AND p.prosecdef AND p.provolatile = 'v'"
+        " AND has_function_privilege(r.role, p.oid, 'EXECUTE')"
+        " AND NOT coalesce('DateStyle=ISO, YMD' = ANY (p.proconfig), false)"
+    )
+    assert world.rows(loose, roles=["finance", "customer_success", "leadership"]) == []
+
+
+def test_what_a_session_says_of_itself_is_read_in_one_place(world: World) -> None:
+    """prepaid.context asks whose session it is; everybody can set prepaid.*."""
+    assert world.rows(
+        "SELECT p.oid::regprocedure::text FROM pg_proc p WHERE p.prokind = 'f'"
+        " AND p.pronamespace IN ('prepaid'::regnamespace, 'revenue'::regnamespace)"
+        " AND pg_get_functiondef(p.oid) ~ 'current_setting[(]+''(prepaid|application_name)'"
+    ) == [("prepaid.context(text)",)]
 
 
 def test_what_acts_with_the_owners_rights_finds_only_our_tables(world: World) -> None:

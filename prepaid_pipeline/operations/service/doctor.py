@@ -26,6 +26,7 @@ from prepaid_pipeline.operations.service.dagster_instance import (
 )
 from prepaid_pipeline.operations.service.lock import holder
 from prepaid_pipeline.operations.service.processes import HOST
+from prepaid_pipeline.people import entry
 from prepaid_pipeline.settings.desk import load as load_desk
 from prepaid_pipeline.settings.load import Settings
 from prepaid_pipeline.settings.parsers import is_loopback
@@ -214,6 +215,33 @@ def _migrated(engine: Engine) -> str:
     return f"at {migrations.newest()}, the newest"
 
 
+def _people(engine: Engine) -> str:
+    try:
+        migrations.require_current(engine)
+    except DatabaseNotReady:
+        return "not checked: the database is not migrated"
+    with engine.connect() as connection:
+        asked = ("open_to_the_public", "role_makers", "more_than_people")
+        is_open, makers, more = [
+            queries.statement(_SQL, part).execute(connection, {}).scalar() for part in asked
+        ]
+    wrong = [entry.how_to_close(engine)] if is_open else []
+    if makers:
+        wrong.append(
+            "Before PostgreSQL 16 a user with CREATEROLE can put itself into any role, and so"
+            f" decide in anybody's name: {makers}. Take CREATEROLE from them, or give this database"
+            " a server of its own or a newer one."
+        )
+    if more:
+        wrong.append(
+            f"Sessions of {more} count as the pipeline's own: take the role desk and CREATE on the"
+            " schema prepaid from them."
+        )
+    if wrong:
+        raise PrepaidError(" ".join(wrong))
+    return "nobody but the people of this database may connect to it as one of them"
+
+
 def _timezone(engine: Engine, settings: Settings) -> str:
     try:
         migrations.require_current(engine)
@@ -304,6 +332,7 @@ _DATABASE_CHECKS: dict[str, Callable[[Engine], str]] = {
     "btree_gist": _btree_gist,
     "rights": _rights,
     "migrations": _migrated,
+    "people": _people,
     "durability": guards.durability,
     "clock": guards.clock,
 }

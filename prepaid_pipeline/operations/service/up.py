@@ -12,7 +12,7 @@ from pathlib import Path
 from dagster import DagsterInstance
 from sqlalchemy import Engine
 
-from prepaid_pipeline.database import connections, embedded, migrations
+from prepaid_pipeline.database import connections, embedded
 from prepaid_pipeline.desk import serve
 from prepaid_pipeline.errors import PrepaidError, SettingError
 from prepaid_pipeline.operations import installation
@@ -52,11 +52,9 @@ def run(settings: Settings, say: Callable[[str], None]) -> None:
         if desk.port is not None:
             serve.require_free_port(desk)
         guards.require_safe(settings, engine)
-        migrations.upgrade(engine)
+        for line in installation.migrate(engine, settings):
+            say(line)
         lock.keep()  # of a database that had no locks before
-        installation.write_settings(engine, settings)
-        for said in installation.judge_open_approvals(engine):
-            say(f"Approval taken back: {said}")
         environ = prepare_dagster_home(settings)
         # The UI has the desk's sign-in, whether there is a desk or not.
         environ |= serve.environ(settings, desk)

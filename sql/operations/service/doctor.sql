@@ -21,6 +21,21 @@ WHERE r.rolname = ANY (:teams)
   AND current_setting('server_version_num')::integer >= 160000
   AND NOT pg_has_role(current_user, r.oid, 'MEMBER WITH ADMIN OPTION');
 
+-- name: open_to_the_public
+SELECT prepaid.is_open_to_the_public();
+
+-- name: role_makers
+-- Before version 16 whoever has CREATEROLE may put anybody, themselves too, into any role but a superuser's.
+SELECT string_agg(r.rolname, ', ' ORDER BY r.rolname) FROM pg_roles r
+WHERE current_setting('server_version_num')::integer < 160000
+  AND r.rolcreaterole AND NOT r.rolsuper AND r.rolname <> session_user;
+
+-- name: more_than_people
+-- Whose sessions would count as the pipeline's own.
+SELECT string_agg(a.person, ', ' ORDER BY a.person)
+FROM prepaid.desk_accounts a JOIN pg_roles r ON r.rolname = a.person
+WHERE has_schema_privilege(r.oid, 'prepaid', 'CREATE') OR pg_has_role(r.oid, 'desk', 'USAGE');
+
 -- name: data_directory
 -- Empty for a user who may not see it.
 SELECT (SELECT setting FROM pg_settings WHERE name = 'data_directory');

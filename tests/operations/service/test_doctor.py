@@ -11,7 +11,7 @@ from sqlalchemy import URL, Engine, text
 
 from prepaid_pipeline.database import connections, migrations
 from prepaid_pipeline.operations.service import doctor
-from prepaid_pipeline.people import accounts, decisions
+from prepaid_pipeline.people import accounts, decisions, entry
 from prepaid_pipeline.settings.load import Settings
 from tests.mail.conftest import Mailbox, free_port, mailbox
 from tests.operations.service.conftest import Command
@@ -41,6 +41,12 @@ def findings(
 
 
 Findings = Callable[..., dict[str, tuple[bool, str]]]
+
+
+@pytest.fixture(autouse=True)
+def closed(engine: Engine) -> None:
+    """As 'prepaid migrate' leaves it; the tests' databases are copies, which have no rights."""
+    entry.let_people_in(engine)
 
 
 def _wrong(found: dict[str, tuple[bool, str]]) -> dict[str, str]:
@@ -113,6 +119,7 @@ def test_a_weak_database_user(findings: Findings, engine: Engine, database_url: 
     person = f"weak_{uuid.uuid4().hex[:8]}"
     with engine.begin() as connection:
         connection.execute(text(f"CREATE ROLE {person} LOGIN"))
+        connection.execute(text(f"GRANT CONNECT ON DATABASE {database_url.database} TO {person}"))
     url = database_url.set(username=person).render_as_string(hide_password=False)
     wrong = _wrong(findings(database_url=url))
     assert "lacks CREATE on the database and CREATEROLE" in wrong["rights"]
@@ -216,6 +223,7 @@ def test_who_may_decide(findings: Findings, engine: Engine) -> None:
     world.tax_rate("0.0725")
     world.due_renewal()
     (plan,) = world.open()
+    world.officer()
     assert findings()["decisions"] == (True, "somebody may decide every open task")
     world.sql(
         "INSERT INTO prepaid.desk_accounts AS d (person, disabled)"
@@ -238,3 +246,16 @@ def test_who_may_decide(findings: Findings, engine: Engine) -> None:
     assert "because everybody in the team had a hand in it." in said
     accounts.add(engine, other, "finance")
     assert findings()["decisions"][0]
+
+
+def test_who_else_comes_in(findings: Findings, engine: Engine, database_url: URL) -> None:
+    assert findings()["people"][0]
+    name = f"odd_{uuid.uuid4().hex[:8]}"
+    accounts.add(engine, name, "finance")
+    with engine.begin() as connection:
+        connection.execute(text(f"GRANT CONNECT ON DATABASE {database_url.database} TO PUBLIC"))
+        connection.execute(text(f"GRANT CREATE ON SCHEMA prepaid TO {name}"))
+    wrong = _wrong(findings())["people"]
+    assert "Every role of this server may connect" in wrong
+    assert "'prepaid migrate' closes it" in wrong
+    assert f"Sessions of {name} count as the pipeline's own" in wrong
