@@ -16,6 +16,8 @@ BATCH_SIZE = 10_000
 # loses its plans to another one and then changes nothing: the lease saves work, the keys in the
 # schema keep it right. Leases of runs that Dagster knows to have ended are not waited for.
 LEASE_SECONDS = 1800
+# For a statement whose effect is counted and rolled back: all at once.
+UNLIMITED = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,8 @@ class Context:
     """What a run is about: the business date, the window around it, and who asks.
 
     All days are calendar days. ``reminder_days`` and ``payment_days`` (None: no limit) count from
-    the day on which an invoice is due. ``actor`` and ``run_id`` are for the audit log.
+    the day on which an invoice is due; ``payments_expected_days`` (None: not looked at) back from
+    ``as_of``. ``actor`` and ``run_id`` are for the audit log.
     """
 
     as_of: date
@@ -35,11 +38,16 @@ class Context:
     lease_seconds: int = LEASE_SECONDS
     reminder_days: tuple[int, ...] = REMINDER_DAYS
     payment_days: int | None = PAYMENT_DAYS
+    payments_expected_days: int | None = None
 
     @classmethod
     def of(cls, settings: Settings, as_of: date | None = None, **other: Any) -> "Context":
         """The context of one business date (default today) under the installation's settings."""
-        days = {"reminder_days": settings.reminder_days, "payment_days": settings.payment_days}
+        days = {
+            "reminder_days": settings.reminder_days,
+            "payment_days": settings.payment_days,
+            "payments_expected_days": settings.payments_expected_days,
+        }
         return cls(
             as_of or settings.today(), settings.grace_days, settings.lead_days, **days | other
         )
@@ -55,6 +63,7 @@ class Context:
             "run_id": self.run_id,
             "reminder_days": list(self.reminder_days),
             "payment_days": self.payment_days,
+            "payments_expected_days": self.payments_expected_days,
         }
 
 

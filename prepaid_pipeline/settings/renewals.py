@@ -38,6 +38,12 @@ class RenewalSettings(FromEnvironment):
         description="days after an invoice is due until it is voided; None: it stays open",
     )
 
+    payments_expected_days: Annotated[int | None, whole_number(1, YEAR, none="never")] = Field(
+        None,
+        description="days within which each usual source of payment records delivers one; None:"
+        " not looked at",
+    )
+
     @model_validator(mode="after")
     def _last_reminder_comes_first(self) -> Self:
         days, last = self.reminder_days, self.payment_days

@@ -8,7 +8,10 @@ CREATE TABLE prepaid.installation (
     -- How many days people have for a task.
     task_days integer NOT NULL DEFAULT 3 CHECK (task_days >= 0),
     -- How many days after its end a term counts as renewed, in the figures of renewals.
-    grace_days integer NOT NULL DEFAULT 7 CHECK (grace_days >= 0)
+    grace_days integer NOT NULL DEFAULT 7 CHECK (grace_days >= 0),
+    -- The first business date that nobody chose: from then on these are real customers, and nothing
+    -- that cannot be taken back happens for a day that has not come. Null while every day was given.
+    first_real_day date
 );
 INSERT INTO prepaid.installation (timezone) VALUES ('UTC');
 CREATE TRIGGER audit_master_data AFTER UPDATE ON prepaid.installation

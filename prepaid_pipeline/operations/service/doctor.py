@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
+from prepaid_pipeline.billing import dunning
+from prepaid_pipeline.context import Context
 from prepaid_pipeline.database import connections, migrations, queries
 from prepaid_pipeline.desk.login import own_login
 from prepaid_pipeline.errors import DatabaseNotReady, PrepaidError, SettingError
@@ -59,6 +61,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
             for name, check in _DATABASE_CHECKS.items():
                 yield _finding(name, lambda check=check: check(engine))  # type: ignore[misc]
             yield _finding("time zone", lambda: _timezone(engine, settings))
+            yield _finding("payment records", lambda: _payment_records(engine, settings))
             yield _finding("sign-off desk's login", lambda: _desk_login(settings, engine))
             yield _finding("dagster storage", lambda: _dagster_storage(settings))
             yield _finding("code location", lambda: _code_location(settings))
@@ -177,6 +180,25 @@ def _timezone(engine: Engine, settings: Settings) -> str:
             f" {wanted}; dates that are already stored do not change."
         )
     return f"the database counts its days in {written}"
+
+
+def _payment_records(engine: Engine, settings: Settings) -> str:
+    if settings.payments_expected_days is None:
+        return (
+            "not looked at. Recommended: set PREPAID_PAYMENTS_EXPECTED_DAYS, so that after an"
+            " outage nobody is reminded or cancelled whose payment has not been delivered yet"
+        )
+    try:
+        migrations.require_current(engine)
+    except DatabaseNotReady:
+        return "not checked: the database is not migrated"
+    silent = dunning.silent_sources(engine, Context.of(settings))
+    if silent:
+        raise PrepaidError(
+            f"{'; '.join(map(str, silent))}. Nobody is reminded or cancelled until one has landed:"
+            " import what is missing with 'prepaid payments import'"
+        )
+    return f"each usual source has delivered in the last {settings.payments_expected_days} days"
 
 
 def _dagster_storage(settings: Settings) -> str:
