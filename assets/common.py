@@ -40,18 +40,10 @@ class BusinessDay(dg.Config):
     replay: bool = False
 
     def day(self, database: Database) -> date:
-        """The business date. Fails for a day after today once the database has processed real days:
-        months would be closed, and their reports sent, before their time.
-        """
+        """The business date. Raises NotAllowed for one after today (``window.require_figures``)."""
         settings = database.settings()
         day = date.fromisoformat(self.as_of) if self.as_of else settings.today()
-        found = window.look(database.engine(), settings)
-        if found.is_later(day):
-            raise dg.Failure(
-                f"{day} is after today, {found.today}: there are no figures as of a day that has"
-                " not come.",
-                allow_retries=False,
-            )
+        window.require_figures(database.engine(), settings, day)
         return day
 
     def span(self, context: dg.AssetExecutionContext, database: Database) -> Span:

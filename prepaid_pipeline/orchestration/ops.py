@@ -32,9 +32,9 @@ class BusinessDate(dg.Config):
         found = window.look(database.engine(), database.settings())
         if context.as_of > found.today:
             raise dg.Failure(
-                f"{context.as_of} is after today, {found.today}: no job works for a day that has"
-                " not come. Nothing was done. To do so on purpose: prepaid drain --as-of"
-                f" {context.as_of} --yes-this-is-date {context.as_of}",
+                f"{context.as_of} is after today, {found.today} in {found.zone}: no job works for a"
+                " day that has not come. Nothing was done. To do so on purpose: prepaid drain"
+                f" --as-of {context.as_of} --yes-this-is-date {context.as_of}",
                 allow_retries=False,
             )
         if not found.real and (self.as_of is None or SCHEDULE_NAME_TAG in run.run.tags):

@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 
 from prepaid_pipeline.context import Context, transaction
 from prepaid_pipeline.database import queries
+from prepaid_pipeline.errors import NotAllowed
 from prepaid_pipeline.settings.load import Settings
 
 _SQL = "process/window"
@@ -21,11 +22,12 @@ _SQL = "process/window"
 
 @dataclass(frozen=True)
 class Window:
-    """``today``: the business date of this machine's clock in the zone in which the database counts
-    its days. ``real``: whether the database has processed real days.
+    """``today``: the business date of this machine's clock in ``zone``, in which the database
+    counts its days. ``real``: whether the database has processed real days.
     """
 
     today: date
+    zone: str
     real: bool
 
     def is_later(self, day: date) -> bool:
@@ -54,7 +56,19 @@ def look(engine: Engine, settings: Settings) -> Window:
     with engine.connect() as connection:
         row = queries.statement(_SQL, "look").execute(connection, {}).one()
     zoned = settings.model_copy(update={"timezone": ZoneInfo(row.timezone)})
-    return Window(zoned.today(), row.real)
+    return Window(zoned.today(), row.timezone, row.real)
+
+
+def require_figures(engine: Engine, settings: Settings, day: date) -> None:
+    """Refuse figures as of a day after today once the database has processed real days: months
+    would be closed, and their reports sent, before their time. Raises NotAllowed.
+    """
+    found = look(engine, settings)
+    if found.is_later(day):
+        raise NotAllowed(
+            f"{day} is after today, {found.today}: there are no figures as of a day that has not"
+            " come"
+        )
 
 
 def note_real_day(engine: Engine, context: Context) -> None:

@@ -12,6 +12,7 @@ WITH delivered AS (
            CAST(least(CASE WHEN t.occurred_at >= '2000-01-01' THEN t.occurred_at END, t.received_at)
                 AT TIME ZONE i.timezone AS date) AS day
     FROM prepaid.transactions t CROSS JOIN prepaid.installation i
+    WHERE t.received_at >= '2000-01-01'
     GROUP BY 1, 2
 ), usual AS (
     SELECT provider, max(day) AS last_on, count(*) > 1 AS more_than_once

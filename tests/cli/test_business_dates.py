@@ -5,11 +5,16 @@ before all of these dates on whatever day the tests are run.
 """
 
 import io
+import os
+import pty
+import subprocess
+import sys
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
+from sqlalchemy import URL
 
 from prepaid_pipeline.cli import dates
 from prepaid_pipeline.context import Context
@@ -233,6 +238,35 @@ def test_the_question(
     assert (said.code, statuses(real)) == (0, became)
 
 
+def test_the_question_on_a_terminal(
+    world: World, database_url: URL, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As a person sees it, on the days of the real clock."""
+    monkeypatch.undo()
+    world.tax_rate("0.0725")
+    tomorrow = datetime.now(UTC).date() + timedelta(days=1)
+    world.due_renewal(tomorrow + timedelta(days=200))
+    world.sql("UPDATE prepaid.installation SET first_real_day = '2026-11-02'")
+    there, here = pty.openpty()
+    command = "from prepaid_pipeline.cli.main import main; main()"
+    drain = ["-c", command, "drain", "--as-of", str(tomorrow + timedelta(days=400))]
+    environ = os.environ | {
+        "PREPAID_HOME": str(tmp_path),
+        "PREPAID_DATABASE_URL": database_url.render_as_string(hide_password=False),
+    }
+    os.write(there, b"y\n")
+    with subprocess.Popen(
+        [sys.executable, *drain], stdin=here, stdout=here, stderr=here, env=environ
+    ) as run:
+        assert run.wait(120) == 0
+    os.close(here)
+    said = os.read(there, 100_000).decode()
+    os.close(there)
+    assert "days after today, " in said
+    assert "What was skipped cannot be taken back. Do it? [y/N]: " in said
+    assert statuses(world) == ["Expired"]
+
+
 def test_acts_that_cannot_be_taken_back(
     real: World, prepaid: Prepaid, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -306,4 +340,6 @@ def test_today_is_where_the_database_counts(
     monkeypatch.setattr(load, "datetime", Clock)
     migrations.write_timezone(world.engine, ZoneInfo("Pacific/Kiritimati"))
     assert settings.today() == TODAY
-    assert window.look(world.engine, settings) == window.Window(date(2126, 11, 3), real=False)
+    assert window.look(world.engine, settings) == window.Window(
+        date(2126, 11, 3), "Pacific/Kiritimati", real=False
+    )

@@ -27,7 +27,6 @@ FIRST_OP = {
     "remind_overdue_tasks": "remind_of_overdue_tasks",
     "anchor_audit_log": "anchor_newest_seal",
     "verify_audit_log": "verify_whole_log",
-    "clean_up": "delete_old_runs",
 }
 REAL = "SELECT first_real_day FROM prepaid.installation"
 Run = Callable[..., dg.ExecuteInProcessResult]
@@ -215,7 +214,7 @@ def test_no_job_works_for_a_day_that_has_not_come(
     world.tax_rate("0.0725")
     world.due_renewal()
     before = world.dump()
-    said = "2026-11-03 is after today, 2026-11-02: no job works for a day that has not come"
+    said = "2026-11-03 is after today, 2026-11-02 in UTC: no job works for a day that has not come"
     with pytest.raises(dg.Failure, match=said) as failed:
         run(job, "2026-11-03")
     assert failed.value.allow_retries is False

@@ -74,6 +74,7 @@ def test_while_nothing_has_ever_come(taxed: World) -> None:
         ({"bank": ("2026-11-20", "infinity")}, []),
         ({"bank": ("2062-01-01", "2026-11-28")}, []),
         ({"bank": ("-infinity", "0044-03-15 BC")}, []),
+        ({"bank": ("2026-11-19", "2026-11-28"), "": ("-infinity", "infinity")}, []),
         ({None: ("2026-11-19", "2026-11-20")}, ["unknown"]),
     ],
 )  # fmt: skip
@@ -83,7 +84,7 @@ def test_the_usual_sources(
     """On 29 November; what has no day of its own landed on the 28th."""
     for provider, days in records.items():
         for occurred in days:
-            received = occurred if occurred.startswith("2026") else "2026-11-28"
+            received = occurred if occurred.startswith("2026") or not provider else "2026-11-28"
             landed(taxed, provider, occurred, received=received)
     assert [provider for provider, _ in silent(taxed, 27)] == found
 
