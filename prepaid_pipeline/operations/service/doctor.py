@@ -24,6 +24,7 @@ from prepaid_pipeline.operations.service.dagster_instance import (
     workspace_file,
 )
 from prepaid_pipeline.operations.service.lock import holder
+from prepaid_pipeline.process import window
 from prepaid_pipeline.settings.desk import load as load_desk
 from prepaid_pipeline.settings.load import Settings
 from prepaid_pipeline.teams import TEAMS
@@ -61,6 +62,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
             for name, check in _DATABASE_CHECKS.items():
                 yield _finding(name, lambda check=check: check(engine))  # type: ignore[misc]
             yield _finding("time zone", lambda: _timezone(engine, settings))
+            yield _finding("business dates", lambda: _business_dates(engine, settings))
             yield _finding("payment records", lambda: _payment_records(engine, settings))
             yield _finding("sign-off desk's login", lambda: _desk_login(settings, engine))
             yield _finding("dagster storage", lambda: _dagster_storage(settings))
@@ -180,6 +182,17 @@ def _timezone(engine: Engine, settings: Settings) -> str:
             f" {wanted}; dates that are already stored do not change."
         )
     return f"the database counts its days in {written}"
+
+
+def _business_dates(engine: Engine, settings: Settings) -> str:
+    try:
+        migrations.require_current(engine)
+    except DatabaseNotReady:
+        return "not checked: the database is not migrated"
+    found = window.look(engine, settings)
+    if found.real:
+        return f"today is {found.today}; what cannot be taken back is asked about for a later one"
+    return f"today is {found.today}; no date is asked about: until now each was given by --as-of"
 
 
 def _payment_records(engine: Engine, settings: Settings) -> str:

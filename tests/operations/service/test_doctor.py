@@ -89,6 +89,15 @@ def test_a_time_zone_that_the_database_does_not_have(findings: Findings, prepaid
     assert _wrong(findings(timezone="Europe/Berlin")) == {}
 
 
+def test_whether_a_later_date_is_asked_about(findings: Findings, engine: Engine) -> None:
+    assert "no date is asked about" in findings()["business dates"][1]
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE prepaid.installation SET first_real_day = '2026-11-02'"))
+    ok, said = findings()["business dates"]
+    assert ok
+    assert said.endswith("what cannot be taken back is asked about for a later one")
+
+
 def test_no_payments_have_come(findings: Findings, engine: Engine) -> None:
     ok, said = findings()["payment records"]
     assert ok
