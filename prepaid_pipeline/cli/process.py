@@ -96,7 +96,7 @@ def _ask_for_the_rest(engine: Engine, settings: Settings, context: Context, toda
     later = f"{day} is {(day - today).days:,} days after today, {today}"
     if not is_answered():
         click.echo(f"{later}. If it is meant: --yes-this-is-date {day}", err=True)
-    elif click.confirm(f"{later}. What was skipped cannot be taken back. Do it?"):
+    elif click.confirm(f"{later}. What was skipped is hard to take back. Do it?"):
         with counter() as progress:
             done = drain(engine, settings, context, progress)
         click.echo(summary(done, day))

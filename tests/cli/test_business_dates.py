@@ -139,7 +139,10 @@ def test_what_is_meant_is_done_found_and_taken_back(real: World, prepaid: Prepai
 
     found = prepaid("check")
     assert found.code == 1
-    assert "service plan 2 is Expired, but its term runs until 2126-11-23" in found.out
+    assert (
+        "service plan 2 is Expired, but its term runs until 2126-11-23; it expired for 2136-11-02:"
+        " if that date was wrong, prepaid undo 2136-11-02" in found.out
+    )
 
     assert prepaid("undo", "2126-11-02").err.startswith(
         "prepaid: 2126-11-02 is not after today, 2126-11-02"
@@ -263,7 +266,7 @@ def test_the_question_on_a_terminal(
     said = os.read(there, 100_000).decode()
     os.close(there)
     assert "days after today, " in said
-    assert "What was skipped cannot be taken back. Do it? [y/N]: " in said
+    assert "What was skipped is hard to take back. Do it? [y/N]: " in said
     assert statuses(world) == ["Expired"]
 
 

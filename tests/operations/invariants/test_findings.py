@@ -321,7 +321,7 @@ PLANTED: list[tuple[str, str, str]] = [
         "23_expired_terms_have_ended",
         "UPDATE prepaid.service_plans SET status = 'Expired', end_date = '2199-01-01'"
         " WHERE service_plan_id = :plan",
-        "service plan {plan} is Expired, but its term runs until 2199-01-01. If it expired for a",
+        "service plan {plan} is Expired, but its term runs until 2199-01-01",
     ),
     (
         "21_cancelled_plans_are_closed",
