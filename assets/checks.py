@@ -32,7 +32,7 @@ def input_checks(
 ) -> Iterator[dg.AssetCheckResult]:
     """Every rule on the operational tables, as of the business date."""
     settings = database.settings()
-    run_id, as_of = context.run.run_id, config.day(settings)
+    run_id, as_of = context.run.run_id, config.day(database)
     findings = validation.validate(db.url(settings), INPUTS, run_id=run_id, as_of=as_of)
     validation.keep(database.engine(), "inputs", findings, run_id=run_id, as_of=as_of)
     for finding in findings:
@@ -57,8 +57,7 @@ def late_data(
     context: dg.AssetCheckExecutionContext, config: BusinessDay, database: Database
 ) -> Iterator[dg.AssetCheckResult]:
     """Warns, names the months and marks each of them in the asset's timeline; publishes nothing."""
-    settings = database.settings()
-    changed = changed_months(database.engine(), config.day(settings))
+    changed = changed_months(database.engine(), config.day(database))
     for months in changed:
         context.log.warning(months.sentence)
         for month in Span(months.first_month, months.last_month, months.last_month).months():

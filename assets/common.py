@@ -7,9 +7,10 @@ from typing import Any
 import dagster as dg
 
 from prepaid_pipeline.orchestration.partitions import month_of
+from prepaid_pipeline.orchestration.resources import Database
+from prepaid_pipeline.process import window
 from prepaid_pipeline.revenue.figures import Span
 from prepaid_pipeline.revenue.rules import FIGURES_HOURS, KINDS
-from prepaid_pipeline.settings.load import Settings
 
 # The current month is computed again every hour.
 FRESH = dg.FreshnessPolicy.time_window(
@@ -38,13 +39,17 @@ class BusinessDay(dg.Config):
     as_of: str | None = None
     replay: bool = False
 
-    def day(self, settings: Settings) -> date:
-        return date.fromisoformat(self.as_of) if self.as_of else settings.today()
+    def day(self, database: Database) -> date:
+        """The business date. Raises NotAllowed for one after today (``window.require_figures``)."""
+        settings = database.settings()
+        day = date.fromisoformat(self.as_of) if self.as_of else settings.today()
+        window.require_figures(database.engine(), settings, day)
+        return day
 
-    def span(self, context: dg.AssetExecutionContext, settings: Settings) -> Span:
+    def span(self, context: dg.AssetExecutionContext, database: Database) -> Span:
         """The months that this run was asked for."""
         keys = context.partition_key_range
-        return Span(month_of(keys.start), month_of(keys.end), self.day(settings))
+        return Span(month_of(keys.start), month_of(keys.end), self.day(database))
 
 
 def table(reports: Mapping[date, Sequence[Mapping[str, Any]]]) -> dg.MarkdownMetadataValue:

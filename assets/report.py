@@ -51,7 +51,7 @@ def monthly_revenue_report(months: Months) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, config: common.BusinessDay, database: Database
     ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult[None]]:
         settings, engine = database.settings(), database.engine()
-        span, store = config.span(context, settings), Store.of(settings)
+        span, store = config.span(context, database), Store.of(settings)
         with figures.one_at_a_time(engine), ExitStack() as started:
             # What a long run has started ahead ends with it, whatever it came to.
             started.callback(drawing.stop)

@@ -82,7 +82,7 @@ def monthly_figures(months: Months) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, config: common.BusinessDay, database: Database
     ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult[None]]:
         settings, engine = database.settings(), database.engine()
-        span = config.span(context, settings)
+        span = config.span(context, database)
         if span.is_long:
             validation.start()
         with figures.one_at_a_time(engine):

@@ -28,6 +28,8 @@ BATCH_SIZE = 10_000
 # loses its plans to another one and then changes nothing: the lease saves work, the keys in the
 # schema keep it right. Leases of runs that Dagster knows to have ended are not waited for.
 LEASE_SECONDS = 1800
+# For a statement whose effect is counted and rolled back: all at once.
+UNLIMITED = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,8 @@ class Context:
 
     All days are calendar days. ``reminder_days`` and ``payment_days`` (None: no limit) count from
     the day on which an invoice is due, ``clearing_days`` from that of a payment that is on its way;
-    ``payment_max_age_days`` (None: no limit) count back from its issue. ``actor`` and ``run_id``
-    are for the audit log.
+    ``payment_max_age_days`` (None: no limit) count back from its issue, ``payments_expected_days``
+    (None: not looked at) from ``as_of``. ``actor`` and ``run_id`` are for the audit log.
     """
 
     as_of: date
@@ -51,6 +53,7 @@ class Context:
     payment_days: int | None = PAYMENT_DAYS
     clearing_days: int = CLEARING_DAYS
     payment_max_age_days: int | None = PAYMENT_MAX_AGE_DAYS
+    payments_expected_days: int | None = None
 
     @classmethod
     def of(cls, settings: Settings, as_of: date | None = None, **other: Any) -> "Context":
@@ -60,6 +63,7 @@ class Context:
             "payment_days": settings.payment_days,
             "clearing_days": settings.clearing_days,
             "payment_max_age_days": settings.payment_max_age_days,
+            "payments_expected_days": settings.payments_expected_days,
         }
         return cls(
             as_of or settings.today(), settings.grace_days, settings.lead_days, **days | other
@@ -78,6 +82,7 @@ class Context:
             "payment_days": self.payment_days,
             "clearing_days": self.clearing_days,
             "payment_max_age_days": self.payment_max_age_days,
+            "payments_expected_days": self.payments_expected_days,
         }
 
 

@@ -15,10 +15,12 @@ from prepaid_pipeline.cli.common import (
     with_database,
 )
 from prepaid_pipeline.cli.progress import progress_bar
+from prepaid_pipeline.context import Context
 from prepaid_pipeline.errors import ImportRefused
 from prepaid_pipeline.importer.files import files
 from prepaid_pipeline.importer.loading import import_directory
 from prepaid_pipeline.importer.reports import FileReport
+from prepaid_pipeline.process import window
 from prepaid_pipeline.settings.load import Settings
 
 
@@ -46,6 +48,8 @@ def import_command(
             reporting_currency=settings.reporting_currency,
             on_progress=on_progress,
         )
+    context = Context.of(settings, as_of, actor="import")
+    window.enter(engine, settings, context, real_day=as_of is None)
     if as_json:
         echo_json([asdict(report) for report in reports])
     else:

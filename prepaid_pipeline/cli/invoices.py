@@ -17,6 +17,7 @@ from prepaid_pipeline.cli.common import (
     json_option,
     with_database,
 )
+from prepaid_pipeline.cli.dates import require_meant, yes_option
 from prepaid_pipeline.settings.load import Settings
 
 _COLUMNS = {
@@ -74,16 +75,19 @@ def _taking_back(word: str, help_text: str, reissue: bool, said: str) -> Callabl
     @as_option
     @click.option("--note", required=True, help="Why.")
     @as_of_option
+    @yes_option
     @with_database
     def command(
         number: str,
         person: str,
         note: str,
         as_of: date | None,
+        yes: date | None,
         settings: Settings,
         engine: Engine,
     ) -> None:
         day = business_date(as_of, settings)
+        require_meant(yes, day, settings, engine)
         plan = invoices.void(engine, person, number, note, reissue=reissue, as_of=day)
         click.echo(f"invoice {number} is void; service plan {plan} {said}")
 

@@ -26,6 +26,7 @@ COMMANDS = {
     "payments": "payments",
     "due": "process",
     "drain": "process",
+    "undo": "process",
     "user": "people",
     "tasks": "people",
     "held": "people",

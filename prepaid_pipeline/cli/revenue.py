@@ -18,6 +18,7 @@ from prepaid_pipeline.cli.common import (
     with_database,
 )
 from prepaid_pipeline.language.english import count, money
+from prepaid_pipeline.process import window
 from prepaid_pipeline.revenue.report.content.versions import load
 from prepaid_pipeline.settings.load import Settings
 from prepaid_pipeline.storage import ENDINGS, Store
@@ -51,6 +52,7 @@ def backfill_command(
     from prepaid_pipeline.revenue.figures import Span
 
     span = Span(first, last, business_date(as_of, settings))
+    window.require_figures(engine, settings, span.as_of)
     outcome = _backfill(span, settings, replay)
     _progress("")
     for failure in outcome.failed_checks:

@@ -18,6 +18,7 @@ from prepaid_pipeline.cli.common import (
     json_option,
     with_database,
 )
+from prepaid_pipeline.cli.dates import require_meant, yes_option
 from prepaid_pipeline.settings.load import Settings
 
 
@@ -56,6 +57,7 @@ def subscriptions_command() -> None:
     help="With --at-once: a day in the past. Default: today.",
 )
 @as_of_option
+@yes_option
 @json_option
 @with_database
 def subscriptions_cancel(
@@ -65,6 +67,7 @@ def subscriptions_cancel(
     at_once: bool,
     on: date | None,
     as_of: date | None,
+    yes: date | None,
     as_json: bool,
     settings: Settings,
     engine: Engine,
@@ -77,6 +80,7 @@ def subscriptions_cancel(
     if on is not None and not at_once:
         raise click.UsageError("--on needs --at-once: without it, the term runs to its end")
     day = business_date(as_of, settings)
+    require_meant(yes, day, settings, engine)
     named = subscriptions.find(engine, name)
     done = subscriptions.cancel(engine, person, named, note, at_once=at_once, on=on, as_of=day)
     if as_json:
@@ -113,6 +117,7 @@ def subscriptions_cancel(
 @as_option
 @click.option("--note", required=True, help="Why.")
 @as_of_option
+@yes_option
 @json_option
 @with_database
 def subscriptions_change(
@@ -125,6 +130,7 @@ def subscriptions_change(
     person: str,
     note: str,
     as_of: date | None,
+    yes: date | None,
     as_json: bool,
     settings: Settings,
     engine: Engine,
@@ -137,6 +143,7 @@ def subscriptions_change(
     if at_renewal and on is not None:
         raise click.UsageError("--on is a day inside the running term: leave out --at-renewal")
     day = business_date(as_of, settings)
+    require_meant(yes, day, settings, engine)
     codes = None if addons is None else [c.strip() for c in addons.split(";") if c.strip()]
     asked = Change(plan_code, price, codes, None if at_renewal else on or day)
     named = subscriptions.find(engine, name)

@@ -57,7 +57,8 @@ def verify_whole_log(
     context: dg.OpExecutionContext, config: BusinessDate, database: Database
 ) -> dg.Output[None]:
     """Fails, and so alerts, if anything was changed: the first findings are named."""
-    context.log.info(f"asked for {config.as_of or 'today'}: the whole log, whatever the date")
+    day = config.context(context, database).as_of
+    context.log.info(f"asked for {day}: the whole log, whatever the date")
     known = anchors.stored(database.settings())
     found = seals.verify(database.engine(), known)
     if found:

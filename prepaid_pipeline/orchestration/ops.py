@@ -9,23 +9,37 @@ from datetime import date
 from pathlib import PurePath
 
 import dagster as dg
+from dagster._core.storage.tags import SCHEDULE_NAME_TAG
 
 from prepaid_pipeline.context import Context
 from prepaid_pipeline.database import queries
 from prepaid_pipeline.orchestration import leases
 from prepaid_pipeline.orchestration.resources import Database
-from prepaid_pipeline.process import steps
+from prepaid_pipeline.process import steps, window
 from prepaid_pipeline.process.steps import StepResult
 
 
 class BusinessDate(dg.Config):
-    """``as_of``: the business date, YYYY-MM-DD; today in PREPAID_TIMEZONE when it is not given."""
+    """``as_of``: the business date, YYYY-MM-DD, today at the latest; today in PREPAID_TIMEZONE when
+    it is not given.
+    """
 
     as_of: str | None = None
 
     def context(self, run: dg.OpExecutionContext, database: Database) -> Context:
-        """The process's context for this run."""
-        return business_context(run, database, self.as_of)
+        """The process's context for this run. Fails for a day after today."""
+        context = business_context(run, database, self.as_of)
+        found = window.look(database.engine(), database.settings())
+        if context.as_of > found.today:
+            raise dg.Failure(
+                f"{context.as_of} is after today, {found.today} in {found.zone}: no job works for a"
+                " day that has not come. Nothing was done. To do so on purpose: prepaid drain"
+                f" --as-of {context.as_of} --yes-this-is-date {context.as_of}",
+                allow_retries=False,
+            )
+        if not found.real and (self.as_of is None or SCHEDULE_NAME_TAG in run.run.tags):
+            window.note_real_day(database.engine(), context)
+        return context
 
 
 def business_context(

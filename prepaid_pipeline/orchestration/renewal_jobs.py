@@ -78,6 +78,8 @@ def remind_unpaid_invoices(
 ) -> dg.Output[str]:
     """One mail per invoice, for the latest day of PREPAID_REMINDER_DAYS that has come."""
     business = config.context(context, database)
+    for source in dunning.silent_sources(database.engine(), business):
+        context.log.warning(f"Nobody is reminded, and no plan is cancelled: {source}")
     reminded = dunning.remind_unpaid(database.engine(), business)
     return dg.Output(business.as_of.isoformat(), metadata={"reminded": reminded})
 

@@ -20,8 +20,7 @@ def delete_old_runs(
 ) -> dg.Output[None]:
     """Runs that ended PREPAID_KEEP_RUNS_DAYS before the business date, never a live one."""
     settings = database.settings()
-    # A day that is to come would delete more than anybody meant.
-    day = min(config.context(context, database).as_of, settings.today())
+    day = config.context(context, database).as_of
     kept_from = day - timedelta(days=settings.keep_runs_days)
     before = datetime.combine(kept_from, time(), settings.timezone)
 

@@ -11,7 +11,7 @@ from prepaid_pipeline.context import Context
 from prepaid_pipeline.database import waits
 from prepaid_pipeline.mail.sender import send_emails
 from prepaid_pipeline.people import overdue_tasks
-from prepaid_pipeline.process import steps
+from prepaid_pipeline.process import due, steps
 from prepaid_pipeline.settings.load import Settings
 
 Progress = Callable[[str, int], None]
@@ -21,6 +21,9 @@ Progress = Callable[[str, int], None]
 class Drained:
     """Counts of what was done. ``held`` counts plans that a step held, over all steps.
     ``blocked_by`` says who keeps from the pipeline what it has passed over.
+
+    ``skipped``: what was ready and was left because it was not to be done, by the names of the
+    counts. ``silent``: what keeps customers from being reminded and plans from being cancelled.
     """
 
     opened: int = 0
@@ -39,39 +42,74 @@ class Drained:
     overdue_mails: int = 0
     mails_unknown: int = 0
     blocked_by: list[str] = field(default_factory=list)
+    skipped: dict[str, int] = field(default_factory=dict)
+    silent: list[str] = field(default_factory=list)
 
 
 def drain(
-    engine: Engine, settings: Settings, context: Context, progress: Progress = lambda *_: None
+    engine: Engine,
+    settings: Settings,
+    context: Context,
+    progress: Progress = lambda *_: None,
+    *,
+    final: bool = True,
+    opening: bool = True,
 ) -> Drained:
     """Open, match, settle, close quality checks, dun, expire and mail until nothing is ready.
 
     May run while the daemon does: claims skip what another worker has taken. ``progress`` is called
     with the name of what is being done and the number of plans it has just finished.
+
+    ``final`` False leaves out what cannot be taken back: expiry, reminders, cancelling what nobody
+    paid. ``opening`` False leaves out opening, invoicing and activating plans. What is left out is
+    counted.
     """
     done = Drained()
-    while _one_round(engine, settings, context, progress, done):
+    while _one_round(engine, settings, context, progress, done, final, opening):
         pass
+    if not opening:
+        waiting = due.waiting(engine, context)
+        done.skipped |= {"opened": waiting, "settled": steps.would_settle(engine, context)}
+    if not final:
+        reminded, cancelled = dunning.would_dun(engine, context)
+        done.skipped |= {
+            "expired": steps.would_expire(engine, context),
+            "reminded": reminded,
+            "cancelled_unpaid": cancelled,
+            "overdue_mails": overdue_tasks.would_remind(engine, settings, context),
+        }
+    done.silent = [str(source) for source in dunning.silent_sources(engine, context)]
     seals.seal_after(engine)
     done.blocked_by = [str(blocker) for blocker in waits.blockers(engine) if blocker.may_end]
     return done
 
 
 def _one_round(
-    engine: Engine, settings: Settings, context: Context, progress: Progress, done: Drained
+    engine: Engine,
+    settings: Settings,
+    context: Context,
+    progress: Progress,
+    done: Drained,
+    final: bool,
+    opening: bool,
 ) -> bool:
-    progress("opening", 0)
-    opened = steps.open_service_plans(engine, context)
-    invoiced, held_opening = _through(engine, "open_renewals", context, progress)
+    opened = invoiced = held_opening = settled = held_settling = 0
+    if opening:
+        progress("opening", 0)
+        opened = steps.open_service_plans(engine, context)
+        invoiced, held_opening = _through(engine, "open_renewals", context, progress)
     progress("matching", 0)
     records = payment_matching.match_payments(engine, context)
-    settled, held_settling = _through(engine, "settle_renewals", context, progress)
+    if opening:
+        settled, held_settling = _through(engine, "settle_renewals", context, progress)
     quality = steps.close_quality_checks(engine, context)
-    expired = steps.expire_service_plans(engine, context)
-    progress("dunning", 0)
-    reminded = dunning.remind_unpaid(engine, context)
-    cancelled = dunning.cancel_unpaid(engine, context)
-    overdue_mails = overdue_tasks.remind_overdue(engine, settings, context)
+    expired = reminded = cancelled = overdue_mails = 0
+    if final:
+        expired = steps.expire_service_plans(engine, context)
+        progress("dunning", 0)
+        reminded = dunning.remind_unpaid(engine, context)
+        cancelled = dunning.cancel_unpaid(engine, context)
+        overdue_mails = overdue_tasks.remind_overdue(engine, settings, context)
     progress("mailing", 0)
     mails = send_emails(engine, settings, as_of=context.as_of, run_id=context.run_id)
 

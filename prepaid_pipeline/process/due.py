@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
-from prepaid_pipeline.context import Context
+from prepaid_pipeline.context import UNLIMITED, Context
 from prepaid_pipeline.database import queries
 from prepaid_pipeline.process.steps import STEPS
 
@@ -27,14 +27,10 @@ class Due:
 
 def due(engine: Engine, context: Context) -> Due:
     """Run steps 0-3 in one transaction, read the figures, roll back."""
-    unlimited = 2**31 - 1
-    params = context.parameters() | {"limit": unlimited, "first": 0, "last": 2**63 - 1}
+    params = _everything(context)
     with engine.connect() as connection:
-        opening, *steps = _UP_TO_THE_TOTAL
-        queries.run(connection, opening, params)
-        waiting = queries.statement("process/due", "waiting").execute(connection, params)
-        params["plans"] = list(waiting.scalars())
-        for step in steps:
+        params["plans"] = _waiting(connection, params)
+        for step in _UP_TO_THE_TOTAL[1:]:
             queries.run(connection, step, params)
         figures = {
             part: [
@@ -45,3 +41,22 @@ def due(engine: Engine, context: Context) -> Due:
         }
         connection.rollback()
     return Due(**figures)
+
+
+def waiting(engine: Engine, context: Context) -> int:
+    """How many plans would be opened or are open and would be invoiced; changes nothing."""
+    with engine.connect() as connection:
+        found = len(_waiting(connection, _everything(context)))
+        connection.rollback()
+    return found
+
+
+def _everything(context: Context) -> dict[str, Any]:
+    return context.parameters() | {"limit": UNLIMITED, "first": 0, "last": 2**63 - 1}
+
+
+def _waiting(connection: Connection, params: dict[str, Any]) -> list[int]:
+    """Opens what is due in the connection's transaction; the plans that wait for their invoice."""
+    queries.run(connection, _UP_TO_THE_TOTAL[0], params)
+    found = queries.statement("process/due", "waiting").execute(connection, params)
+    return list(found.scalars())

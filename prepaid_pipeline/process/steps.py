@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from prepaid_pipeline import logs
 from prepaid_pipeline.audit import seals
 from prepaid_pipeline.context import (
+    UNLIMITED,
     Context,
     is_locked,
     left_over,
@@ -232,6 +233,26 @@ def expire_service_plans(engine: Engine, context: Context) -> int:
         if count == 0 and not left_over(engine, context, left, context.parameters()):
             return expired
         expired += count
+
+
+def would_expire(engine: Engine, context: Context) -> int:
+    """How many terms would expire; changes nothing."""
+    statement = queries.statement("process/expire_service_plans", "expire")
+    with transaction(engine, context) as connection:
+        asked = context.parameters() | {"limit": UNLIMITED}
+        count = statement.execute(connection, asked).rowcount
+        connection.rollback()
+    return count
+
+
+def would_settle(engine: Engine, context: Context) -> int:
+    """How many plans are ready for steps 6-11; changes nothing."""
+    with transaction(engine, context) as connection:
+        asked = context.parameters() | {"limit": UNLIMITED, "batch_id": None}
+        claim = queries.statement("process/batches/claim", "settle_renewals")
+        count = claim.execute(connection, asked).rowcount
+        connection.rollback()
+    return count
 
 
 def _open(engine: Engine, context: Context, opening: str, subscriptions: range) -> int:

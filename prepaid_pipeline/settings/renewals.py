@@ -49,6 +49,12 @@ class RenewalSettings(FromEnvironment):
         description="days that a payment may be older than its invoice; None: of any age",
     )
 
+    payments_expected_days: Annotated[int | None, whole_number(1, YEAR, none="never")] = Field(
+        None,
+        description="days within which each usual source of payment records delivers one; None:"
+        " not looked at",
+    )
+
     @model_validator(mode="after")
     def _last_reminder_comes_first(self) -> Self:
         days, last = self.reminder_days, self.payment_days

@@ -3,6 +3,33 @@
 -- :clearing_days. Each transaction first takes the lock of match_payments (its part
 -- one_matcher_at_a_time): a record is judged before it or after it.
 
+-- name: silent_sources
+-- Providers from which no record has come for the days before the business date: what was paid
+-- meanwhile is not known. A record is of the day that it says, or that on which it landed if that is
+-- earlier or what it says is no day of this business. Usual is who delivered in the last 90 days on
+-- more than one day, or whoever there is. Records of later days tell nothing about this one.
+WITH delivered AS (
+    SELECT coalesce(t.provider, 'unknown') AS provider,
+           CAST(least(CASE WHEN t.occurred_at >= '2000-01-01' THEN t.occurred_at END, t.received_at)
+                AT TIME ZONE i.timezone AS date) AS day
+    FROM prepaid.transactions t CROSS JOIN prepaid.installation i
+    WHERE t.received_at >= '2000-01-01'
+    GROUP BY 1, 2
+), usual AS (
+    SELECT provider, max(day) AS last_on, count(*) > 1 AS more_than_once
+    FROM delivered WHERE day BETWEEN CAST(:as_of AS date) - 90 AND CAST(:as_of AS date)
+    GROUP BY provider
+)
+SELECT provider, last_on FROM usual
+WHERE last_on < CAST(:as_of AS date) - CAST(:payments_expected_days AS integer)
+  AND (more_than_once OR NOT EXISTS (SELECT FROM usual WHERE more_than_once))
+UNION ALL
+-- For longer than that nothing has come from anybody.
+SELECT (SELECT provider FROM delivered WHERE day <= CAST(:as_of AS date) ORDER BY day DESC LIMIT 1),
+       (SELECT max(day) FROM delivered WHERE day <= CAST(:as_of AS date))
+WHERE NOT EXISTS (SELECT FROM usual)
+ORDER BY last_on, provider;
+
 -- name: remind
 -- One mail per invoice and run, for the latest day that has come. Days that are over by then, or
 -- that a run for an earlier date would find, are never made up for.

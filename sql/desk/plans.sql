@@ -34,6 +34,7 @@ JOIN prepaid.plan_summaries p USING (service_plan_id)
 WHERE e.service_plan_id = :plan AND e.place = 1
   AND e.event = 'service_plan_' || CASE WHEN p.status IN ('Active', 'Expired') THEN 'active'
                                         ELSE lower(p.status) END
+  AND e.what NOT LIKE 'Expired ->%'
 ORDER BY e.id DESC LIMIT 1;
 
 -- name: address

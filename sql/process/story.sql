@@ -46,11 +46,13 @@ LEFT JOIN prepaid.tasks k ON k.invoice_id = i.invoice_id AND k.kind = 'payment_v
 WHERE p.service_plan_id = :plan;
 
 -- name: done
--- The transition that made it what it is now; what was activated stays so when it expires.
+-- The transition that made it what it is now; what was activated stays so when it expires,
+-- and when that is taken back.
 SELECT a.at, a.actor, a.run_id
 FROM prepaid.audit_log a
 JOIN prepaid.service_plans p USING (service_plan_id)
 WHERE a.service_plan_id = :plan
   AND a.event = 'service_plan_' || CASE WHEN p.status IN ('Active', 'Expired') THEN 'active'
                                         ELSE lower(p.status) END
+  AND a.before IS DISTINCT FROM 'Expired'
 ORDER BY a.audit_id DESC LIMIT 1;

@@ -12,7 +12,10 @@ CREATE TABLE prepaid.installation (
     -- By how many per cent a person's own price may be below the list without finance's approval.
     concession_percent numeric NOT NULL DEFAULT 0 CHECK (concession_percent BETWEEN 0 AND 100),
     -- Whether what was imported below that waits for finance as well; else it counts as agreed.
-    imported_concessions_wait boolean NOT NULL DEFAULT false
+    imported_concessions_wait boolean NOT NULL DEFAULT false,
+    -- The first business date that nobody chose: from then on these are real customers, and nothing
+    -- that cannot be taken back happens for a day that has not come. Null while every day was given.
+    first_real_day date
 );
 INSERT INTO prepaid.installation (timezone) VALUES ('UTC');
 CREATE TRIGGER audit_master_data AFTER UPDATE ON prepaid.installation

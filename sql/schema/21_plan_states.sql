@@ -30,6 +30,23 @@ BEGIN
     THEN
         RETURN NEW;
     END IF;
+    -- The way back from a business date that has not come ('prepaid undo'): the term runs on, or there
+    -- is still time to pay.
+    IF OLD.status = 'Expired' AND NEW.status = 'Active' AND NEW.end_date > prepaid.business_date(now())
+        OR OLD.status = 'Cancelled' AND NEW.status = 'Pending'
+           AND NEW.activated_on IS NULL AND NEW.invoiced_at IS NULL
+           AND prepaid.business_date(now()) < (
+               SELECT last.as_of
+               FROM (SELECT a.as_of FROM prepaid.audit_log a
+                     WHERE a.service_plan_id = NEW.service_plan_id
+                       AND a.event = 'service_plan_cancelled'
+                     ORDER BY a.audit_id DESC LIMIT 1) last
+               WHERE EXISTS (SELECT FROM prepaid.audit_log a
+                             WHERE a.service_plan_id = NEW.service_plan_id
+                               AND a.event = 'payment_not_received' AND a.as_of = last.as_of))
+    THEN
+        RETURN NEW;
+    END IF;
     IF OLD.status = 'Pending' AND NEW.status = 'Active' THEN
         IF EXISTS (SELECT FROM prepaid.invoices i
                    WHERE i.service_plan_id = NEW.service_plan_id AND i.status = 'Paid') THEN

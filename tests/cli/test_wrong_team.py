@@ -66,6 +66,7 @@ def named(world: World, prepaid: Prepaid) -> dict[str, object]:
     world.tax_rate("0.0725")
     world.due_renewal()
     (plan,) = world.open()
+    world.pay(plan)
     assert prepaid("user", "add", "cli_leader", "--team", "leadership").code == 0
     return {
         "plan": plan,

@@ -114,6 +114,20 @@ def test_every_part_that_is_called_is_there() -> None:
     assert [each for each in called if each[2] not in parts(each[1])] == []
 
 
+def test_a_file_is_asked_for_without_a_part_only_if_it_has_one_statement() -> None:
+    alone = [
+        (f"{module.path}:{call.lineno}", name)
+        for module in modules()
+        for call in module.calls()
+        if isinstance(call.func, ast.Attribute)
+        and call.func.attr == "statement"
+        and len(call.args) == 1
+        and (name := module.word(call.args[0])) in files()
+    ]
+    assert len(alone) > 10
+    assert [each for each in alone if len(queries.script(each[1])) > 1] == []
+
+
 def test_every_part_is_called() -> None:
     named: dict[str, set[str]] = {}
     for module in modules():

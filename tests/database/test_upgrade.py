@@ -109,6 +109,22 @@ def test_it_has_the_rows_that_a_new_one_has(upgraded: World, world: World) -> No
         assert upgraded.rows(f"SELECT * FROM {name} ORDER BY 1") == rows[name]  # noqa: S608
 
 
+def test_a_database_that_has_worked_for_real_days_goes_on_so(cluster: URL) -> None:
+    """A run's entry for the day that it was, and a person's and a played one, which do not count."""
+    with at_release(cluster, "0.1.0") as engine:
+        world = World(engine)
+        world.sql(
+            "INSERT INTO prepaid.audit_log (event, entity, actor, run_id, at, as_of) VALUES"
+            " ('x', 'y', 'fiona', NULL, '2026-11-05T10:00Z', '2026-11-05'),"
+            " ('x', 'y', 'prepaid drain', NULL, '2026-11-06T10:00Z', '2026-11-05'),"
+            " ('x', 'y', 'open_renewals', 'run', '2026-11-07T10:00Z', '2026-11-07'),"
+            " ('x', 'y', 'prepaid drain', NULL, '2026-11-08T10:00Z', '2026-11-08')"
+        )
+        migrations.upgrade(engine)
+        found = world.sql("SELECT first_real_day FROM prepaid.installation")
+        assert str(found) == "2026-11-07"
+
+
 def test_nothing_is_wrong(upgraded: World) -> None:
     assert _wrong(upgraded.engine) == {}
     assert seals.verify(upgraded.engine) == []

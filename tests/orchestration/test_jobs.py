@@ -13,6 +13,7 @@ from prepaid_pipeline.audit import seals
 from prepaid_pipeline.context import Context
 from prepaid_pipeline.people import decisions
 from prepaid_pipeline.process import steps
+from prepaid_pipeline.settings.load import Settings
 from tests.world import TODAY, World
 
 FIRST_OP = {
@@ -25,7 +26,9 @@ FIRST_OP = {
     "dun_unpaid_invoices": "remind_unpaid_invoices",
     "remind_overdue_tasks": "remind_of_overdue_tasks",
     "anchor_audit_log": "anchor_newest_seal",
+    "verify_audit_log": "verify_whole_log",
 }
+REAL = "SELECT first_real_day FROM prepaid.installation"
 Run = Callable[..., dg.ExecuteInProcessResult]
 
 
@@ -66,8 +69,9 @@ def runs_of(result: dg.ExecuteInProcessResult, op: str) -> int:
 
 
 def test_the_jobs_take_a_renewal_from_due_to_expired(
-    world: World, run: Run, tmp_path: Path
+    world: World, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(Settings, "today", lambda _: date(2026, 12, 2))
     world.tax_rate("0.0725")
     world.due_renewal()
     opened = reported(run("open_renewals"))
@@ -194,13 +198,36 @@ def test_as_of_is_the_business_date_of_everything(world: World, run: Run) -> Non
 
 
 def test_without_as_of_it_is_today(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from prepaid_pipeline.settings.load import Settings
-
     monkeypatch.setattr(Settings, "today", lambda _: date(2025, 5, 5))
     world.tax_rate("0.0725")
     world.subscription(world.customer(), world.plan(), started_on=date(2025, 5, 5))
     run("open_renewals", None)
     assert world.rows("SELECT issued_on FROM prepaid.invoices") == [(date(2025, 5, 5),)]
+    assert world.sql(REAL) == date(2025, 5, 5)
+
+
+@pytest.mark.parametrize("job", FIRST_OP)
+def test_no_job_works_for_a_day_that_has_not_come(
+    world: World, run: Run, monkeypatch: pytest.MonkeyPatch, job: str
+) -> None:
+    monkeypatch.setattr(Settings, "today", lambda _: TODAY)
+    world.tax_rate("0.0725")
+    world.due_renewal()
+    before = world.dump()
+    said = "2026-11-03 is after today, 2026-11-02 in UTC: no job works for a day that has not come"
+    with pytest.raises(dg.Failure, match=said) as failed:
+        run(job, "2026-11-03")
+    assert failed.value.allow_retries is False
+    assert world.dump() == before
+
+
+def test_a_schedules_day_is_real_and_one_from_the_launchpad_is_not(world: World, run: Run) -> None:
+    run("expire_service_plans")
+    assert world.sql(REAL) is None
+    run("expire_service_plans", tags={"dagster/schedule_name": "expire_service_plans_daily"})
+    assert world.sql(REAL) == TODAY
+    run("expire_service_plans", "2026-11-01", tags={"dagster/schedule_name": "it"})
+    assert world.sql(REAL) == TODAY
 
 
 def test_a_bad_as_of_fails_the_run_and_says_why(world: World, run: Run) -> None:

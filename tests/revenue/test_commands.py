@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from prepaid_pipeline.orchestration.revenue_jobs import FIGURES
+from prepaid_pipeline.definitions import build_defs
+from prepaid_pipeline.errors import NotAllowed
+from prepaid_pipeline.orchestration.revenue_jobs import FIGURES, range_tags, run_config
 from prepaid_pipeline.settings.load import Settings
 from tests.revenue.conftest import Run
 from tests.revenue.history import Term, insert, rows
@@ -131,3 +133,26 @@ def test_a_report_store_that_cannot_be_used(prepaid: Run, monkeypatch: pytest.Mo
         "prepaid: PREPAID_REPORTS: writing to s3:// needs another package: pip install"
         " 'prepaid-pipeline[s3]'\n",
     )
+
+
+def test_no_figures_as_of_a_day_that_has_not_come(
+    prepaid: Run, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once the database has processed real days; before, the days are played."""
+    monkeypatch.setattr(Settings, "today", lambda _: D(2026, 4, 3))
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE prepaid.installation SET first_real_day = '2026-04-01'")
+    # Three days more, and March would be closed before its time.
+    code, _, err = prepaid("backfill", "2026-03", "2026-03", "--as-of", "2026-04-08")
+    assert (code, err) == (
+        1,
+        "prepaid: 2026-04-08 is after today, 2026-04-03: there are no figures as of a day that has"
+        " not come\n",
+    )
+    job = build_defs().resolve_job_def("materialise_mrr")
+    with pytest.raises(NotAllowed, match="2026-04-08 is after today"):
+        job.execute_in_process(
+            run_config=run_config(D(2026, 4, 8)), tags=range_tags(D(2026, 3, 1), D(2026, 3, 1))
+        )
+    assert rows(engine, "SELECT * FROM revenue.months") == []
+    assert prepaid("backfill", "2026-03", "2026-03")[0] == 0

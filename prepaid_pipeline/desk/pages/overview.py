@@ -2,8 +2,12 @@
 
 from collections.abc import Sequence
 
+from sqlalchemy import Connection
 from starlette.responses import RedirectResponse, Response
 
+from prepaid_pipeline.billing import dunning
+from prepaid_pipeline.billing.dunning import SilentSource
+from prepaid_pipeline.context import Context
 from prepaid_pipeline.desk.navigation import ON_FEATURES
 from prepaid_pipeline.desk.visits import Visit, rows
 from prepaid_pipeline.teams import Team
@@ -49,6 +53,7 @@ def overview(visit: Visit) -> Response:
         mails = rows(connection, "desk/mails", "count", {}) if _sees_mails(teams) else []
         times = rows(connection, "desk/overview", "times", {"today": visit.today})
         oldest = rows(connection, "desk/overview", "oldest", {"kinds": kinds})
+        silent = _silent(visit, connection)
     cards = [
         {"title": _TITLES[kind], "href": _PLACES[kind], "row": waiting.get(kind)} for kind in kinds
     ]
@@ -60,7 +65,15 @@ def overview(visit: Visit) -> Response:
         times=times,
         oldest=oldest,
         places=_TASK,
+        silent=silent,
     )
+
+
+def _silent(visit: Visit, connection: Connection) -> list[SilentSource]:
+    """What keeps customers from being reminded; for those who may read payment records."""
+    if not {Team.FINANCE, Team.ENGINEERING} & set(visit.person.teams):
+        return []
+    return dunning.silent(connection, Context.of(visit.desk.settings, visit.today))
 
 
 def _sees_mails(teams: Sequence[str]) -> bool:

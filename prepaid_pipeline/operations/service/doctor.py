@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
+from prepaid_pipeline.billing import dunning
+from prepaid_pipeline.context import Context
 from prepaid_pipeline.database import connections, migrations, queries
 from prepaid_pipeline.desk.login import own_login
 from prepaid_pipeline.errors import DatabaseNotReady, PrepaidError, SettingError
@@ -27,6 +29,7 @@ from prepaid_pipeline.operations.service.dagster_instance import (
 from prepaid_pipeline.operations.service.lock import holder
 from prepaid_pipeline.operations.service.processes import HOST
 from prepaid_pipeline.people import entry
+from prepaid_pipeline.process import window
 from prepaid_pipeline.settings.desk import load as load_desk
 from prepaid_pipeline.settings.load import Settings
 from prepaid_pipeline.settings.parsers import is_loopback
@@ -67,6 +70,8 @@ def examine(settings: Settings) -> Iterator[Finding]:
             yield _finding("waits", lambda: guards.nobody_blocks(settings, engine))
             yield _finding("time zone", lambda: _timezone(engine, settings))
             yield _finding("decisions", lambda: _decisions(engine))
+            yield _finding("business dates", lambda: _business_dates(engine, settings))
+            yield _finding("payment records", lambda: _payment_records(engine, settings))
             yield _finding("sign-off desk's login", lambda: _desk_login(settings, engine))
             yield _finding("dagster storage", lambda: _dagster_storage(settings))
             yield _finding("code location", lambda: _code_location(settings))
@@ -279,6 +284,36 @@ def _decisions(engine: Engine) -> str:
             )
         )
     return "somebody may decide every open task"
+
+
+def _business_dates(engine: Engine, settings: Settings) -> str:
+    try:
+        migrations.require_current(engine)
+    except DatabaseNotReady:
+        return "not checked: the database is not migrated"
+    found = window.look(engine, settings)
+    if found.real:
+        return f"today is {found.today}; what cannot be taken back is asked about for a later one"
+    return f"today is {found.today}; no date is asked about: until now each was given by --as-of"
+
+
+def _payment_records(engine: Engine, settings: Settings) -> str:
+    if settings.payments_expected_days is None:
+        return (
+            "not looked at. Recommended: set PREPAID_PAYMENTS_EXPECTED_DAYS, so that after an"
+            " outage nobody is reminded or cancelled whose payment has not been delivered yet"
+        )
+    try:
+        migrations.require_current(engine)
+    except DatabaseNotReady:
+        return "not checked: the database is not migrated"
+    silent = dunning.silent_sources(engine, Context.of(settings))
+    if silent:
+        raise PrepaidError(
+            f"{'; '.join(map(str, silent))}. Nobody is reminded or cancelled until one has landed:"
+            " import what is missing with 'prepaid payments import'"
+        )
+    return f"each usual source has delivered in the last {settings.payments_expected_days} days"
 
 
 def _dagster_storage(settings: Settings) -> str:

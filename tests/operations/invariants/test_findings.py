@@ -318,6 +318,12 @@ PLANTED: list[tuple[str, str, str]] = [
         "is in no seal",
     ),
     (
+        "25_expired_terms_have_ended",
+        "UPDATE prepaid.service_plans SET status = 'Expired', end_date = '2199-01-01'"
+        " WHERE service_plan_id = :plan",
+        "service plan {plan} is Expired, but its term runs until 2199-01-01",
+    ),
+    (
         "21_cancelled_plans_are_closed",
         "UPDATE prepaid.service_plans SET status = 'Cancelled' WHERE status = 'Pending'",
         "is cancelled, but its invoice",

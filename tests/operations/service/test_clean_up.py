@@ -172,8 +172,9 @@ def test_the_job(
 
     nothing = {"runs": 0, "events": 0, "backfills": 0, "sessions": 0}
     assert run(None) == nothing
-    # A business date that is to come deletes nothing more.
-    assert run("2099-01-01") == nothing
+    # A business date that is to come would delete more than anybody meant.
+    with pytest.raises(dg.Failure, match="2099-01-01 is after today"):
+        run("2099-01-01")
     age(engine, worked, 95)
     started = time.monotonic()
     assert run(None)["runs"] == 1

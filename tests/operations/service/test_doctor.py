@@ -97,6 +97,32 @@ def test_a_time_zone_that_the_database_does_not_have(findings: Findings, prepaid
     assert _wrong(findings(timezone="Europe/Berlin")) == {}
 
 
+def test_whether_a_later_date_is_asked_about(findings: Findings, engine: Engine) -> None:
+    assert "no date is asked about" in findings()["business dates"][1]
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE prepaid.installation SET first_real_day = '2026-11-02'"))
+    ok, said = findings()["business dates"]
+    assert ok
+    assert said.endswith("what cannot be taken back is asked about for a later one")
+
+
+def test_no_payments_have_come(findings: Findings, engine: Engine) -> None:
+    ok, said = findings()["payment records"]
+    assert ok
+    assert "Recommended: set PREPAID_PAYMENTS_EXPECTED_DAYS" in said
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO prepaid.transactions (provider, received_at)"
+                " SELECT 'bank', now() - make_interval(days => n) FROM (VALUES (6), (5)) v (n)"
+            )
+        )
+    assert findings(payments_expected_days="6")["payment records"][0]
+    wrong = _wrong(findings(payments_expected_days="4"))["payment records"]
+    assert wrong.startswith("no bank file since 20")
+    assert "(provider bank). Nobody is reminded or cancelled until one has landed" in wrong
+
+
 def test_no_database(findings: Findings, database_url: URL) -> None:
     nowhere = database_url.set(database="nowhere").render_as_string(hide_password=False)
     found = findings(database_url=nowhere)

@@ -5,7 +5,7 @@ from alembic import op
 from prepaid_pipeline.database import queries
 
 revision = "0.2.0.8"
-down_revision = "0.2.0.6"
+down_revision = "0.2.0.7"
 
 
 def upgrade() -> None:

@@ -1,0 +1,13 @@
+"""The window of business dates, and the way back."""
+
+from alembic import op
+
+from prepaid_pipeline.database import queries
+
+revision = "0.2.0.7"
+down_revision = "0.2.0.6"
+
+
+def upgrade() -> None:
+    """Run the SQL file."""
+    queries.run_file(op.get_bind(), "migrations/0.2.0.7")
