@@ -198,7 +198,7 @@ def _since_the_month_before(change: str, opening: str, say: Language) -> str:
 
 
 def _growth(change: Decimal, opening: str, say: Language) -> str:
-    """By how much of what there was it rose (+) or fell (−)."""
+    """By how much of what there was it rose or fell, with its sign."""
     if not Decimal(opening):
         return say("tile.from_nothing")
     return say.growth(change / Decimal(opening))
@@ -359,7 +359,7 @@ def _of_month(
         yield Section("rates", say("section.rates"), (made["rates"],))
     ran = tuple(made[name] for name in ("tasks", "holds") if name in made)
     if ran:
-        yield Section("process", say("section.process"), ran, halves=True)
+        yield Section("process", say("section.process"), ran)
     if "checks" in made:
         found = document["quality"]
         bad = [check for check in found if not check["passed"]]
