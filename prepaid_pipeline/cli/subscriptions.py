@@ -18,6 +18,7 @@ from prepaid_pipeline.cli.common import (
     json_option,
     with_database,
 )
+from prepaid_pipeline.language.english import money
 from prepaid_pipeline.settings.load import Settings
 
 
@@ -159,8 +160,8 @@ def _ends(ending: Ending) -> str:
         text += f" on {ending.ends_on}"
     if ending.credit_note_number is not None:
         text += (
-            f"; credit note {ending.credit_note_number} for {ending.credited} {ending.currency},"
-            f" to refund: {ending.refund}"
+            f"; credit note {ending.credit_note_number} for {money(ending.credited)}"
+            f" {ending.currency}, to refund: {money(ending.refund)}"
         )
     return text
 

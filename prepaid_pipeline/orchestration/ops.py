@@ -12,6 +12,7 @@ import dagster as dg
 
 from prepaid_pipeline.context import Context
 from prepaid_pipeline.database import queries
+from prepaid_pipeline.language.english import count
 from prepaid_pipeline.orchestration import leases
 from prepaid_pipeline.orchestration.resources import Database
 from prepaid_pipeline.process import steps
@@ -47,7 +48,7 @@ def _claims(
     run: dg.OpExecutionContext, database: Database, queue: str, context: Context, **figures: int
 ) -> Iterator[dg.DynamicOutput[int]]:
     if taken_over := leases.end(run.instance, database.engine(), queue):
-        run.log.info(f"{taken_over} batches of runs that have ended are taken over")
+        run.log.info(f"{count(taken_over)} batches of runs that have ended are taken over")
     for batch_id in steps.claim_all(database.engine(), queue, context):
         run.log.info(f"batch {batch_id} claimed for {context.as_of}")
         yield dg.DynamicOutput(batch_id, mapping_key=f"batch_{batch_id}", metadata=figures)
@@ -65,7 +66,7 @@ def open_service_plans(
     """Step 0, and the claim of all plans that are waiting for steps 1-5, in batches."""
     business = config.context(context, database)
     opened = steps.open_service_plans(database.engine(), business)
-    context.log.info(f"{opened} service plans opened for {business.as_of}")
+    context.log.info(f"{count(opened)} service plans opened for {business.as_of}")
     yield from _claims(context, database, "open_renewals", business, opened=opened)
 
 
@@ -105,8 +106,8 @@ def _step(name: str, script: str) -> dg.OpDefinition:
 
 def _sentence(batch_id: int, result: StepResult) -> str:
     return (
-        f"batch {batch_id}: {result.taken} plans taken, {result.finished} finished,"
-        f" {result.held} held"
+        f"batch {batch_id}: {count(result.taken)} plans taken, {count(result.finished)} finished,"
+        f" {count(result.held)} held"
     )
 
 

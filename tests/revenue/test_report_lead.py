@@ -16,6 +16,7 @@ from prepaid_pipeline.revenue.report.page import build
 from tests.revenue.documents import full
 from tests.revenue.pages import Read
 
+MINUS = "\N{MINUS SIGN}"
 NOWHERE = Path("/nowhere")
 LOCALES = ("en_GB", "de_DE")
 MORE = {"en_GB": " more than a month ago.", "de_DE": " mehr als vor einem Monat."}
@@ -28,8 +29,13 @@ FROM_NOTHING = {"en_GB": "(from nothing)", "de_DE": "(aus dem Nichts)"}
 # What MRR was a month ago, what it is, and what both languages say of it.
 MONTHS = {
     "rising": ("11589.00", "11902.00", "313.00 (+2.7%) more", "313,00 (+2,7 %) mehr"),
-    "falling": ("8271.43", "8097.73", "173.70 (−2.1%) less", "173,70 (−2,1 %) weniger"),
-    "fallen to nothing": ("90.00", "0.00", "90.00 (−100.0%) less", "90,00 (−100,0 %) weniger"),
+    "falling": ("8271.43", "8097.73", "173.70 (\u22122.1%) less", "173,70 (\u22122,1 %) weniger"),
+    "fallen to nothing": (
+        "90.00",
+        "0.00",
+        "90.00 (\u2212100.0%) less",
+        "90,00 (\u2212100,0 %) weniger",
+    ),
     "hardly fallen": ("90000.00", "89999.99", "0.01 (0.0%) less", "0,01 (0,0 %) weniger"),
     "equal": ("90.00", "90.00", "90.00 {}, the same", "90,00 {}, wie"),
     "first": ("0.00", "90.00", "90.00 {}; a month ago there", "90,00 {}; vor einem Monat gab"),
@@ -48,7 +54,7 @@ def month(opening: Decimal | str, mrr: Decimal | str, currency: str = "USD") -> 
 def percentage(rate: Decimal, locale: str) -> str:
     """A signed percentage with one decimal, by hand."""
     tenths = (abs(rate) * 100).quantize(Decimal("0.1"), ROUND_HALF_EVEN)
-    sign = "" if not tenths else "+" if rate > 0 else "−"
+    sign = "" if not tenths else "+" if rate > 0 else MINUS
     unit = {"en_GB": "%", "de_DE": "\N{NO-BREAK SPACE}%"}[locale]
     return f"{sign}{plain(f'{tenths:,}', locale)}{unit}"
 
@@ -79,13 +85,15 @@ def test_words_and_signs_say_the_same(locale: str, opening: Decimal, mrr: Decima
         rate = percentage(change / opening, locale)
         way = (MORE if change > 0 else LESS)[locale]
         assert f"{of}, {amount} ({rate}){way}" in told.sentence
-        assert note.startswith(f"{'+' if change > 0 else '−'}{amount} ({rate})")
+        assert note.startswith(f"{'+' if change > 0 else MINUS}{amount} ({rate})")
 
 
 @pytest.mark.parametrize(("locale", "place"), [("en_GB", 2), ("de_DE", 3)])
 def test_every_format_says_it(locale: str, place: int) -> None:
     """A report with a currency per kind of month, as a page and on paper."""
-    currencies = {f"XX{letter}": known for letter, known in zip("ABCDEFG", MONTHS.values(), strict=True)}
+    currencies = {
+        f"XX{letter}": known for letter, known in zip("ABCDEFG", MONTHS.values(), strict=True)
+    }
     document = full() | {
         "currencies": [month(o, m, currency) for currency, (o, m, *_) in currencies.items()],
         "course": [],
