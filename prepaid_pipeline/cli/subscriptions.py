@@ -158,7 +158,7 @@ def _ends(ending: Ending) -> str:
     text = f"service plan {ending.service_plan_id} {ending.outcome}"
     if ending.ends_on is not None:
         text += f" on {ending.ends_on}"
-    if ending.credit_note_number is not None:
+    if ending.credited is not None and ending.refund is not None:
         text += (
             f"; credit note {ending.credit_note_number} for {money(ending.credited)}"
             f" {ending.currency}, to refund: {money(ending.refund)}"

@@ -33,7 +33,7 @@ def what(event: str, told: str | None) -> str:
         case "payment_record":
             return _PAID.sub(lambda amount: money(amount[0]), told, count=1)
         case "hold_placed":
-            return grouped(_first_in_words(told))
+            return grouped(_first_in_words(told, ":"))
         case "hold_released":
             return _first_in_words(told.replace(" -> released", "", 1))
         case "email_ordered":
@@ -51,9 +51,13 @@ def what(event: str, told: str | None) -> str:
     return changed[:start] + words(detail[2]) + changed[end:]
 
 
-def _first_in_words(told: str) -> str:
+def _first_in_words(told: str, mark: str = "") -> str:
+    """The code that a text begins with in words, and a ``mark`` before what follows it."""
     code = _FIRST.match(told)
-    return words(code[0]) + told[code.end() :] if code else told
+    if code is None:
+        return told
+    rest = told[code.end() :]
+    return f"{words(code[0])}{mark if rest else ''}{rest}"
 
 
 def _changed(told: str) -> str:

@@ -90,7 +90,7 @@ def test_a_story_has_no_codes(
             "Service plan opened by",
             "payment verification for finance, due on",
             "quality check for customer success, due on",
-            "payment mismatch Paid 1,325.00, invoiced 1,324.00. Ask the customer.",
+            "payment mismatch: Paid 1,325.00, invoiced 1,324.00. Ask the customer.",
             "payment mismatch (see my_note -> 12)",
             f"Success {DEAR} USD for INV-",
             f"for {DEAR} USD was paid by",

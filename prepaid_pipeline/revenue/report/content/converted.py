@@ -130,8 +130,8 @@ def describe(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> str:
         "renewal_net": "net amount of renewals",
     }
     changes = [
-        f"{label} {before:,f} -> {after:,f} ({after - before:+,f})"
+        f"{label} {old:,f} -> {new:,f} ({new - old:+,f})"
         for key, label in labels.items()
-        if (before := Decimal(was[key])) != (after := Decimal(now[key]))
+        if (old := Decimal(was[key])) != (new := Decimal(now[key]))
     ]
     return f"in {now['currency']}: {', '.join(changes) or 'the rates, or how the amounts split'}"
