@@ -10,7 +10,8 @@ SELECT k.task_id, k.kind, k.assigned_role, k.opened_on, k.due_on, k.assigned_to,
        CASE k.kind WHEN 'payment_review' THEN t.amount WHEN 'payment_refund' THEN n.refund
             ELSE i.payable END AS total,
        v.agrees,
-       CASE k.kind WHEN 'payment_review' THEN t.outcome_reason
+       CASE k.kind WHEN 'payment_review'
+                THEN coalesce(t.outcome_reason, 'assigned to an invoice: the next run matches it')
             WHEN 'payment_verification' THEN v.difference
             WHEN 'payment_refund' THEN format('pay back %s %s: credit note %s%s', n.refund, n.currency,
                 n.credit_note_number, CASE WHEN i.status = 'Open' THEN

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Engine
 
+from prepaid_pipeline.database import queries
 from prepaid_pipeline.desk.amounts import meant, spellings
 from prepaid_pipeline.settings.load import Settings
 from tests.desk.chromium import needs_chromium
@@ -59,6 +60,10 @@ def test_a_parked_record_just_after_it_was_assigned(
         assert waits in said
         assert "None" not in said.replace("None yet.", "")
     assert "Nothing now: the next run looks at the record again." in said
+    with world.engine.connect() as connection:
+        listed = queries.statement("people/tasks", "open")
+        (row,) = listed.execute(connection, {"kind": "payment_review"})
+    assert row.detail == "assigned to an invoice: the next run matches it"
     world.match()
     said = read(finance.get(f"/payments/{world.task(plan)}").text)
     assert "1,325.00 was paid and assigned to this invoice by" in said
