@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from prepaid_pipeline.database import queries
-from prepaid_pipeline.language.english import minute
+from prepaid_pipeline.language.english import count, minute
 
 log = logging.getLogger(__name__)
 
@@ -125,9 +125,10 @@ class Proof:
                 f"THE LOG WAS CHANGED: {_named(self.changed)} changed or inserted afterwards."
                 " See 'prepaid audit verify'."
             )
-        left = f"; not sealed yet: {len(self.unsealed)}" if self.unsealed else ""
+        left = f"; not sealed yet: {count(len(self.unsealed))}" if self.unsealed else ""
         sealed = self.entries - len(self.unsealed)
-        return f"{sealed} of its {self.entries} audit entries are as they were sealed{left}."
+        entries = f"{count(sealed)} of its {count(self.entries)} audit entries"
+        return f"{entries} are as they were sealed{left}."
 
 
 def of_plan(connection: Connection, plan: int) -> Proof:
@@ -257,7 +258,7 @@ def _named(ids: list[int]) -> str:
         else:
             runs.append([number])
     shown = ", ".join("-".join(map(str, run)) for run in runs[:_RUNS_SHOWN])
-    more = f" and others, {len(ids)} in all," if len(runs) > _RUNS_SHOWN else ""
+    more = f" and others, {count(len(ids))} in all," if len(runs) > _RUNS_SHOWN else ""
     return f"entry {shown} was" if len(ids) == 1 else f"entries {shown}{more} were"
 
 

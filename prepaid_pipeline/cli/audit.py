@@ -16,6 +16,7 @@ from prepaid_pipeline.cli.common import (
     with_database,
 )
 from prepaid_pipeline.cli.progress import counter
+from prepaid_pipeline.language.english import count
 from prepaid_pipeline.mail.anchor_mail import send_anchor
 from prepaid_pipeline.settings.load import Settings
 
@@ -76,7 +77,7 @@ def audit_seal(settings: Settings, engine: Engine) -> None:  # noqa: ARG001
     """Seal the entries that have no seal yet. Every batch, job and decision does so too."""
     sealed, newest = seals.seal(engine, wait=True), seals.newest(engine)
     number = newest.seal_number if newest else 0
-    click.echo(f"Entries sealed: {sealed}. The newest seal is number {number}.")
+    click.echo(f"Entries sealed: {count(sealed)}. The newest seal is number {number}.")
 
 
 @audit_command.command("anchor")
@@ -100,7 +101,10 @@ def audit_anchor(as_of: date | None, settings: Settings, engine: Engine) -> None
 
 def _state(newest: seals.Seal | None, unsealed: int, known: int, *, changed: bool) -> str:
     if newest is None:
-        return f"Nothing is sealed yet; entries that wait for the first seal: {unsealed}."
-    end = f"{newest.seal_number} seals, up to entry {newest.sealed_through}"
+        return f"Nothing is sealed yet; entries that wait for the first seal: {count(unsealed)}."
+    end = f"{count(newest.seal_number)} seals, up to entry {newest.sealed_through}"
     word = "The audit log was changed" if changed else "The audit log is as it was sealed"
-    return f"{word}: {end}; anchors compared: {known}; entries not sealed yet: {unsealed}."
+    return (
+        f"{word}: {end}; anchors compared: {count(known)};"
+        f" entries not sealed yet: {count(unsealed)}."
+    )

@@ -15,6 +15,7 @@ from prepaid_pipeline import logs
 from prepaid_pipeline.audit import seals
 from prepaid_pipeline.csv_safety import harmless
 from prepaid_pipeline.database import connections, migrations
+from prepaid_pipeline.language.english import count, grouped, money
 from prepaid_pipeline.settings.load import Settings, load
 from prepaid_pipeline.settings.parsers import parse_month
 
@@ -41,6 +42,8 @@ class _Month(click.ParamType[date]):
 
 # A cell is as wide as the longest one of its column, and a provider's may have 130,000 characters.
 _WIDEST = 1000
+# What the database says in words, in which amounts stand as they are stored.
+_SENTENCES = ("text", "detail", "reason", "what")
 
 DATE = _Date()
 MONTH = _Month()
@@ -108,8 +111,11 @@ def echo_csv(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> N
 
 
 def echo_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> None:
-    """Print rows under their titles (``columns``: key -> title); numbers to the right."""
-    cells = [[_show(row[key]) for key in columns] for row in rows]
+    """Print rows under their titles (``columns``: key -> title); numbers to the right.
+
+    Amounts and counts have commas, as everywhere; JSON and CSV have them plain, for programs.
+    """
+    cells = [[shown(key, row[key]) for key in columns] for row in rows]
     widths = [
         max(len(title), *(len(line[i]) for line in cells)) if cells else len(title)
         for i, title in enumerate(columns.values())
@@ -123,9 +129,18 @@ def echo_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) ->
         click.echo("  ".join(padded).rstrip())
 
 
-def _show(value: object) -> str:
+def shown(key: str, value: object) -> str:
+    """A value as people read it; what is named by its number is written as it is typed."""
     if value is None:
         return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Decimal):
+        return money(value)
+    if isinstance(value, int) and not key.endswith("_id"):
+        return count(value)
+    if key in _SENTENCES and isinstance(value, str):
+        return grouped(value)
     if isinstance(value, datetime):
         return value.strftime("%Y-%m-%d %H:%M")
     said = str(value)

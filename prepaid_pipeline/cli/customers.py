@@ -14,6 +14,7 @@ from prepaid_pipeline.cli.common import (
     json_option,
     with_database,
 )
+from prepaid_pipeline.language.english import count
 from prepaid_pipeline.operations import erasure
 from prepaid_pipeline.settings.load import Settings
 
@@ -50,6 +51,7 @@ def customers_erase(
         echo_json(asdict(done))
         return
     click.echo(
-        f"Customer {ref} is erased; emails emptied: {done.mails}, files deleted: {done.files}."
+        f"Customer {ref} is erased; emails emptied: {count(done.mails)},"
+        f" files deleted: {count(done.files)}."
         " Backups made earlier still have the data."
     )

@@ -12,11 +12,13 @@ from prepaid_pipeline.cli.common import (
     echo_json,
     echo_table,
     json_option,
+    shown,
     with_database,
 )
 from prepaid_pipeline.context import Context
+from prepaid_pipeline.language.english import words
 from prepaid_pipeline.operations import invariants
-from prepaid_pipeline.process import story
+from prepaid_pipeline.process import events, story
 from prepaid_pipeline.settings.load import Settings
 
 
@@ -36,9 +38,10 @@ def story_command(plan: str, as_json: bool, settings: Settings, engine: Engine) 
         return
     click.echo(f"{told.why}\n")
     for key, value in told.plan.items():
-        click.echo(f"{key.replace('_', ' '):16} {'-' if value is None else value}")
+        click.echo(f"{words(key):16} {shown(key, value)}")
     click.echo("")
-    echo_table(told.events, {"at": "when", "event": "event", "actor": "who", "what": "what"})
+    titles = {"at": "when", "event": "event", "actor": "who", "what": "what"}
+    echo_table([events.shown(event) for event in told.events], titles)
     click.echo(f"\n{told.proof}")
     if told.proof.changed:
         raise click.exceptions.Exit(1)

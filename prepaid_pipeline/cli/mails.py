@@ -6,6 +6,7 @@ from sqlalchemy import Engine
 from prepaid_pipeline.addresses import recipient_address
 from prepaid_pipeline.cli.common import echo_json, echo_table, json_option, with_database
 from prepaid_pipeline.database import queries
+from prepaid_pipeline.language.english import count
 from prepaid_pipeline.people import decisions
 from prepaid_pipeline.settings.load import Settings
 
@@ -59,7 +60,7 @@ def mails_list(
 def mails_resend(mails: tuple[int, ...], person: str, settings: Settings, engine: Engine) -> None:  # noqa: ARG001
     """Send failed and unknown emails again, unchanged; the job send_emails does it."""
     resent = decisions.resend(engine, person, list(mails))
-    click.echo(f"{resent} will be resent, requested by {person}")
+    click.echo(f"{count(resent)} will be resent, requested by {person}")
 
 
 @mails_command.command("settle")
@@ -78,7 +79,7 @@ def mails_settle(
     longer needed.
     """
     settled = decisions.settle_mails(engine, person, list(mails), note)
-    click.echo(f"{settled} settled by {person}")
+    click.echo(f"{count(settled)} settled by {person}")
 
 
 @mails_command.command("readdress")

@@ -8,6 +8,7 @@ import warnings
 import click
 
 from prepaid_pipeline.errors import PrepaidError
+from prepaid_pipeline.language.english import grouped
 
 # Command -> module under prepaid_pipeline.cli that defines it (as a click command of that name).
 # Loaded on use: `prepaid db url` need not wait for Dagster.
@@ -93,6 +94,6 @@ def main() -> None:
         click.echo("stopped", err=True)
         sys.exit(1)
     except PrepaidError as error:
-        click.echo(f"prepaid: {error}", err=True)
+        click.echo(f"prepaid: {grouped(str(error))}", err=True)
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)

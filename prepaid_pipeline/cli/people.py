@@ -13,6 +13,7 @@ from prepaid_pipeline.cli.common import (
     with_database,
 )
 from prepaid_pipeline.database import queries
+from prepaid_pipeline.language.english import count
 from prepaid_pipeline.people import accounts, decisions, entry
 from prepaid_pipeline.process import story
 from prepaid_pipeline.settings.load import Settings
@@ -188,7 +189,7 @@ def tasks_approve(
             rows = queries.statement("people/tasks", "agreeing").execute(connection, {})
             chosen = [row.task_id for row in rows]
     recorded = decisions.decide(engine, person, chosen, "approve", note) if chosen else 0
-    click.echo(f"{recorded} approved by {person}")
+    click.echo(f"{count(recorded)} approved by {person}")
 
 
 @tasks_command.command("reject")
@@ -205,7 +206,7 @@ def tasks_reject(
 ) -> None:
     """Reject payments, or fail quality checks, with the reason."""
     recorded = decisions.decide(engine, person, list(tasks), "reject", note)
-    click.echo(f"{recorded} rejected by {person}")
+    click.echo(f"{count(recorded)} rejected by {person}")
 
 
 @tasks_command.command("reassign")
@@ -224,7 +225,7 @@ def tasks_reassign(
 ) -> None:
     """Hand open tasks to a person in the same team; anybody in the team may still decide them."""
     changed = decisions.reassign(engine, person, list(tasks), to, note)
-    click.echo(f"{changed} handed to {to or 'the team'} by {person}")
+    click.echo(f"{count(changed)} handed to {to or 'the team'} by {person}")
 
 
 @click.group("held")

@@ -18,6 +18,7 @@ from prepaid_pipeline.cli.common import (
 from prepaid_pipeline.cli.dates import is_answered, is_meant, yes_option
 from prepaid_pipeline.cli.progress import counter
 from prepaid_pipeline.context import Context
+from prepaid_pipeline.language.english import count, grouped
 from prepaid_pipeline.process import window
 from prepaid_pipeline.process.drain import Drained, drain
 from prepaid_pipeline.process.due import due
@@ -49,12 +50,15 @@ def due_command(as_of: date | None, as_json: bool, settings: Settings, engine: E
         echo_json({"as_of": context.as_of, "totals": found.totals, "held": found.held})
         return
     plans = sum(row["plans"] for row in found.totals)
-    click.echo(f"{plans} service plans are due on {context.as_of}.")
+    click.echo(f"{count(plans)} service plans are due on {context.as_of}.")
     titles = {key: key for key in ("currency", "kind", "plans", "net", "tax", "total")}
     if found.totals:
         echo_table(found.totals, titles)
     for row in found.held:
-        click.echo(f"would be held, {row['reason_code']}: {row['plans']}; such as: {row['text']}")
+        click.echo(
+            f"would be held, {row['reason_code']}: {count(row['plans'])};"
+            f" such as: {grouped(row['text'])}"
+        )
 
 
 @click.command("drain")
@@ -138,33 +142,36 @@ def summary(done: Drained, as_of: date) -> str:
     """What was done, one line per kind of work that there was, and what was not."""
     skipped = done.skipped
     lines = [
-        (done.opened, f"{done.opened} service plans opened"),
-        (done.invoiced, f"{done.invoiced} invoiced, waiting for payment and sign-off"),
+        (done.opened, f"{count(done.opened)} service plans opened"),
+        (done.invoiced, f"{count(done.invoiced)} invoiced, waiting for payment and sign-off"),
         (sum(done.records.values()), "payment records: " + _counts(done.records)),
-        (done.settled, f"{done.settled} activated, provisioned and confirmed"),
+        (done.settled, f"{count(done.settled)} activated, provisioned and confirmed"),
         (sum(done.quality.values()), "quality checks: " + _counts(done.quality)),
-        (done.held, f"{done.held} held; see 'prepaid held list'"),
-        (done.expired, f"{done.expired} expired"),
-        (done.reminded, f"{done.reminded} payment reminders"),
-        (done.cancelled_unpaid, f"{done.cancelled_unpaid} cancelled, because nobody paid"),
-        (done.mails_sent, f"{done.mails_sent} emails sent"),
-        (done.mails_retried, f"{done.mails_retried} emails to be tried again later"),
-        (done.mails_failed, f"{done.mails_failed} emails failed; see 'prepaid mails list'"),
+        (done.held, f"{count(done.held)} held; see 'prepaid held list'"),
+        (done.expired, f"{count(done.expired)} expired"),
+        (done.reminded, f"{count(done.reminded)} payment reminders"),
+        (done.cancelled_unpaid, f"{count(done.cancelled_unpaid)} cancelled, because nobody paid"),
+        (done.mails_sent, f"{count(done.mails_sent)} emails sent"),
+        (done.mails_retried, f"{count(done.mails_retried)} emails to be tried again later"),
+        (done.mails_failed, f"{count(done.mails_failed)} emails failed; see 'prepaid mails list'"),
         (
             done.mails_unknown,
-            f"{done.mails_unknown} emails may have arrived; see 'prepaid mails list'",
+            f"{count(done.mails_unknown)} emails may have arrived; see 'prepaid mails list'",
         ),
-        (done.mails_dropped, f"{done.mails_dropped} emails dropped: no longer true"),
+        (done.mails_dropped, f"{count(done.mails_dropped)} emails dropped: no longer true"),
         *((1, f"passed over what is locked: {who}") for who in done.blocked_by),
         *(
-            (skipped.get(key), f"skipped, the date is after today: {skipped.get(key)} {what}")
+            (
+                skipped.get(key),
+                f"skipped, the date is after today: {count(skipped.get(key, 0))} {what}",
+            )
             for key, what in _SKIPPED.items()
         ),
         *((1, f"nobody is reminded or cancelled for this day: {text}") for text in done.silent),
     ]
-    said = [f"  {line}" for count, line in lines if count]
+    said = [f"  {line}" for many, line in lines if many]
     return "\n".join([f"As of {as_of}:", *(said or ["  nothing was ready"])])
 
 
 def _counts(counts: dict[str, int]) -> str:
-    return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    return ", ".join(f"{count(many)} {what}" for what, many in counts.items() if many)

@@ -19,6 +19,7 @@ from prepaid_pipeline.cli.common import (
     with_database,
 )
 from prepaid_pipeline.cli.dates import require_meant, yes_option
+from prepaid_pipeline.language.english import money
 from prepaid_pipeline.settings.load import Settings
 
 
@@ -164,10 +165,10 @@ def _ends(ending: Ending) -> str:
     text = f"service plan {ending.service_plan_id} {ending.outcome}"
     if ending.ends_on is not None:
         text += f" on {ending.ends_on}"
-    if ending.credit_note_number is not None:
+    if ending.credited is not None and ending.refund is not None:
         text += (
-            f"; credit note {ending.credit_note_number} for {ending.credited} {ending.currency},"
-            f" to refund: {ending.refund}"
+            f"; credit note {ending.credit_note_number} for {money(ending.credited)}"
+            f" {ending.currency}, to refund: {money(ending.refund)}"
         )
     return text
 

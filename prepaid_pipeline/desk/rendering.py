@@ -14,12 +14,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from prepaid_pipeline.language.english import (
     count,
     day,
+    grouped,
     hours,
     money,
     month_name,
     plural,
     short_day,
+    words,
 )
+from prepaid_pipeline.process import events
 from prepaid_pipeline.teams import Team
 
 STATIC = Path(__file__).parent / "static"
@@ -46,13 +49,15 @@ def environment(timezone: ZoneInfo) -> Environment:
     made.filters |= {
         "money": money,
         "count": count,
+        "grouped": grouped,
         "day": day,
         "short_day": short_day,
         "month": month_name,
         "moment": _moment(timezone),
         "kind": lambda kind: _KINDS.get(kind, kind),
         "team": lambda team: Team(team).label,
-        "words": lambda text: str(text).replace("_", " "),
+        "words": words,
+        "what": events.what,
         "plural": plural,
         "hours": hours,
         "first_up": lambda text: str(text)[:1].upper() + str(text)[1:],

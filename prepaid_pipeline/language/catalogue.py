@@ -82,6 +82,12 @@ class Language:
         """A part of 1 as a percentage, ``12.3%``; a dash when there is no whole."""
         return DASH if rate is None else self._number("percent", Decimal(rate), decimals)
 
+    def growth(self, rate: Amount) -> str:
+        """``rate`` with a + before what is above 0; what rounds to 0 has no sign."""
+        if self.rate(abs(Decimal(rate))) == self.rate(0):
+            return self.rate(0)
+        return ("+" if Decimal(rate) > 0 else "") + self.rate(rate)
+
     def hours(self, hours: str | None) -> str:
         """A length of time, ``5.3 h`` or ``2.5 days``; a dash when there is none."""
         if hours is None:

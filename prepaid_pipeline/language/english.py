@@ -4,8 +4,13 @@ Reports and receipts speak the installation's language: ``catalogue``.
 """
 
 import calendar
+import re
 from datetime import UTC, date, datetime
 from decimal import Decimal
+
+# A number of four digits or more that stands by itself, with decimals or before a currency.
+# (Without either it may be anything: a reference, a year, a task.)
+_AMOUNT = re.compile(r"(?<![^\s(+])-?\d{4,}(?:\.\d+(?=[\s,;:)]|\.?$|\.\s)|(?= [A-Z]{3}\b))")
 
 
 def money(amount: str | Decimal, exponent: int | None = None) -> str:
@@ -15,6 +20,19 @@ def money(amount: str | Decimal, exponent: int | None = None) -> str:
     """
     decimals = "" if exponent is None else f".{exponent}"
     return f"{Decimal(amount):,{decimals}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def grouped(text: str) -> str:
+    """A sentence with its amounts as ``money`` writes them: ``paid 1,190.00, invoiced 1,290.00``.
+
+    For what the database says, which has amounts as they are stored.
+    """
+    return _AMOUNT.sub(lambda amount: money(amount[0]), text)
+
+
+def words(code: str) -> str:
+    """A code that is stored in plain words: ``payment_verification`` is payment verification."""
+    return code.replace("_", " ")
 
 
 def count(number: int) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from prepaid_pipeline.addresses import one_line, recipient_address
-from prepaid_pipeline.language.english import day, money
+from prepaid_pipeline.language.english import count, day, grouped, money
 from prepaid_pipeline.language.mail_words import origin, percentage, times
 from prepaid_pipeline.mail import mime, receipt, report
 from prepaid_pipeline.mail.transport import sender_address
@@ -97,6 +97,8 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters.update(
+        count=count,
+        grouped=grouped,
         money=money,
         percentage=percentage,
         day=day,

@@ -16,6 +16,7 @@ from prepaid_pipeline.context import Context
 from prepaid_pipeline.database import connections, queries
 from prepaid_pipeline.errors import NotAllowed
 from prepaid_pipeline.importer.loading import import_directory
+from prepaid_pipeline.language.english import count
 from prepaid_pipeline.operations import installation
 from prepaid_pipeline.operations.service import lock
 from prepaid_pipeline.people import accounts, decisions
@@ -69,7 +70,7 @@ def play(engine: Engine, settings: Settings, say: Say) -> None:
     """Import the sample and let the days pass. Mails are files, whatever PREPAID_SMTP_URL says."""
     settings = settings.model_copy(update={"smtp_url": None})
     reports = import_directory(engine, SAMPLE, as_of=DAYS[0], grace_days=settings.grace_days)
-    say(f"imported {sum(report.rows for report in reports)} rows of {len(reports)} files")
+    say(f"imported {count(sum(report.rows for report in reports))} rows of {len(reports)} files")
     accounts.add(engine, FINANCE, Team.FINANCE)
     accounts.add(engine, FINANCE_LEAD, Team.FINANCE)
     accounts.add(engine, CUSTOMER_SUCCESS, Team.CUSTOMER_SUCCESS)
@@ -82,11 +83,11 @@ def play(engine: Engine, settings: Settings, say: Say) -> None:
         settled = drain(engine, settings, context)
         reminded = sum(done.reminded for done in (opened, matched, settled))
         say(
-            f"{as_of}: {opened.opened} opened, {opened.invoiced} invoiced,"
-            f" {matched.records.get('matched', 0)} payments matched,"
-            f" {decided} decisions, {settled.settled} activated,"
-            f" {settled.mails_sent - settled.reminded} confirmations sent,"
-            f" {reminded} reminded"
+            f"{as_of}: {count(opened.opened)} opened, {count(opened.invoiced)} invoiced,"
+            f" {count(matched.records.get('matched', 0))} payments matched,"
+            f" {count(decided)} decisions, {count(settled.settled)} activated,"
+            f" {count(settled.mails_sent - settled.reminded)} confirmations sent,"
+            f" {count(reminded)} reminded"
         )
 
 

@@ -13,6 +13,7 @@ from dagster._core.storage.tags import SCHEDULE_NAME_TAG
 
 from prepaid_pipeline.context import Context
 from prepaid_pipeline.database import queries
+from prepaid_pipeline.language.english import count
 from prepaid_pipeline.orchestration import leases
 from prepaid_pipeline.orchestration.resources import Database
 from prepaid_pipeline.process import steps, window
@@ -61,7 +62,7 @@ def _claims(
     run: dg.OpExecutionContext, database: Database, queue: str, context: Context, **figures: int
 ) -> Iterator[dg.DynamicOutput[int]]:
     if taken_over := leases.end(run.instance, database.engine(), queue):
-        run.log.info(f"{taken_over} batches of runs that have ended are taken over")
+        run.log.info(f"{count(taken_over)} batches of runs that have ended are taken over")
     for batch_id in steps.claim_all(database.engine(), queue, context):
         run.log.info(f"batch {batch_id} claimed for {context.as_of}")
         yield dg.DynamicOutput(batch_id, mapping_key=f"batch_{batch_id}", metadata=figures)
@@ -79,7 +80,7 @@ def open_service_plans(
     """Step 0, and the claim of all plans that are waiting for steps 1-5, in batches."""
     business = config.context(context, database)
     opened = steps.open_service_plans(database.engine(), business)
-    context.log.info(f"{opened} service plans opened for {business.as_of}")
+    context.log.info(f"{count(opened)} service plans opened for {business.as_of}")
     yield from _claims(context, database, "open_renewals", business, opened=opened)
 
 
@@ -122,12 +123,12 @@ def _figures(result: StepResult) -> dict[str, int]:
 
 def _sentence(batch_id: int, result: StepResult) -> str:
     said = (
-        f"batch {batch_id}: {result.taken} plans taken, {result.finished} finished,"
-        f" {result.held} held"
+        f"batch {batch_id}: {count(result.taken)} plans taken, {count(result.finished)} finished,"
+        f" {count(result.held)} held"
     )
     if not result.passed_over:
         return said
-    return f"{said}, {result.passed_over} passed over, because somebody else has locked them"
+    return f"{said}, {count(result.passed_over)} passed over, because somebody else has locked them"
 
 
 STEP_OPS = {name: _step(name, script) for name, script in steps.STEPS.items()}

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from prepaid_pipeline.language.english import minute
+from prepaid_pipeline.language.english import grouped, minute, words
 
 
 def why(facts: Any, done: Any | None) -> str:
@@ -19,8 +19,8 @@ def why(facts: Any, done: Any | None) -> str:
         said = _cancelled(done)
     else:
         said = _waiting(facts)
-    held = f" It is held: {facts.holds}." if facts.holds else ""
-    return f"{said}{held}"
+    held = f" It is held: {words(facts.holds)}." if facts.holds else ""
+    return grouped(f"{said}{held}")
 
 
 def _activated(facts: Any, done: Any | None) -> str:

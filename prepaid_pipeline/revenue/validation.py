@@ -18,6 +18,7 @@ from typing import Any
 from sqlalchemy import URL, Engine
 
 from prepaid_pipeline.database import queries
+from prepaid_pipeline.language.english import plural
 from prepaid_pipeline.revenue.prestarted import Ahead
 from prepaid_pipeline.revenue.rules import SESSION_SETTINGS, Rule, Suite
 
@@ -46,7 +47,7 @@ class Finding:
         return not self.passed and not self.rule.warning
 
     def __str__(self) -> str:
-        rows = f"{self.failing} row{'' if self.failing == 1 else 's'}"
+        rows = plural(self.failing, "row")
         months = f" in {', '.join(self.months)}" if self.months else ""
         return f"{self.asset}: {self.rule.name} fails for {rows}{months}"
 

@@ -7,7 +7,7 @@ FROM prepaid.price_concessions
 WHERE status = 'Open' AND task_id > :after
   AND (CAST(:search AS text) IS NULL OR position(lower(:search) IN lower(
         concat_ws(' ', customer_ref, customer_name, subscription_ref, plan_name, asked_by, why))) > 0
-       OR net::text = replace(:search, ',', ''))
+       OR net = ANY (CAST(:amounts AS numeric[])))
   AND (:show <> 'overdue' OR due_on < CAST(:today AS date))
   AND (:show <> 'mine' OR assigned_to = CAST(:person AS text))
 ORDER BY task_id LIMIT :rows;

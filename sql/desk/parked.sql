@@ -2,12 +2,14 @@
 
 -- name: list
 SELECT task_id, opened_on, due_on, assigned_to, transaction_id, provider, provider_ref, record_invoice_number,
-       customer_ref, amount, currency, record_status, reason
-FROM prepaid.parked_payments
+       customer_ref, amount, currency, record_status, outcome, reason,
+       (SELECT i.invoice_number FROM prepaid.transactions t JOIN prepaid.invoices i USING (invoice_id)
+        WHERE t.transaction_id = v.transaction_id) AS assigned_to_invoice
+FROM prepaid.parked_payments v
 WHERE status = 'Open' AND task_id > :after
-  AND (CAST(:search AS text) IS NULL OR position(lower(:search) IN lower(
-        concat_ws(' ', provider_ref, record_invoice_number, customer_ref, reason))) > 0
-       OR amount::text = replace(:search, ',', ''))
+  AND (CAST(:search AS text) IS NULL OR amount = ANY (CAST(:amounts AS numeric[]))
+       OR EXISTS (SELECT FROM unnest(CAST(:spellings AS text[])) said WHERE position(said IN lower(
+            concat_ws(' ', provider_ref, record_invoice_number, customer_ref, reason))) > 0))
   AND (:show <> 'overdue' OR due_on < CAST(:today AS date))
   AND (:show <> 'mine' OR assigned_to = CAST(:person AS text))
 ORDER BY task_id LIMIT :rows;
@@ -19,7 +21,9 @@ FROM prepaid.payment_suggestions
 WHERE transaction_id = ANY (CAST(:records AS bigint[])) ORDER BY transaction_id, invoice_number;
 
 -- name: one
-SELECT v.*, coalesce((SELECT max(s.sign_off_id) FROM prepaid.sign_offs s WHERE s.task_id = v.task_id), 0) AS seen
+SELECT v.*, coalesce((SELECT max(s.sign_off_id) FROM prepaid.sign_offs s WHERE s.task_id = v.task_id), 0) AS seen,
+       (SELECT i.invoice_number FROM prepaid.transactions t JOIN prepaid.invoices i USING (invoice_id)
+        WHERE t.transaction_id = v.transaction_id) AS assigned_to_invoice
 FROM prepaid.parked_payments v WHERE v.task_id = :task;
 
 -- name: assign
@@ -34,7 +38,7 @@ JOIN prepaid.customers c USING (customer_id)
 WHERE k.kind = 'payment_refund' AND k.status = 'Open' AND k.task_id > :after
   AND (CAST(:search AS text) IS NULL OR position(lower(:search) IN lower(
         concat_ws(' ', n.credit_note_number, c.customer_ref, c.name, n.reason))) > 0
-       OR n.refund::text = replace(:search, ',', ''))
+       OR n.refund = ANY (CAST(:amounts AS numeric[])))
   AND (:show <> 'overdue' OR k.due_on < CAST(:today AS date))
   AND (:show <> 'mine' OR k.assigned_to = CAST(:person AS text))
 ORDER BY k.task_id LIMIT :rows;

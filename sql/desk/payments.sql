@@ -13,7 +13,7 @@ FROM (
     JOIN prepaid.invoices i USING (invoice_id)
     WHERE k.kind = 'payment_verification' AND k.status = 'Open' AND k.task_id > :after
       AND (CAST(:currency AS text) IS NULL OR i.currency = :currency)
-      AND (CAST(:search AS text) IS NULL OR i.payable::text = replace(:search, ',', '') OR EXISTS (
+      AND (CAST(:search AS text) IS NULL OR i.payable = ANY (CAST(:amounts AS numeric[])) OR EXISTS (
             SELECT FROM prepaid.service_plans p JOIN prepaid.customers c USING (customer_id)
             WHERE p.service_plan_id = i.service_plan_id AND position(lower(:search) IN lower(
                 concat_ws(' ', i.invoice_number, c.customer_ref, p.customer_name))) > 0))
@@ -65,7 +65,7 @@ WHERE v.status = 'Open' AND v.agrees AND v.may_decide
   AND (CAST(:currency AS text) IS NULL OR v.currency = :currency)
   AND (CAST(:search AS text) IS NULL
        OR position(lower(:search) IN lower(concat_ws(' ', v.invoice_number, v.customer_ref, v.customer_name))) > 0
-       OR v.payable::text = replace(:search, ',', ''))
+       OR v.payable = ANY (CAST(:amounts AS numeric[])))
   AND (:show <> 'second' OR v.first_approved_by IS NOT NULL)
   AND (:show <> 'overdue' OR v.due_on < CAST(:today AS date))
   AND (:show <> 'mine' OR v.assigned_to = CAST(:person AS text))

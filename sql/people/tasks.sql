@@ -13,7 +13,8 @@ SELECT k.task_id, k.kind, k.assigned_role, k.opened_on, k.due_on, k.assigned_to,
        -- Where the rules leave nobody, the task says so.
        nullif(concat_ws('; ', CASE WHEN u.task_id IS NOT NULL THEN
            format('NOBODY in %s may decide it: add somebody to the team', u.team) END,
-       CASE k.kind WHEN 'payment_review' THEN t.outcome_reason
+       CASE k.kind WHEN 'payment_review'
+           THEN coalesce(t.outcome_reason, 'assigned to an invoice: the next run matches it')
             WHEN 'payment_verification' THEN v.difference
             WHEN 'price_concession' THEN format('net %s instead of %s: %s', k.concession ->> 'net',
                 k.concession ->> 'list_net', k.concession ->> 'why')

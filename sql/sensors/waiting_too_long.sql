@@ -15,15 +15,15 @@ WHERE b.finished_at IS NULL AND b.leased_until < clock_timestamp() - interval '1
                                 WHERE h.service_plan_id = p.service_plan_id AND h.released_at IS NULL))
 UNION ALL
 SELECT 'overdue ' || k.kind,
-       format('%s tasks (%s) are overdue for more than %s days, the oldest since %s', count(*),
-              replace(k.kind, '_', ' '), CAST(:escalate_days AS integer), min(k.due_on))
+       format('%s tasks (%s) are overdue for more than %s days, the oldest since %s',
+              to_char(count(*), 'FM999,999,999'), replace(k.kind, '_', ' '), CAST(:escalate_days AS integer), min(k.due_on))
 FROM prepaid.tasks k
 WHERE k.status = 'Open' AND k.due_on + CAST(:escalate_days AS integer) < CAST(:today AS date)
 GROUP BY k.kind
 UNION ALL
 SELECT 'unsent mails',
        format('%s emails have been waiting for more than %s hours, the oldest since %s UTC: does the mail server take any?',
-              count(*), CAST(:unsent_hours AS integer),
+              to_char(count(*), 'FM999,999,999'), CAST(:unsent_hours AS integer),
               to_char(min(e.created_at) AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI'))
 FROM prepaid.emails e
 WHERE e.status IN ('pending', 'sending')

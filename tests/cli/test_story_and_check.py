@@ -94,7 +94,7 @@ def test_story_says_why_a_plan_waits(world: World, prepaid: Prepaid) -> None:
     assert why(plan) == f"{waits} finance's approval."
     world.approve(plan, word="reject", note="blocked")
     assert why(plan) == (
-        f"{waits} a new payment: test_officer rejected this one. It is held: payment_rejected."
+        f"{waits} a new payment: test_officer rejected this one. It is held: payment rejected."
     )
     world.cancel(plan)
     assert why(plan).startswith("It is Cancelled because ")

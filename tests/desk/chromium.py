@@ -28,6 +28,21 @@ _RULES = {
     "preload": False,
     "elementRef": False,
 }
+# On a phone the cells of a list have their labels on the left: texts that stand below those.
+_UNDER_LABELS = """() => {
+  const found = [];
+  for (const cell of document.querySelectorAll('.list td[data-label]')) {
+    const texts = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
+    while (texts.nextNode()) {
+      const range = document.createRange();
+      range.selectNodeContents(texts.currentNode);
+      const lines = [...range.getClientRects()].filter((line) => line.width > 0);
+      if (lines.some((line) => line.left < cell.getBoundingClientRect().left + 100))
+        found.push(`${cell.dataset.label}: ${texts.currentNode.data.trim()}`);
+    }
+  }
+  return found;
+}"""
 needs_chromium = pytest.mark.skipif(
     CHROMIUM is None, reason="no chromium (Debian, Ubuntu: apt-get install chromium)"
 )
@@ -125,6 +140,8 @@ class Seen:
             assert self.findings(colours=width_name == "wide") == [], (name, width_name)
             wide = self.page.evaluate("document.documentElement.scrollWidth")
             assert wide <= width, (name, width, wide)
+            if width_name == "narrow":
+                assert self.page.evaluate(_UNDER_LABELS) == [], name
             if _PICTURES and width_name in pictures:
                 file = f"desk_{name.replace(' ', '_')}_{width_name}.png"
                 self.page.screenshot(path=_IMAGES / file)

@@ -304,7 +304,7 @@ def test_the_whole_story(world: World, browser: Browsers, plan: int) -> None:
         "Invoice paid",
         "Service plan active",
         "Service provisioned",
-        "activation_confirmation to someone@example.com",
+        "activation confirmation to someone@example.com",
     ):
         assert part in page, part
     finance.get("/plans?name=INV-NONE")

@@ -18,6 +18,11 @@ _IMAGES = Path(__file__).parents[2] / "docs" / "images"
 # Made anew with REPORT_PICTURES=1 in the environment.
 _PICTURES = os.environ.get("REPORT_PICTURES") == "1"
 LARGEST = 500_000
+# From a telephone to a desk; everything that is folded away is open.
+_ROOM = (390, 600, 768, 1024, 1280, 1920)
+_CUT_OFF = """() => [...document.querySelectorAll('.wide')]
+  .filter((table) => table.scrollWidth > table.clientWidth)
+  .map((table) => table.getAttribute('aria-label'))"""
 
 pytestmark = needs_chromium
 
@@ -70,6 +75,9 @@ def everybody_can_read(seen: Seen, folder: Path, name: str) -> None:
     # What is folded away is read too.
     seen.page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true })")
     assert seen.findings() == []
+    for width in _ROOM:
+        seen.page.set_viewport_size({"width": width, "height": 844})
+        assert seen.page.evaluate(_CUT_OFF) == [], width
     assert (seen.elsewhere, seen.complaints) == ([], [])
     assert (folder / f"{name}.html").stat().st_size < LARGEST
 

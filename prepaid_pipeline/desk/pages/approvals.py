@@ -11,7 +11,7 @@ from prepaid_pipeline.desk.pages.lists import Filter
 from prepaid_pipeline.desk.pages.payments import SHOWS, record, sentence
 from prepaid_pipeline.desk.visits import Visit, rows
 from prepaid_pipeline.errors import NotAllowed
-from prepaid_pipeline.language.english import plural
+from prepaid_pipeline.language.english import count, plural
 
 _SHOWN = 25
 
@@ -53,8 +53,9 @@ def approve(visit: Visit) -> Response:
     except NotAllowed as error:
         return visit.go("/payments", f"{sentence(error)}. Look at the list again.", "refused")
     said = f"{plural(recorded, 'payment')} approved."
-    if first := visit.typed("first"):
-        said += f" Above the limit, and waiting for a second person: {first}."
+    first = visit.typed("first")
+    if first.isascii() and first.isdigit() and len(first) < 19:
+        said += f" Above the limit, and waiting for a second person: {count(int(first))}."
     return visit.go("/payments", said)
 
 

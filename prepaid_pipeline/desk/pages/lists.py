@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from prepaid_pipeline.desk import amounts
 from prepaid_pipeline.desk.rendering import address
 from prepaid_pipeline.desk.visits import Visit
 
@@ -34,6 +35,9 @@ class Filter:
         return {
             "show": self.show,
             "search": self.search,
+            # The same for 85,68 and 85.68.
+            "amounts": amounts.meant(self.search or ""),
+            "spellings": amounts.spellings(self.search or ""),
             "currency": self.currency,
             "after": self.after,
             "rows": ROWS + 1,

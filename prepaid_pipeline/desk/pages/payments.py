@@ -8,6 +8,7 @@ from prepaid_pipeline.database import queries
 from prepaid_pipeline.desk.pages.lists import Filter, cut
 from prepaid_pipeline.desk.visits import Visit, one, rows
 from prepaid_pipeline.errors import NotAllowed
+from prepaid_pipeline.language.english import grouped
 from prepaid_pipeline.teams import Team
 
 SHOWS = ("agree", "differ", "none", "second", "overdue", "mine")
@@ -135,5 +136,5 @@ def note_with_evidence(note: str, evidence: str) -> str | None:
 
 def sentence(error: Exception) -> str:
     """The error's text as the beginning of a sentence."""
-    text = str(error).rstrip(".")
+    text = grouped(str(error).rstrip("."))
     return text[:1].upper() + text[1:]

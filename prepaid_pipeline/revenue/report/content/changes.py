@@ -164,5 +164,6 @@ def _later(figures: _Figures) -> dict[str, str]:
 
 
 def _change(found: Mapping[str, str]) -> str:
-    label, difference = LABELS[found["figure"]], Decimal(found["difference"])
-    return f"{label} {found['before']} -> {found['after']} ({difference:+f})"
+    label = LABELS[found["figure"]]
+    before, after, difference = (Decimal(found[key]) for key in ("before", "after", "difference"))
+    return f"{label} {before:,f} -> {after:,f} ({difference:+,f})"

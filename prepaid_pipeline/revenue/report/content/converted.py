@@ -121,7 +121,7 @@ def describe(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> str:
     """The change in a few words: ``in USD: MRR 100.00 -> 108.00 (+8.00)``."""
     was, now = (before or {}).get("converted"), after["converted"]
     if was is None or was["currency"] != now["currency"]:
-        return f"now also in {now['currency']}: MRR {now['mrr']}"
+        return f"now also in {now['currency']}: MRR {Decimal(now['mrr']):,f}"
     labels = {
         "mrr": "MRR",
         "opening_mrr": "MRR at the start",
@@ -130,8 +130,8 @@ def describe(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> str:
         "renewal_net": "net amount of renewals",
     }
     changes = [
-        f"{label} {was[key]} -> {now[key]} ({Decimal(now[key]) - Decimal(was[key]):+f})"
+        f"{label} {old:,f} -> {new:,f} ({new - old:+,f})"
         for key, label in labels.items()
-        if was[key] != now[key]
+        if (old := Decimal(was[key])) != (new := Decimal(now[key]))
     ]
     return f"in {now['currency']}: {', '.join(changes) or 'the rates, or how the amounts split'}"

@@ -67,6 +67,8 @@ class Table:
     currency: str | None = None
     roles: Sequence[Role] = ()
     note: str = ""
+    # More columns than a telephone has room for: there, each row is a list.
+    stacks: bool = False
 
     def title(self, say: Language) -> str:
         return say(f"table.{self.name}")

@@ -121,11 +121,7 @@ def headline(figures: _Figures, say: Language) -> Headline:
             say("tile.mrr"),
             say.money(figures["mrr"]),
             currency,
-            say(
-                "tile.change",
-                change=say.signed(figures["change"]),
-                rate=_growth(figures["change"], figures["opening_mrr"], say),
-            ),
+            _since_the_month_before(figures["change"], figures["opening_mrr"], say),
         ),
         *(
             Tile(
@@ -152,7 +148,7 @@ def _sentence(figures: _Figures, say: Language) -> str:
         mrr=say.money(figures["mrr"]),
         currency=figures["currency"],
         change=say.money(abs(change)),
-        rate=_growth(abs(change), figures["opening_mrr"], say),
+        rate=_growth(change, figures["opening_mrr"], say),
     )
     plans = say(
         "lead.plans",
@@ -194,11 +190,18 @@ def _split(figures: _Figures, say: Language) -> Split | None:
     return Split(say("alt.split", n=say.count(total), parts=shown), tuple(parts))
 
 
-def _growth(change: Any, opening: str, say: Language) -> str:
+def _since_the_month_before(change: str, opening: str, say: Language) -> str:
+    if not Decimal(change):
+        return say("tile.same")
+    rate = _growth(Decimal(change), opening, say)
+    return say("tile.change", change=say.signed(change), rate=rate)
+
+
+def _growth(change: Decimal, opening: str, say: Language) -> str:
+    """By how much of what there was it rose or fell, with its sign."""
     if not Decimal(opening):
         return say("tile.from_nothing")
-    rate = Decimal(change) / Decimal(opening)
-    return ("+" if rate > 0 else "") + say.rate(rate)
+    return say.growth(change / Decimal(opening))
 
 
 def _sections(document: Mapping[str, Any], say: Language) -> Iterable[Section]:
@@ -241,11 +244,7 @@ def _converted(document: Mapping[str, Any], say: Language) -> Iterable[Section]:
             say("tile.mrr"),
             say.money(found["mrr"]),
             currency,
-            say(
-                "tile.change",
-                change=say.signed(change),
-                rate=_growth(change, found["opening_mrr"], say),
-            ),
+            _since_the_month_before(change, found["opening_mrr"], say),
         ),
         Tile(say("tile.new_net"), say.money(found["new_net"]), currency, kind="new"),
         Tile(say("tile.renewal_net"), say.money(found["renewal_net"]), currency, kind="renewal"),
@@ -360,7 +359,7 @@ def _of_month(
         yield Section("rates", say("section.rates"), (made["rates"],))
     ran = tuple(made[name] for name in ("tasks", "holds") if name in made)
     if ran:
-        yield Section("process", say("section.process"), ran, halves=True)
+        yield Section("process", say("section.process"), ran)
     if "checks" in made:
         found = document["quality"]
         bad = [check for check in found if not check["passed"]]

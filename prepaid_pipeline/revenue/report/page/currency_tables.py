@@ -220,7 +220,7 @@ def cohorts(figures: _Figures) -> Table | None:
     columns = (
         Column("cohort", "month"),
         Column("age_months", "count", spare=True),
-        Column("customers", "count"),
+        Column("customers", "count", spare=True),
         Column("customers_kept", "count", spare=True),
         Column("customer_retention", "share"),
         Column("mrr_first", "money", spare=True),

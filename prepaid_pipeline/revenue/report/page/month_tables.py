@@ -62,7 +62,7 @@ def changes(document: _Document) -> Table | None:
         (c["currency"], Word("figure", c["figure"]), c["before"], c["after"], c["difference"])
         for c in found["figures"]
     ]
-    return Table("changes", columns, rows)
+    return Table("changes", columns, rows, stacks=True)
 
 
 def causes(document: _Document) -> Table | None:
@@ -93,10 +93,10 @@ def tasks(document: _Document) -> Table | None:
         Column("open", "count"),
         Column("late", "count"),
         Column("median_hours", "hours"),
-        Column("longest_hours", "hours", spare=True),
+        Column("longest_hours", "hours"),
     )
     rows = [(Word("task", t["kind"]), *(t[c.name] for c in columns[1:])) for t in found]
-    return Table("tasks", columns, rows)
+    return Table("tasks", columns, rows, stacks=True)
 
 
 def holds(document: _Document) -> Table | None:
