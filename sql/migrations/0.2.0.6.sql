@@ -1,81 +1,62 @@
--- Signing in at Dagster's UI: the operator's link, and sessions that a polling tab does not keep awake.
--- New things only: nothing that was there is changed.
+-- The window of business dates: what cannot be taken back waits until its day has come, and there is a
+-- way back from a day that has not.
 
--- A link and the session that it has opened, once. The operator is no person of a team: the session opens
--- Dagster's UI, and nothing at the sign-off pages.
-CREATE TABLE prepaid.operator_sessions (
-    link_hash bytea PRIMARY KEY CHECK (length(link_hash) = 32),
-    operator text NOT NULL,
-    made_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    -- Of the link until it was used, then of the session.
-    expires_at timestamptz NOT NULL,
-    token_hash bytea UNIQUE CHECK (length(token_hash) = 32),
-    last_seen_at timestamptz,
-    idle_seconds integer CHECK (idle_seconds > 0),
-    revoked_at timestamptz,
-    CONSTRAINT operator_sessions_are_whole
-        CHECK (num_nonnulls(token_hash, last_seen_at, idle_seconds) IN (0, 3))
-);
+ALTER TABLE prepaid.installation ADD COLUMN first_real_day date;
 
-CREATE FUNCTION prepaid.anybody_has_a_password() RETURNS boolean LANGUAGE sql STABLE AS $$
-    SELECT EXISTS (SELECT FROM prepaid.desk_accounts WHERE password_hash IS NOT NULL)
-$$;
+-- Whoever has worked for the day that it was has real customers.
+UPDATE prepaid.installation i SET first_real_day = worked.first_day
+FROM (SELECT min(a.as_of) AS first_day
+      FROM prepaid.audit_log a CROSS JOIN prepaid.installation z
+      WHERE (a.run_id IS NOT NULL OR a.actor IN ('prepaid drain', 'import'))
+        AND a.as_of = (a.at AT TIME ZONE z.timezone)::date) worked
+WHERE worked.first_day IS NOT NULL;
 
--- Opens the session of a link that was not used yet; null where there is none, or somebody has a password.
-CREATE FUNCTION prepaid.operator_open_session(
-    link bytea, new_token_hash bytea, idle_seconds integer, absolute_seconds integer
-) RETURNS text LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_temp AS $$
-DECLARE
-    name text;
+-- Two ways back are new: Expired -> Active and Cancelled -> Pending, both only from a day to come.
+CREATE OR REPLACE FUNCTION prepaid.check_plan_transition() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    UPDATE prepaid.operator_sessions o
-    SET token_hash = new_token_hash, last_seen_at = clock_timestamp(),
-        idle_seconds = operator_open_session.idle_seconds,
-        expires_at = clock_timestamp() + make_interval(secs => absolute_seconds)
-    WHERE o.link_hash = link AND o.token_hash IS NULL AND o.expires_at > clock_timestamp()
-      AND NOT prepaid.anybody_has_a_password()
-    RETURNING o.operator INTO name;
-    IF name IS NOT NULL THEN
-        PERFORM prepaid.note_access('signed_in', name);
+    -- A plan that nobody activates any more leaves nothing behind that asks for money or for a person:
+    -- prepaid.close_waiting_plans comes first.
+    IF NEW.status = 'Cancelled' AND OLD.status IN ('Pending', 'Processing') AND (
+        EXISTS (SELECT FROM prepaid.unsettled_plans u WHERE u.service_plan_id = NEW.service_plan_id)
+        OR EXISTS (SELECT FROM prepaid.invoices i
+                   WHERE i.service_plan_id = NEW.service_plan_id AND i.status = 'Open')
+        OR EXISTS (SELECT FROM prepaid.holds h
+                   WHERE h.service_plan_id = NEW.service_plan_id AND h.released_at IS NULL))
+    THEN
+        RAISE EXCEPTION 'service plan % cannot be Cancelled while it waits in the queue, is held or has an '
+            'open invoice: prepaid.close_waiting_plans comes first', NEW.service_plan_id;
     END IF;
-    RETURN name;
-END $$;
-
-CREATE FUNCTION prepaid.operator_end_session(token bytea) RETURNS void
-LANGUAGE sql SECURITY DEFINER SET search_path = prepaid, pg_temp AS $$
-    UPDATE prepaid.operator_sessions SET revoked_at = clock_timestamp()
-    WHERE token_hash = token AND revoked_at IS NULL
-$$;
-
--- Whose session it is, with the person's teams, as desk_session has it; an operator counts as an engineer.
--- Keeps it awake only if asked to: a tab that polls asks all the time.
-CREATE FUNCTION prepaid.ui_session(token bytea, awake boolean)
-RETURNS TABLE (person text, teams text[])
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_temp AS $$
-DECLARE
-    moment timestamptz := clock_timestamp();
-BEGIN
-    IF awake THEN
-        UPDATE prepaid.desk_sessions s SET last_seen_at = moment
-        WHERE s.token_hash = token AND s.last_seen_at > moment - make_interval(secs => s.idle_seconds);
-        UPDATE prepaid.operator_sessions o SET last_seen_at = moment
-        WHERE o.token_hash = token AND o.last_seen_at > moment - make_interval(secs => o.idle_seconds);
+    IF OLD.status = 'Pending' AND NEW.status = 'Processing' AND NEW.invoiced_at IS NULL
+        OR OLD.status = 'Processing' AND NEW.status = 'Pending'
+        OR OLD.status = 'Active' AND NEW.status = 'Expired'
+        OR OLD.status IN ('Pending', 'Processing', 'Active') AND NEW.status = 'Cancelled'
+    THEN
+        RETURN NEW;
     END IF;
-    RETURN QUERY
-    SELECT s.person, array_agg(m.team ORDER BY m.team)
-    FROM prepaid.desk_sessions s JOIN prepaid.team_members m ON m.person = s.person
-    WHERE s.token_hash = token AND s.revoked_at IS NULL AND s.expires_at > moment
-      AND s.last_seen_at > moment - make_interval(secs => s.idle_seconds)
-    GROUP BY s.person
-    UNION ALL
-    SELECT o.operator, ARRAY['engineering']
-    FROM prepaid.operator_sessions o
-    WHERE o.token_hash = token AND o.revoked_at IS NULL AND o.expires_at > moment
-      AND o.last_seen_at > moment - make_interval(secs => o.idle_seconds);
+    -- The way back from a business date that has not come ('prepaid undo'): the term runs on, or there
+    -- is still time to pay.
+    IF OLD.status = 'Expired' AND NEW.status = 'Active' AND NEW.end_date > prepaid.business_date(now())
+        OR OLD.status = 'Cancelled' AND NEW.status = 'Pending'
+           AND NEW.activated_on IS NULL AND NEW.invoiced_at IS NULL
+           AND prepaid.business_date(now()) < (
+               SELECT last.as_of
+               FROM (SELECT a.as_of FROM prepaid.audit_log a
+                     WHERE a.service_plan_id = NEW.service_plan_id
+                       AND a.event = 'service_plan_cancelled'
+                     ORDER BY a.audit_id DESC LIMIT 1) last
+               WHERE EXISTS (SELECT FROM prepaid.audit_log a
+                             WHERE a.service_plan_id = NEW.service_plan_id
+                               AND a.event = 'payment_not_received' AND a.as_of = last.as_of))
+    THEN
+        RETURN NEW;
+    END IF;
+    IF OLD.status = 'Pending' AND NEW.status = 'Active' THEN
+        IF EXISTS (SELECT FROM prepaid.invoices i
+                   WHERE i.service_plan_id = NEW.service_plan_id AND i.status = 'Paid') THEN
+            RETURN NEW;
+        END IF;
+        RAISE EXCEPTION 'service plan % cannot become Active: it has no paid invoice',
+            NEW.service_plan_id;
+    END IF;
+    RAISE EXCEPTION 'service plan % cannot go from % to %', NEW.service_plan_id, OLD.status, NEW.status;
 END $$;
-
-REVOKE ALL ON prepaid.operator_sessions FROM engineering;
-REVOKE EXECUTE ON FUNCTION prepaid.operator_open_session, prepaid.operator_end_session,
-    prepaid.ui_session FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION prepaid.operator_open_session, prepaid.operator_end_session,
-    prepaid.ui_session TO desk;

@@ -1,4 +1,4 @@
-"""Identity of payment records, checkouts that bring no money, and what no column holds."""
+"""Payment records are read in one way, and a time that cannot be believed hides no chargeback."""
 
 from alembic import op
 

@@ -1,4 +1,4 @@
-"""Payment records are read in one way, and a time that cannot be believed hides no chargeback."""
+"""Signing in at Dagster's UI."""
 
 from alembic import op
 

@@ -1,4 +1,4 @@
-"""Signing in at Dagster's UI."""
+"""The window of business dates, and the way back."""
 
 from alembic import op
 

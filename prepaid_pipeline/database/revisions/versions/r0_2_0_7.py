@@ -1,4 +1,4 @@
-"""The window of business dates, and the way back."""
+"""Sessions of people's own, membership that belongs to the database, and what a team may read."""
 
 from alembic import op
 

@@ -1,0 +1,13 @@
+"""Locks are rows of a table."""
+
+from alembic import op
+
+from prepaid_pipeline.database import queries
+
+revision = "0.2.0.2"
+down_revision = "0.2.0.1"
+
+
+def upgrade() -> None:
+    """Run the SQL file."""
+    queries.run_file(op.get_bind(), "migrations/0.2.0.2")
