@@ -138,6 +138,7 @@ def test_a_reader_who_keeps_a_migration_waiting(
     assert name in ended(there)[-1]
 
 
+@pytest.mark.long
 def test_a_claim_that_is_locked(there: Owned) -> None:
     """A run that finds nothing else says so too, and the session does not stay for ever."""
     (plan,) = there.ready(1)
@@ -179,6 +180,7 @@ def test_a_short_transaction_is_waited_for(there: Owned) -> None:
     assert ended(there) == before
 
 
+@pytest.mark.long
 def test_a_session_that_may_not_be_ended(there: Owned) -> None:
     """A login that somebody else has made: the doctor says what to do."""
     name = f"foreign_{uuid.uuid4().hex[:8]}"

@@ -26,7 +26,7 @@ def play(cluster: URL, runs: int, part: int) -> None:
 
 
 def test_a_few_runs(cluster: URL) -> None:
-    play(cluster, 5, 0)
+    play(cluster, 3, 0)
 
 
 @pytest.mark.long

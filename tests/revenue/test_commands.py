@@ -80,6 +80,7 @@ def test_an_earlier_day_is_a_replay_and_must_be_asked_for(prepaid: Run, engine: 
     assert rows(engine, "SELECT max(version) FROM revenue.report_versions") == [(1,)]
 
 
+@pytest.mark.long
 def test_an_empty_month_says_so(prepaid: Run) -> None:
     code, out, _ = prepaid("backfill", "2026-03", "2026-03")
     assert code == 0

@@ -193,9 +193,10 @@ def test_money_that_belongs_to_no_invoice_until_it_is_assigned(world: World) -> 
         "cash_received": "33",
     }
     assert lines(world, NOVEMBER) == november
+    clerk = world.officer("second_clerk")
     with world.engine.begin() as connection:
         connection.exec_driver_sql("SET LOCAL prepaid.as_of = '2026-12-05'")
-        connection.exec_driver_sql(f"SET LOCAL ROLE {world.officer('second_clerk')}")
+        connection.exec_driver_sql(f"SET LOCAL ROLE {clerk}")
         connection.exec_driver_sql(
             f"SELECT prepaid.assign_record({record}, '{world.invoice(plan)}', 'meant for it')"
         )

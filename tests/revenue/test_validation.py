@@ -13,7 +13,7 @@ from prepaid_pipeline.revenue.report.content import versions
 from prepaid_pipeline.revenue.rules import INPUTS, MONTHLY_FIGURES, MONTHLY_REPORT, Suite
 from prepaid_pipeline.revenue.validation import Finding
 from tests.revenue.history import RUN, Term, insert, publish
-from tests.revenue.test_reversals import PAID, credit_note, land, record
+from tests.revenue.test_reversals import PAID, credit_note, invoice, land, record
 from tests.world import World
 
 D = date
@@ -147,6 +147,19 @@ def good(module_world: World) -> Engine:
     engine = module_world.engine
     if not module_world.rows("SELECT FROM prepaid.service_plans"):
         insert(engine, TERMS)
+        number = invoice(engine)
+        module_world.sql(
+            "INSERT INTO prepaid.charges (service_plan_id, line_number, description, currency, net,"
+            " tax_class, tax_rate, tax, calculated_for, quantity, unit_price, list_amount, discount,"
+            " includes_tax, recurring_net) SELECT service_plan_id, 1, 'plan', currency, net,"
+            " 'standard', 0, 0, issued_on, 1, net, net, 0, false, net FROM prepaid.invoices"
+        )
+        module_world.sql(
+            "INSERT INTO prepaid.invoice_lines (invoice_id, line_number, description, net,"
+            " tax_class, tax_rate, tax, quantity, unit_price, list_amount, discount, includes_tax)"
+            " SELECT invoice_id, 1, 'plan', net, 'standard', 0, 0, 1, net, net, 0, false"
+            " FROM prepaid.invoices"
+        )
         module_world.sql("UPDATE prepaid.customers SET email = 'someone@example.com'")
         module_world.sql("UPDATE prepaid.subscriptions SET price = 10")
         module_world.sql(
@@ -155,7 +168,11 @@ def good(module_world: World) -> Engine:
         )
         back = [f"2026-{month:02}-05T10:00:00Z" for month in (3, 4, 5)]
         land(engine, [record("Success", PAID), *(record("Refunded", at, "9.00") for at in back)])
-        module_world.sql("UPDATE prepaid.transactions SET invoice_id = 1")
+        module_world.sql(
+            "UPDATE prepaid.transactions SET invoice_id = (SELECT invoice_id FROM prepaid.invoices"
+            " WHERE invoice_number = :n)",
+            n=number,
+        )
         credit_note(engine, 1, "2026-04-09", "20.00", "3.80")
         module_world.sql("UPDATE prepaid.tasks SET status = 'Withdrawn'")
         publish(engine, "2026-03", "2026-05", D(2026, 6, 30))

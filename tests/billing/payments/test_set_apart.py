@@ -180,7 +180,7 @@ def test_every_page_shows_them(poisoned: World) -> None:
     }
     (number,) = {poisoned.invoice(plan) for plan in poisoned.plans()}
     asked = {
-        "search": None, "show": None, "today": date(2026, 11, 2), "person": None, "currency": None,
+        "search": None, "amounts": [], "spellings": [], "show": None, "today": date(2026, 11, 2), "person": None, "currency": None,
         "invoice_number": number,
         "task": poisoned.sql("SELECT max(task_id) FROM prepaid.tasks WHERE kind = 'payment_review'"),
     }  # fmt: skip

@@ -338,8 +338,8 @@ def test_a_payment_that_was_taken_back_is_not_paid_back(world: World, care: str)
 @pytest.mark.parametrize(
     ("team", "note", "said"),
     [
-        ("leadership", "x", "permission denied for schema prepaid"),
-        ("engineering", "x", "permission denied for function cancel"),
+        ("leadership", "x", "may not cancel plans: not in customer_success or finance"),
+        ("engineering", "x", "may not cancel plans: not in customer_success or finance"),
         ("customer_success", " ", "to cancel plans needs a note that says why"),
     ],
 )

@@ -8,6 +8,7 @@ from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.websockets import WebSocketDisconnect
 
 from prepaid_pipeline.operations.dagster_ui import guard
+from prepaid_pipeline.people import accounts
 from tests.operations.dagster_ui.conftest import HOME, JSON, OWN_PAGE, TOKEN, House
 from tests.operations.dagster_ui.test_launching import LAUNCH, quick
 
@@ -205,13 +206,13 @@ def test_a_team_that_was_left_counts_at_once(house: House) -> None:
     name = house.person("engineering")
     engineer = house.visitor("engineering")
     house.world.sql(f'REVOKE engineering FROM "{name}"')
-    house.world.sql(f'GRANT finance TO "{name}"')
+    accounts.add(house.world.engine, name, "finance")
     try:
         assert engineer.ask("{ version }").status_code == 200
         assert engineer.ask(LAUNCH, params=quick()).status_code == 403
     finally:
         house.world.sql(f'REVOKE finance FROM "{name}"')
-        house.world.sql(f'GRANT engineering TO "{name}"')
+        accounts.add(house.world.engine, name, "engineering")
 
 
 # --- websockets ---------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ def up(tmp_path: Path) -> Iterator[Up]:
         yield running
 
 
+@pytest.mark.long
 def test_up(up: Up) -> None:
     assert f"http://127.0.0.1:{up.port}" in up.output.read_text()
     with urllib.request.urlopen(f"http://127.0.0.1:{up.port}/health", timeout=10) as page:
