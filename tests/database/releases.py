@@ -75,4 +75,4 @@ def plain(dump: list[str]) -> list[str]:
     """Without what PostgreSQL writes otherwise when it has read its own text once: the name of a
     column that had none, and brackets around OR.
     """
-    return [re.sub(r"[()]|(?<=::text) AS text$", "", line) for line in dump]
+    return [re.sub(r"[()]|(?<=::text) AS text(?=,?$)", "", line) for line in dump]

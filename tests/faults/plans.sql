@@ -77,9 +77,12 @@ JOIN prepaid.subscriptions s ON s.subscription_id = p.subscription_id
 CROSS JOIN generate_series(1, CASE WHEN s.subscription_ref LIKE 'F2-%' THEN 2 ELSE 1 END) part;
 
 -- name: undecided
--- The tasks of one kind that nobody has decided, oldest first.
-SELECT task_id FROM prepaid.tasks
-WHERE kind = :kind AND status = 'Open' AND decision IS NULL ORDER BY task_id LIMIT :limit;
+-- The tasks of one kind that nobody has decided and that can be approved, oldest first.
+SELECT task_id FROM prepaid.tasks k
+WHERE kind = :kind AND status = 'Open' AND decision IS NULL
+  AND NOT EXISTS (SELECT FROM prepaid.payment_verifications v
+                  WHERE v.task_id = k.task_id AND v.what_to_do IS NOT NULL)
+ORDER BY task_id LIMIT :limit;
 
 -- name: agreeing
 SELECT task_id FROM prepaid.payment_verifications

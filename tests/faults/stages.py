@@ -113,22 +113,22 @@ _KINDS = {
 
 # Twice as many groups as there are moments, and some more: each of two faults at each of them.
 _GROUPS = {
-    "retrieve_subscription_details": 40,
-    "assign_payment_verification": 44,
-    "activate_service_plans": 44,
-    "assign_quality_checks": 44,
+    "retrieve_subscription_details": 56,
+    "assign_payment_verification": 60,
+    "activate_service_plans": 60,
+    "assign_quality_checks": 60,
 }
 OPENING = (
-    Stage("open", 26),
-    Stage("claim open_renewals", 16),
-    *(Stage(f"step {name}", _GROUPS.get(name, 32)) for name in steps.OPENING_STEPS),
-    Stage("match", 80),
+    Stage("open", 40),
+    Stage("claim open_renewals", 24),
+    *(Stage(f"step {name}", _GROUPS.get(name, 48)) for name in steps.OPENING_STEPS),
+    Stage("match", 120),
 )
 SETTLING = (
-    Stage("decide", 24),
-    Stage("claim settle_renewals", 16),
-    *(Stage(f"step {name}", _GROUPS.get(name, 32)) for name in steps.SETTLING_STEPS),
-    Stage("change activate_service_plans", 44),
-    Stage("mail", 36),
-    Stage("quality", 22),
+    Stage("decide", 36),
+    Stage("claim settle_renewals", 24),
+    *(Stage(f"step {name}", _GROUPS.get(name, 48)) for name in steps.SETTLING_STEPS),
+    Stage("change activate_service_plans", 60),
+    Stage("mail", 48),
+    Stage("quality", 32),
 )
