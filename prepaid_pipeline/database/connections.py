@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
-from prepaid_pipeline.database import embedded, waits
+from prepaid_pipeline.database import embedded, urls, waits
 from prepaid_pipeline.database.moments import MomentLoader
 from prepaid_pipeline.errors import DatabaseNotReady, NotAllowed, SettingError
 from prepaid_pipeline.settings.load import Settings
@@ -43,7 +43,7 @@ def url(settings: Settings) -> URL:
         raise SettingError(
             f"PREPAID_DATABASE_URL is for {parsed.get_backend_name()}: expected postgresql://…"
         )
-    return parsed.set(drivername="postgresql")
+    return urls.normal(parsed).set(drivername="postgresql")
 
 
 def engine(settings: Settings) -> Engine:

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from prepaid_pipeline.billing import dunning
 from prepaid_pipeline.context import Context
-from prepaid_pipeline.database import connections, migrations, queries
+from prepaid_pipeline.database import connections, migrations, queries, urls
 from prepaid_pipeline.desk.login import own_login
 from prepaid_pipeline.errors import DatabaseNotReady, PrepaidError, SettingError
 from prepaid_pipeline.language import catalogue
@@ -177,7 +177,7 @@ def _version(engine: Engine) -> str:
         raise DatabaseNotReady(
             f"PostgreSQL {version} is too old: {migrations.OLDEST_SERVER} or newer is needed."
         )
-    return f"PostgreSQL {version}, {engine.url.set(password=None).render_as_string()}"
+    return f"PostgreSQL {version}, {urls.shown(engine.url)}"
 
 
 def _btree_gist(engine: Engine) -> str:
