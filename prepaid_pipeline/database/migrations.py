@@ -133,6 +133,19 @@ def no_way_from(number: str) -> str | None:
     )
 
 
+def is_behind(engine: Engine) -> bool:
+    """Whether this program can bring the database to a newer schema than it has.
+
+    Raises DatabaseNotReady if it cannot be reached.
+    """
+    try:
+        with engine.connect() as connection:
+            number = applied(connection)
+    except DBAPIError as error:
+        raise DatabaseNotReady(_refusal(error)) from error
+    return number != newest() and (number is None or no_way_from(number) is None)
+
+
 def require_current(engine: Engine) -> None:
     """Raise DatabaseNotReady unless the schema is the newest; the message says what to do."""
     try:
