@@ -47,9 +47,9 @@ def url(settings: Settings) -> URL:
 
 
 def engine(settings: Settings) -> Engine:
-    """An engine on psycopg 3. Plain ``now()`` is in the installation's time zone only for display;
-    business dates are always parameters. Whoever keeps its sessions waiting for longer than
-    PREPAID_BLOCKED_SECONDS is ended.
+    """An engine on psycopg 3. Its sessions are in UTC; business dates are always parameters.
+
+    Whoever keeps its sessions waiting for longer than PREPAID_BLOCKED_SECONDS is ended.
     """
     made = engine_for(url(settings))
     waits.watch(made, settings.blocked_seconds)
@@ -57,9 +57,9 @@ def engine(settings: Settings) -> Engine:
 
 
 def engine_for(database: URL) -> Engine:
-    """An engine on psycopg 3 for a URL in libpq's form."""
+    """An engine on psycopg 3 for a URL in libpq's form; its sessions have what we rely on."""
     made = create_engine(
-        database.set(drivername="postgresql+psycopg"),
+        urls.pinned(database).set(drivername="postgresql+psycopg"),
         pool_pre_ping=True,
         # An error is logged and shown in Dagster: not with the customers' data of its statement.
         hide_parameters=True,

@@ -105,7 +105,7 @@ def scratch_database(server: URL, name: str) -> Iterator[None]:
 
     Raises DatabaseNotReady if the user may not make one.
     """
-    with psycopg.connect(urls.parameters(server), autocommit=True) as connection:
+    with psycopg.connect(urls.parameters(urls.pinned(server)), autocommit=True) as connection:
         try:
             connection.execute(_like_this_one(connection, name))
         except psycopg.errors.InsufficientPrivilege as error:

@@ -15,6 +15,35 @@ _DRIVER = "postgresql+psycopg"
 _SECRETS = ("password", "sslpassword")
 
 
+# What statements and results mean, and for how long a session may work or wait: we keep some open
+# on purpose, and have limits of our own where we want them.
+SESSION = {
+    "DateStyle": "ISO,YMD",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    "client_encoding": "UTF8",
+    "standard_conforming_strings": "on",
+    "backslash_quote": "safe_encoding",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    "array_nulls": "on",
+    "transform_null_equals": "off",
+    "quote_all_identifiers": "off",
+    "lc_numeric": "C",
+    "lc_monetary": "C",
+    "lc_time": "C",
+    "search_path": "public",
+    "row_security": "on",
+    "default_transaction_isolation": "read committed",
+    "default_transaction_read_only": "off",
+    "default_transaction_deferrable": "off",
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
+}
+_PINS = " ".join(f"-c{name}={value.replace(' ', chr(92) + ' ')}" for name, value in SESSION.items())
+_OF_THE_SHELL = ("PGDATESTYLE", "PGTZ", "PGGEQO", "PGCLIENTENCODING", "PGOPTIONS")
 # What may stand there as well, by libpq's names.
 _PARTS = {"user": "username", "password": "password", "dbname": "database"}
 
@@ -25,6 +54,18 @@ def normal(url: URL) -> URL:
     """
     moved = {part: url.query[name] for name, part in _PARTS.items() if name in url.query}
     return url.difference_update_query(list(_PARTS)).set(**moved)  # type: ignore[arg-type]
+
+
+def pinned(url: URL) -> URL:
+    """The URL of a session that has what we rely on, whatever the server, the database, the user,
+    the shell and the URL itself say.
+    """
+    # libpq sends these after the options, and they would win.
+    for name in _OF_THE_SHELL:
+        os.environ.pop(name, None)
+    given = url.query.get("options", "")
+    options = given if isinstance(given, str) else " ".join(given)
+    return url.update_query_dict({"options": f"{options.removesuffix(_PINS).strip()} {_PINS}"})
 
 
 def for_libpq(url: URL) -> str:

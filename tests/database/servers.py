@@ -57,7 +57,6 @@ def running(
         with (data / "postgresql.conf").open("a") as conf:
             for name, value in (options | dict(settings or {})).items():
                 conf.write(f"{name} = '{value}'\n")
-        # A certificate may be for an address, and nobody waits for a password here.
         run("pg_ctl", f"--pgdata={data}", "--wait", f"--log={log}", "start")
         try:
             yield URL.create("postgresql", "postgres", password, database="postgres", **where)  # type: ignore[arg-type]
@@ -82,6 +81,7 @@ class _Programs:
             user=self._user,
             cwd="/",
             stdout=subprocess.DEVNULL,
+            stderr=None if command[0].endswith(("initdb", "pg_ctl")) else subprocess.DEVNULL,
             env={key: value for key, value in os.environ.items() if not key.startswith("PG")},
         )
 

@@ -63,3 +63,10 @@ def test_several_hosts() -> None:
     url = make_url("postgresql://me:secret@/data?host=one:5432&host=two:5433")
     said = conninfo_to_dict(urls.parameters(url))
     assert (said["host"], said["port"]) == ("one,two", "5432,5433")
+
+
+def test_pinning_twice_is_pinning_once() -> None:
+    url = make_url("postgresql://me@h/d?options=-cwork_mem%3D8MB%20-cTimeZone%3DEurope/Berlin")
+    once = urls.pinned(url)
+    assert urls.pinned(once) == once
+    assert str(once.query["options"]).startswith("-cwork_mem=8MB -cTimeZone=Europe/Berlin -c")

@@ -36,7 +36,7 @@ def run(program: Path, database: URL, *arguments: str) -> None:
 
     Raises BackupFailed with what the program said last.
     """
-    where, environment = urls.for_program(database)
+    where, environment = urls.for_program(urls.pinned(database))
     done = subprocess.run(
         [program, *arguments, "--dbname", where],
         env=environment,
