@@ -59,11 +59,11 @@ def engine(settings: Settings) -> Engine:
 def engine_for(database: URL) -> Engine:
     """An engine on psycopg 3 for a URL in libpq's form; its sessions have what we rely on."""
     made = create_engine(
-        urls.pinned(database).set(drivername="postgresql+psycopg"),
+        database.set(drivername="postgresql+psycopg"),
         pool_pre_ping=True,
         # An error is logged and shown in Dagster: not with the customers' data of its statement.
         hide_parameters=True,
-        connect_args={"application_name": "prepaid"},
+        connect_args={"application_name": "prepaid", "options": urls.options(database)},
     )
     event.listen(made, "connect", _read_all_moments)
     return made

@@ -56,23 +56,28 @@ def normal(url: URL) -> URL:
     return url.difference_update_query(list(_PARTS)).set(**moved)  # type: ignore[arg-type]
 
 
-def pinned(url: URL) -> URL:
-    """The URL of a session that has what we rely on, whatever the server, the database, the user,
-    the shell and the URL itself say.
+def options(url: URL) -> str:
+    """libpq's ``options`` of a session that has what we rely on, whatever the server, the database,
+    the user, the shell and the URL itself say.
     """
     # libpq sends these after the options, and they would win.
     for name in _OF_THE_SHELL:
         os.environ.pop(name, None)
     given = url.query.get("options", "")
-    options = given if isinstance(given, str) else " ".join(given)
-    return url.update_query_dict({"options": f"{options.removesuffix(_PINS).strip()} {_PINS}"})
+    before = given if isinstance(given, str) else " ".join(given)
+    return f"{before.removesuffix(_PINS).strip()} {_PINS}".strip()
+
+
+def pinned(url: URL) -> URL:
+    """The URL with these options, for sessions that others open."""
+    return url.update_query_dict({"options": options(url)})
 
 
 def for_libpq(url: URL) -> str:
     """The URL, password included, as both libpq and SQLAlchemy read it."""
     rendered = url.set(drivername="postgresql").render_as_string(hide_password=False)
-    place, mark, options = rendered.partition("?")
-    return place.replace(" ", "%20") + mark + options.replace("+", "%20")
+    place, mark, query = rendered.partition("?")
+    return place.replace(" ", "%20") + mark + query.replace("+", "%20")
 
 
 def parameters(url: URL) -> str:

@@ -35,6 +35,7 @@ class Setup:
     programs: Callable[[], Path] = embedded.programs
     tls: bool = False
     encoding: str = "UTF8"
+    password: str = PASSWORD
     settings: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -49,12 +50,12 @@ def owned(setup: Setup) -> Iterator[URL]:
     """The database of an owner who is no superuser, by the documented statements."""
     with servers.running(
         setup.programs(),
-        password=PASSWORD,
+        password=setup.password,
         tls=setup.tls,
         encoding=setup.encoding,
         settings=setup.settings,
     ) as url:
-        execute(url, *OWNER, values=(PASSWORD,))
+        execute(url, *OWNER, values=(setup.password,))
         yield url.set(username="prepaid", database="prepaid")
 
 
@@ -141,7 +142,12 @@ TLS = pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl for
         ),
         pytest.param(
             # The embedded server is built without TLS.
-            Setup(lambda: oldest_server.PROGRAMS, tls=True, encoding="LATIN1"),
+            Setup(
+                lambda: oldest_server.PROGRAMS,
+                tls=True,
+                encoding="LATIN1",
+                password=PASSWORD.replace("€", "~"),
+            ),
             id="oldest, TLS, a server in LATIN1",
             marks=[OLDEST, TLS, pytest.mark.long],
         ),
