@@ -16,6 +16,7 @@ from prepaid_pipeline.audit import seals
 from prepaid_pipeline.csv_safety import harmless
 from prepaid_pipeline.database import connections, migrations
 from prepaid_pipeline.language.english import count, grouped, money
+from prepaid_pipeline.operations import installation
 from prepaid_pipeline.settings.load import Settings, load
 from prepaid_pipeline.settings.parsers import parse_month
 
@@ -64,6 +65,8 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON f
 def with_database(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command ``settings`` and an ``engine`` on the migrated database.
 
+    The embedded one is migrated here, if that is needed; what is to be known of it goes to the
+    standard error, so that programs can read the output. Any other has to be migrated already.
     What it has left in the audit log is sealed when it ends.
     """
 
@@ -73,6 +76,9 @@ def with_database(command: Callable[..., None]) -> Callable[..., None]:
         logs.configure(settings, quiet=True)
         engine = connections.engine(settings)
         try:
+            if settings.database_url is None:
+                for line in installation.migrate_embedded(engine, settings):
+                    click.echo(line, err=True)
             migrations.require_current(engine)
             connections.require_same_clock(engine)
             try:

@@ -9,7 +9,7 @@ from sqlalchemy import Engine, make_url
 from prepaid_pipeline import logs
 from prepaid_pipeline.audit import seals
 from prepaid_pipeline.cli.common import echo_json, json_option, with_database
-from prepaid_pipeline.database import connections, embedded, migrations
+from prepaid_pipeline.database import connections, embedded, migrations, urls
 from prepaid_pipeline.errors import PrepaidError, SettingError
 from prepaid_pipeline.operations import installation
 from prepaid_pipeline.settings.load import Settings, load
@@ -101,7 +101,7 @@ def db_command() -> None:
 @db_command.command("url")
 def db_url() -> None:
     """Print the database's URL: psql "$(prepaid db url)"."""
-    click.echo(connections.url(load()).render_as_string(hide_password=False))
+    click.echo(urls.for_libpq(connections.url(load())))
 
 
 @click.command("metrics")

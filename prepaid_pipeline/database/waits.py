@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.exc import DBAPIError
 
-from prepaid_pipeline.database import queries
+from prepaid_pipeline.database import queries, urls
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,10 @@ class _Watch:
             poolclass=NullPool,
             isolation_level="AUTOCOMMIT",
             hide_parameters=True,
-            connect_args={"application_name": "prepaid watch"},
+            connect_args={
+                "application_name": "prepaid watch",
+                "options": urls.options(engine.url),
+            },
         )
         self._blocked_seconds = blocked_seconds
         # Of a database that is not migrated yet.

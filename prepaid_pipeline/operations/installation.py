@@ -1,5 +1,9 @@
 """What the database is told of the settings: all who work with it follow the same ones."""
 
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from sqlalchemy import Engine
 
 from prepaid_pipeline.database import migrations, queries
@@ -35,6 +39,29 @@ def migrate(engine: Engine, settings: Settings) -> list[str]:
             for name, teams in entry.strangers(engine)
         ]
     return told + [f"Approval taken back: {said}." for said in judge_open_approvals(engine)]
+
+
+def migrate_embedded(engine: Engine, settings: Settings) -> list[str]:
+    """The same for the embedded server's database, unless it is the newest already.
+
+    Of several commands at once one does it, and the others wait: none begins before the settings
+    are written. A database of a newer program is left to whoever needs it. Raises as ``migrate``.
+    """
+    if not migrations.is_behind(engine):
+        return []
+    with _alone(settings):
+        if not migrations.is_behind(engine):
+            return []
+        told = migrate(engine, settings)
+    return [*told, f"The embedded database is at migration {migrations.newest()} now."]
+
+
+@contextmanager
+def _alone(settings: Settings) -> Iterator[None]:
+    """Among the commands on this PREPAID_HOME; whoever dies lets the next one in."""
+    with (settings.home / "migrate.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def write_settings(engine: Engine, settings: Settings) -> None:

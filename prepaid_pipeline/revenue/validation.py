@@ -17,7 +17,7 @@ from typing import Any
 
 from sqlalchemy import URL, Engine
 
-from prepaid_pipeline.database import queries
+from prepaid_pipeline.database import queries, urls
 from prepaid_pipeline.language.english import plural
 from prepaid_pipeline.revenue.prestarted import Ahead
 from prepaid_pipeline.revenue.rules import SESSION_SETTINGS, Rule, Suite
@@ -121,10 +121,9 @@ def keep(
 
 def _with_session(database: URL, session: Mapping[str, str]) -> URL:
     """The connection takes the run and its limits along, so that no rule's SQL is put together."""
-    options = [f"-c{name}={value}" for name, value in session.items()]
-    if given := database.query.get("options"):
-        options.insert(0, given if isinstance(given, str) else " ".join(given))
-    with_options = database.update_query_dict({"options": " ".join(options)})
+    own = urls.pinned(database)
+    options = [own.query["options"], *(f"-c{name}={value}" for name, value in session.items())]
+    with_options = own.update_query_dict({"options": " ".join(map(str, options))})
     return with_options.set(drivername="postgresql+psycopg")
 
 

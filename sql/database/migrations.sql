@@ -29,3 +29,6 @@ WHERE timezone <> :timezone AND now() AT TIME ZONE :timezone IS NOT NULL;
 
 -- name: timezone
 SELECT timezone FROM prepaid.installation;
+
+-- name: encoding
+SELECT current_setting('server_encoding');

@@ -1,6 +1,5 @@
 """PostgreSQL's own programs: those of the machine, or of the embedded server's package."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -8,7 +7,7 @@ from pathlib import Path
 
 from sqlalchemy import URL
 
-from prepaid_pipeline.database import embedded
+from prepaid_pipeline.database import embedded, urls
 from prepaid_pipeline.errors import PrepaidError
 
 
@@ -37,10 +36,9 @@ def run(program: Path, database: URL, *arguments: str) -> None:
 
     Raises BackupFailed with what the program said last.
     """
-    environment = os.environ | ({"PGPASSWORD": str(database.password)} if database.password else {})
-    url = database.set(drivername="postgresql", password=None)
+    where, environment = urls.for_program(urls.pinned(database))
     done = subprocess.run(
-        [program, *arguments, "--dbname", url.render_as_string()],
+        [program, *arguments, "--dbname", where],
         env=environment,
         capture_output=True,
         text=True,

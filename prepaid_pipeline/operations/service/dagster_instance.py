@@ -6,7 +6,7 @@ from pathlib import Path
 from sqlalchemy import URL, Engine
 from sqlalchemy.exc import DBAPIError
 
-from prepaid_pipeline.database import connections, queries
+from prepaid_pipeline.database import connections, queries, urls
 from prepaid_pipeline.errors import DatabaseNotReady, SettingError
 from prepaid_pipeline.settings.load import Settings
 
@@ -27,12 +27,9 @@ def storage_url(url: URL) -> str:
 
     dagster-postgres cannot use psycopg 3, which SQLAlchemy takes for a plain postgresql://.
     """
-    given = url.query.get("options", "")
-    options = " ".join(
-        [*((given,) if isinstance(given, str) else given), f"-csearch_path={SCHEMA}"]
-    )
-    own = url.set(drivername="postgresql+psycopg2").update_query_dict({"options": options.strip()})
-    return own.render_as_string(hide_password=False)
+    own = urls.pinned(url).set(drivername="postgresql+psycopg2")
+    options = f"{own.query['options']} -csearch_path={SCHEMA}"
+    return own.update_query_dict({"options": options}).render_as_string(hide_password=False)
 
 
 def prepare_dagster_home(settings: Settings) -> dict[str, str]:

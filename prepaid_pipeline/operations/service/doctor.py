@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from prepaid_pipeline.billing import dunning
 from prepaid_pipeline.context import Context
-from prepaid_pipeline.database import connections, migrations, queries
+from prepaid_pipeline.database import connections, migrations, queries, urls
 from prepaid_pipeline.desk.login import own_login
 from prepaid_pipeline.errors import DatabaseNotReady, PrepaidError, SettingError
 from prepaid_pipeline.language import catalogue
@@ -48,7 +48,7 @@ class Finding:
     text: str
 
 
-def examine(settings: Settings) -> Iterator[Finding]:
+def examine(settings: Settings) -> Generator[Finding]:
     """All checks, cheap ones first. Those of the database are left out if it cannot be reached."""
     yield _finding("home", lambda: guards.writable(settings.home, "PREPAID_HOME"))
     yield _finding("reports", lambda: guards.reports(settings))
@@ -67,6 +67,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         if reachable.ok:
             for name, check in _DATABASE_CHECKS.items():
                 yield _finding(name, lambda check=check: check(engine))  # type: ignore[misc]
+            yield _finding("migrations", lambda: _migrated(engine, settings))
             yield _finding("waits", lambda: guards.nobody_blocks(settings, engine))
             yield _finding("time zone", lambda: _timezone(engine, settings))
             yield _finding("decisions", lambda: _decisions(engine))
@@ -177,7 +178,7 @@ def _version(engine: Engine) -> str:
         raise DatabaseNotReady(
             f"PostgreSQL {version} is too old: {migrations.OLDEST_SERVER} or newer is needed."
         )
-    return f"PostgreSQL {version}, {engine.url.set(password=None).render_as_string()}"
+    return f"PostgreSQL {version}, {urls.shown(engine.url)}"
 
 
 def _btree_gist(engine: Engine) -> str:
@@ -215,7 +216,9 @@ def _rights(engine: Engine) -> str:
     return "CREATE on the database, CREATEROLE, may add people to the teams"
 
 
-def _migrated(engine: Engine) -> str:
+def _migrated(engine: Engine, settings: Settings) -> str:
+    if settings.database_url is None and migrations.is_behind(engine):
+        return "not at the newest yet: the first command that needs the database migrates it"
     migrations.require_current(engine)
     return f"at {migrations.newest()}, the newest"
 
@@ -366,7 +369,6 @@ def _code_location(settings: Settings) -> str:
 _DATABASE_CHECKS: dict[str, Callable[[Engine], str]] = {
     "btree_gist": _btree_gist,
     "rights": _rights,
-    "migrations": _migrated,
     "people": _people,
     "durability": guards.durability,
     "clock": guards.clock,
