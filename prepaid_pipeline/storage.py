@@ -12,13 +12,13 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
+from prepaid_pipeline import private
 from prepaid_pipeline.errors import SettingError
 from prepaid_pipeline.settings.load import Settings
 
 INDEX = "index.html"
 # What a report is written as, and how the name of its file ends.
 ENDINGS = {"html": "html", "pdf": "pdf", "xlsx": "xlsx", "csv": "csv.zip", "json": "json"}
-_READABLE = 0o644
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "az": "azure"}
 
 
@@ -152,14 +152,13 @@ class Store:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    private.make_directory(path.parent)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        Path(name).chmod(_READABLE)
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)

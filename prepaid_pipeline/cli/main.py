@@ -7,6 +7,7 @@ import warnings
 
 import click
 
+from prepaid_pipeline import private
 from prepaid_pipeline.errors import PrepaidError
 from prepaid_pipeline.language.english import grouped
 
@@ -79,6 +80,7 @@ def prepaid() -> None:
 
 def main() -> None:
     """Run the command; exit 0, 1 (failed) or 2 (wrong usage)."""
+    private.begin()
     # What Dagster says of its own parameters is nothing that the reader of a command can act on.
     warnings.filterwarnings("ignore", module=r"dagster\b")
     try:

@@ -4,7 +4,10 @@ Its data is in ``$PREPAID_HOME/postgres``, it listens on a socket only, and it s
 ``prepaid down`` (or ``prepaid up`` ends).
 """
 
+import hashlib
 import os
+import pwd
+import stat
 import subprocess
 import time
 import warnings
@@ -17,11 +20,15 @@ import psycopg
 from psycopg import sql
 from sqlalchemy import URL
 
+from prepaid_pipeline import private
 from prepaid_pipeline.database import urls
 from prepaid_pipeline.errors import DatabaseNotReady
 
 DATABASE = "prepaid"
 _START_SECONDS = 60.0
+# The longest path of a socket that every system takes (sun_path), with its final zero left out.
+_LONGEST_SOCKET = 103
+_SERVER_USER = "embedded_postgres"  # whom it runs as when root starts it
 
 
 def start(home: Path) -> str:
@@ -46,13 +53,82 @@ def start(home: Path) -> str:
 
 def _start(data: Path) -> str:
     embedded = _embedded_postgres()
-    data.mkdir(parents=True, exist_ok=True)
+    private.make_directory(data)
     # It keeps servers in mind that it could not start, and those that were stopped since.
     embedded.PostgresServer._instances.pop(data, None)
     # cleanup_mode None: the server outlives this process, so that two commands can share it.
-    running = embedded.get_server(data, cleanup_mode=None)
+    running = _server(embedded, data)
+    # Root's server runs as another user, who must pass through, and has to read nothing there.
+    if os.geteuid() == 0:
+        data.parent.chmod(0o711)
+    sockets = running.get_postmaster_info().socket_dir
+    if sockets.resolve() != data.resolve():
+        _keep_others_out(sockets)  # also one that an earlier release left open
     _create_database(running.get_uri())
     return str(running.get_uri(database=DATABASE))
+
+
+def _server(embedded: Any, data: Path) -> Any:
+    class Server(embedded.PostgresServer):  # type: ignore[misc]  # the package has no types
+        def ensure_postgres_running(self) -> None:
+            """Start it with a socket directory of ours where the data's path is too long.
+
+            The package would take one that everybody may enter, and the server trusts whoever does.
+            """
+            if len(os.fsencode(data / ".s.PGSQL.5432")) > _LONGEST_SOCKET and not _is_up(data):
+                sockets = _short_directory(data)
+                options = ["-w", "-o", f'-h "" -k {sockets}', "-l", str(self.log), "start"]
+                embedded.pg_ctl(options, pgdata=data, user=self.system_user, timeout=10)
+            super().ensure_postgres_running()
+
+    return Server(data, cleanup_mode=None)
+
+
+def _short_directory(data: Path) -> Path:
+    """A directory for the socket whose path is short, made for the server's user alone."""
+    mark = hashlib.sha256(os.fsencode(data.resolve())).hexdigest()[:12]
+    directory = Path("/tmp") / f"prepaid-{_server_uid()}-{mark}"
+    with suppress(FileExistsError):
+        directory.mkdir(mode=0o700)
+    _keep_others_out(directory)
+    return directory
+
+
+def _keep_others_out(directory: Path) -> None:
+    """Close the socket's directory. Raises PermissionError if it is somebody else's."""
+    found = directory.lstat()  # not what a link that somebody else made leads to
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (os.geteuid(), _server_uid()):
+        raise PermissionError(
+            f"{directory}, where its socket would be, belongs to another user. Set PREPAID_HOME to"
+            " a shorter path"
+        )
+    directory.chmod(0o700)
+    if os.geteuid() == 0:
+        os.chown(directory, _server_uid(), -1)
+
+
+def _server_uid() -> int:
+    return os.geteuid() or pwd.getpwnam(_SERVER_USER).pw_uid
+
+
+def _is_up(data: Path) -> bool:
+    return running_url(data.parent) is not None
+
+
+def require_closed_socket(home: Path) -> str:
+    """Where the running server's socket is; DatabaseNotReady if other users may get to it."""
+    url = running_url(home)
+    if url is None:
+        return "not running"
+    directory = Path(url.rpartition("?host=")[2])
+    found = directory.stat()
+    if found.st_mode & 0o077 or found.st_uid not in (os.geteuid(), _server_uid()):
+        raise DatabaseNotReady(
+            f"The embedded PostgreSQL's socket is in {directory}, which other users of this machine"
+            " may enter: they can do anything in the database. Run 'prepaid down'; the next command"
+            " starts it with a directory of its own."
+        )
+    return f"{directory}, for its user alone"
 
 
 def _no_start(data: Path, error: Exception) -> DatabaseNotReady:
@@ -83,7 +159,7 @@ def stop(home: Path) -> bool:
     if not pid_file.exists():
         return False
     pg_ctl = _embedded_postgres().pg_ctl
-    owner = "embedded_postgres" if os.geteuid() == 0 else None
+    owner = _SERVER_USER if os.geteuid() == 0 else None
     try:
         pg_ctl(["-w", "-m", "fast", "stop"], pgdata=home / "postgres", user=owner)
     except subprocess.CalledProcessError:

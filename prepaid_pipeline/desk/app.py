@@ -16,7 +16,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from prepaid_pipeline.desk import rendering
-from prepaid_pipeline.desk.guards import FormTokens, OnlyTls, SecureHeaders
+from prepaid_pipeline.desk.guards import BodyDeadline, FormTokens, OnlyTls, SecureHeaders
 from prepaid_pipeline.desk.navigation import ANYBODY, DECIDERS, ON_FEATURES, ON_PAYMENTS, Site
 from prepaid_pipeline.desk.pages import (
     account,
@@ -56,6 +56,7 @@ def build(engine: Engine, settings: Settings, desk: DeskSettings) -> Starlette:
             # Against another site's name that was pointed at this address (DNS rebinding).
             Middleware(TrustedHostMiddleware, allowed_hosts=_hosts(desk), www_redirect=False),
             Middleware(RequestBodyLimitMiddleware, max_body_size=_LARGEST_FORM),
+            Middleware(BodyDeadline),
         ],
         exception_handlers={404: handle_missing, 405: handle_missing, 500: handle_fault},
     )

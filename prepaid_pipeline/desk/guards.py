@@ -1,5 +1,6 @@
 """What keeps other sites out: a token in every form, Sec-Fetch-Site, and strict headers."""
 
+import asyncio
 import hmac
 import secrets
 from collections.abc import Mapping
@@ -7,11 +8,13 @@ from urllib.parse import urlsplit
 
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 FIELD = "desk_token"
+BODY_SECONDS = 30.0
 # No script at all, nothing from elsewhere, forms go home, and nobody may frame a page.
 POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none';"
@@ -78,6 +81,34 @@ class OnlyTls:
             await PlainTextResponse(self._text, 421)(scope, receive, send)
             return
         await self._app(scope, receive, send)
+
+
+class BodyDeadline:
+    """Gives up on a request whose body has not arrived in time: it would hold its place."""
+
+    def __init__(self, app: ASGIApp, seconds: float = BODY_SECONDS) -> None:
+        self._app, self._seconds = app, seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on; whoever reads its body gets HTTP 408 when the time is up."""
+        deadline: float | None = None
+        complete = scope["type"] != "http"
+
+        async def timely() -> Message:
+            nonlocal deadline, complete
+            if complete:
+                return await receive()
+            if deadline is None:
+                deadline = asyncio.get_running_loop().time() + self._seconds
+            try:
+                async with asyncio.timeout_at(deadline):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(408, headers={"Connection": "close"}) from None
+            complete = not message.get("more_body", False)
+            return message
+
+        await self._app(scope, timely, send)
 
 
 class SecureHeaders:

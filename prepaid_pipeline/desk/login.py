@@ -8,6 +8,7 @@ from pathlib import Path
 from sqlalchemy import URL, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
+from prepaid_pipeline import private
 from prepaid_pipeline.database import connections, queries
 from prepaid_pipeline.database.connections import refusal
 from prepaid_pipeline.errors import SettingError
@@ -97,7 +98,7 @@ def _let_in(settings: Settings, login: URL) -> None:
 
 
 def _kept_password(path: Path) -> str:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    private.make_directory(path.parent)
     try:
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:

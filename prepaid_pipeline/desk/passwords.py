@@ -1,5 +1,7 @@
 """Passwords: argon2id hashes with the library's current parameters (RFC 9106, low memory)."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from threading import BoundedSemaphore
 
@@ -23,17 +25,21 @@ def hashed(password: str) -> str:
 
 
 def fits(password: str, stored: str | None) -> bool:
-    """Whether the password is the one stored; takes as long where there is none.
-
-    Raises NotAllowed when too many sign-ins are being checked already.
-    """
-    if not _IN_LINE.acquire(blocking=False):
-        raise NotAllowed("too many people are signing in at this moment: try again in a minute")
+    """Whether the password is the one stored; takes as long where there is none."""
     try:
         with _AT_ONCE:
             return _HASHER.verify(stored or _nobodys(), password) and stored is not None
     except (VerificationError, InvalidHashError):
         return False
+
+
+@contextmanager
+def in_line() -> Iterator[None]:
+    """A place among those whose passwords are checked; NotAllowed when there are too many."""
+    if not _IN_LINE.acquire(blocking=False):
+        raise NotAllowed("too many people are signing in at this moment: try again in a minute")
+    try:
+        yield
     finally:
         _IN_LINE.release()
 

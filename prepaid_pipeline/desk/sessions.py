@@ -5,14 +5,17 @@ import secrets
 from dataclasses import dataclass
 
 from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
 from starlette.requests import Request
 from starlette.responses import Response
 
 from prepaid_pipeline.database import queries
 from prepaid_pipeline.desk import passwords
+from prepaid_pipeline.errors import NotAllowed
 from prepaid_pipeline.settings.desk import DeskSettings
 
 _SQL = "desk/sessions"
+_RAISED = "P0001"  # by desk_open_session itself
 
 
 @dataclass(frozen=True)
@@ -37,17 +40,35 @@ class Sessions:
         return self.settings.cookie("desk")
 
     def check_password(self, name: str, password: str) -> bool:
-        """Whether that person may sign in with that password; counts the failures."""
-        with self.engine.begin() as connection:
-            statement = queries.statement(_SQL, "account")
-            account = statement.execute(connection, {"person": name}).one_or_none()
-        open_to_try = account is not None and account.may_sign_in
-        right = passwords.fits(password, account.password_hash if account else None)
-        if open_to_try and right:
-            return True
-        if open_to_try:
-            with self.engine.begin() as connection:
-                queries.statement(_SQL, "failed").execute(connection, {"person": name})
+        """Whether that person may sign in with that password; counts the failures.
+
+        Raises NotAllowed when too many sign-ins are being checked already.
+        """
+        with passwords.in_line():
+            while (right := self._compared(name, password)) is None:
+                pass  # another attempt was counted in between: it may have been the last
+        return right
+
+    def _compared(self, name: str, password: str) -> bool | None:
+        """One comparison, counted as wrong before it is made; None if another came in between.
+
+        The count holds the account's row until the answer is there, so that attempts at the same
+        moment, also in other processes, are compared one by one. A right answer takes it back.
+        """
+        account, params = queries.statement(_SQL, "account"), {"person": name}
+        with self.engine.connect() as connection:
+            seen = account.execute(connection, params).one_or_none()
+            if seen is not None and seen.may_sign_in:
+                queries.statement(_SQL, "failed").execute(connection, params)
+                counted = account.execute(connection, params).one_or_none()
+                if counted is None or counted.failed != seen.failed + 1:
+                    return None
+                right = passwords.fits(password, counted.password_hash)
+                if not right:
+                    connection.commit()
+                return right
+        # As long as for an account that may be tried.
+        passwords.fits(password, None)
         return False
 
     def may_sign_in(self, name: str) -> bool:
@@ -65,7 +86,10 @@ class Sessions:
         return None if found is None else str(found)
 
     def open(self, name: str, response: Response) -> None:
-        """Sign a person in: a new token, so that one from before is worth nothing."""
+        """Sign a person in: a new token, so that one from before is worth nothing.
+
+        Raises NotAllowed for an account that was locked or disabled at this very moment.
+        """
         token = secrets.token_urlsafe(32)
         params = {
             "token_hash": digest(token),
@@ -73,8 +97,13 @@ class Sessions:
             "idle_seconds": 60 * self.settings.idle_minutes,
             "absolute_seconds": self.settings.absolute_seconds,
         }
-        with self.engine.begin() as connection:
-            queries.statement(_SQL, "open").execute(connection, params)
+        try:
+            with self.engine.begin() as connection:
+                queries.statement(_SQL, "open").execute(connection, params)
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) != _RAISED:
+                raise
+            raise NotAllowed(f"{name} cannot sign in at the moment") from error
         self.give(token, response)
 
     def give(self, token: str, response: Response) -> None:

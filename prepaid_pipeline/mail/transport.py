@@ -11,6 +11,7 @@ from threading import get_ident
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
+from prepaid_pipeline import private
 from prepaid_pipeline.errors import MailNotSent, SettingError
 from prepaid_pipeline.settings.load import Settings
 
@@ -115,8 +116,8 @@ class FileTransport:
         path = file_of(self._directory, message_id)
         half = path.with_name(f".{path.stem}.{os.getpid()}.{get_ident()}.tmp")
         try:
-            self._directory.mkdir(parents=True, exist_ok=True)
-            half.write_bytes(content)
+            private.make_directory(self._directory)
+            private.write(half, content)
             half.replace(path)
         except OSError as error:
             raise MailServerUnreachable(f"no email can be written: {error}") from error

@@ -1,7 +1,7 @@
 -- Sign-ins. The desk's own login may call these functions and read no table of them.
 
 -- name: account
-SELECT password_hash, may_try AS may_sign_in FROM prepaid.desk_account(:person);
+SELECT password_hash, failed, may_try AS may_sign_in FROM prepaid.desk_account(:person);
 
 -- name: failed
 SELECT prepaid.desk_failed(:person);

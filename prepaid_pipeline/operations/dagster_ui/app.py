@@ -19,7 +19,7 @@ from starlette.types import ASGIApp
 
 from prepaid_pipeline.desk import rendering
 from prepaid_pipeline.desk.app import oidc_routes
-from prepaid_pipeline.desk.guards import FormTokens, SecureHeaders
+from prepaid_pipeline.desk.guards import BodyDeadline, FormTokens, SecureHeaders
 from prepaid_pipeline.desk.navigation import ANYBODY, Site
 from prepaid_pipeline.desk.pages import account, signing_in
 from prepaid_pipeline.desk.routing import action, handle_fault, page
@@ -70,6 +70,7 @@ def build(
             # Against another site's name that was pointed at this address (DNS rebinding).
             Middleware(TrustedHostMiddleware, allowed_hosts=hosts(own.url), www_redirect=False),
             Middleware(RequestBodyLimitMiddleware, max_body_size=_LARGEST_BODY),
+            Middleware(BodyDeadline),
         ],
         exception_handlers={500: handle_fault},
         lifespan=lifespan,

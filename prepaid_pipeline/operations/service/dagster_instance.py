@@ -6,6 +6,7 @@ from pathlib import Path
 from sqlalchemy import URL, Engine
 from sqlalchemy.exc import DBAPIError
 
+from prepaid_pipeline import private
 from prepaid_pipeline.database import connections, queries, urls
 from prepaid_pipeline.errors import DatabaseNotReady, SettingError
 from prepaid_pipeline.settings.load import Settings
@@ -82,7 +83,7 @@ def _make_schema(engine: Engine) -> None:
 
 
 def _copy(source: Path, directory: Path) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
+    private.make_directory(directory)
     half = directory / f".{source.name}.{os.getpid()}.tmp"
-    half.write_bytes(source.read_bytes())
+    private.write(half, source.read_bytes())
     half.replace(directory / source.name)

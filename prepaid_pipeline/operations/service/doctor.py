@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from prepaid_pipeline.billing import dunning
 from prepaid_pipeline.context import Context
-from prepaid_pipeline.database import connections, migrations, queries, urls
+from prepaid_pipeline.database import connections, embedded, migrations, queries, urls
 from prepaid_pipeline.desk.login import own_login
 from prepaid_pipeline.errors import DatabaseNotReady, PrepaidError, SettingError
 from prepaid_pipeline.language import catalogue
@@ -50,7 +50,7 @@ class Finding:
 
 def examine(settings: Settings) -> Generator[Finding]:
     """All checks, cheap ones first. Those of the database are left out if it cannot be reached."""
-    yield _finding("home", lambda: guards.writable(settings.home, "PREPAID_HOME"))
+    yield _finding("home", lambda: guards.home(settings.home))
     yield _finding("reports", lambda: guards.reports(settings))
     yield _finding("language", lambda: catalogue.load(settings).tag)
     yield _finding("disks", lambda: guards.room(settings))
@@ -68,6 +68,10 @@ def examine(settings: Settings) -> Generator[Finding]:
             for name, check in _DATABASE_CHECKS.items():
                 yield _finding(name, lambda check=check: check(engine))  # type: ignore[misc]
             yield _finding("migrations", lambda: _migrated(engine, settings))
+            if settings.database_url is None:
+                yield _finding(
+                    "database's socket", lambda: embedded.require_closed_socket(settings.home)
+                )
             yield _finding("waits", lambda: guards.nobody_blocks(settings, engine))
             yield _finding("time zone", lambda: _timezone(engine, settings))
             yield _finding("decisions", lambda: _decisions(engine))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
+from prepaid_pipeline import private
 from prepaid_pipeline.database import connections, queries, waits
 from prepaid_pipeline.errors import DatabaseNotReady, PrepaidError, SettingError
 from prepaid_pipeline.operations.service.daemon import HEARTBEAT_SECONDS, NOT_ALONE, other_daemon
@@ -52,7 +53,7 @@ def writable(directory: Path, setting: str) -> str:
     """The directory can be written. Raises SettingError, which names the setting."""
     probe = directory / ".prepaid-doctor"
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        private.make_directory(directory)
         probe.write_text("", encoding="utf-8")
         probe.unlink()
     except OSError as error:
@@ -61,6 +62,13 @@ def writable(directory: Path, setting: str) -> str:
             " this user may write to."
         ) from error
     return str(directory)
+
+
+def home(directory: Path) -> str:
+    """The home can be written, by its own user only. Raises SettingError."""
+    found = writable(directory, "PREPAID_HOME")
+    private.require_closed(directory)
+    return found
 
 
 def reports(settings: Settings) -> str:

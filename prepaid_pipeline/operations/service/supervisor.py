@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from prepaid_pipeline import private
 from prepaid_pipeline.errors import PrepaidError
 from prepaid_pipeline.operations.service.watchdog import send
 
@@ -58,7 +59,7 @@ class Supervisor:
     """
 
     def __init__(self, directory: Path, logs: Path, environ: Mapping[str, str]) -> None:
-        logs.mkdir(parents=True, exist_ok=True)
+        private.make_directory(logs)
         self._logs = logs
         self._directory = directory
         self._environ = {**os.environ, **environ, "PYTHONUNBUFFERED": "1"}
