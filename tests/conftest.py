@@ -59,6 +59,15 @@ def drawn_here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(drawing, "PROCESSES", 0)
 
 
+@pytest.fixture(autouse=True)
+def umask() -> Iterator[None]:
+    """A command sets it for its process, which here goes on with other tests."""
+    before = os.umask(0)
+    os.umask(before)
+    yield
+    os.umask(before)
+
+
 @pytest.fixture
 def drawn_elsewhere() -> None:
     """As an installation does it."""

@@ -11,6 +11,8 @@ SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = :name);
 DO $$ BEGIN
     EXECUTE format('CREATE ROLE %I NOLOGIN %s', current_setting('prepaid.role'),
                    CASE current_setting('prepaid.inherits') WHEN 'true' THEN 'INHERIT' ELSE 'NOINHERIT' END);
+EXCEPTION WHEN duplicate_object OR unique_violation THEN
+    NULL;  -- another restore on this server has just made it
 END $$;
 
 -- name: grant_team

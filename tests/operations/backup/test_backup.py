@@ -59,7 +59,11 @@ def test_the_drill_looks_as_of_the_day_it_is_given(
 
 
 def scratch_databases(world: World) -> int:
-    return world.sql("SELECT count(*) FROM pg_database WHERE datname LIKE 'prepaid_drill_%'")
+    """That a drill has left; one that is in use is another process's."""
+    return world.sql(
+        "SELECT count(*) FROM pg_database d WHERE datname LIKE 'prepaid_drill_%'"
+        " AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.datname = d.datname)"
+    )
 
 
 def test_a_backup_and_its_drill(business: World, prepaid: Prepaid, tmp_path: Path) -> None:
