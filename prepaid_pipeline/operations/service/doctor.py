@@ -7,6 +7,8 @@ import urllib.request
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import wraps
+from typing import Concatenate, ParamSpec
 from urllib.parse import urlsplit
 
 from sqlalchemy import Engine, create_engine, text
@@ -37,6 +39,9 @@ from prepaid_pipeline.teams import TEAMS
 
 _SQL = "operations/service/doctor"
 _VALIDATE_SECONDS = 180
+
+P = ParamSpec("P")
+Check = Callable[Concatenate[Engine, P], str]
 
 
 @dataclass(frozen=True)
@@ -227,11 +232,22 @@ def _migrated(engine: Engine, settings: Settings) -> str:
     return f"at {migrations.newest()}, the newest"
 
 
+def _on_our_tables(check: Check[P]) -> Check[P]:
+    """A check that reads them, and leaves a database alone that does not have them as they are."""
+
+    @wraps(check)
+    def checked(engine: Engine, /, *args: P.args, **kwargs: P.kwargs) -> str:
+        try:
+            migrations.require_current(engine)
+        except DatabaseNotReady:
+            return "not checked: the database is not migrated"
+        return check(engine, *args, **kwargs)
+
+    return checked
+
+
+@_on_our_tables
 def _people(engine: Engine) -> str:
-    try:
-        migrations.require_current(engine)
-    except DatabaseNotReady:
-        return "not checked: the database is not migrated"
     with engine.connect() as connection:
         asked = ("open_to_the_public", "role_makers", "more_than_people")
         is_open, makers, more = [
@@ -254,11 +270,8 @@ def _people(engine: Engine) -> str:
     return "nobody but the people of this database may connect to it as one of them"
 
 
+@_on_our_tables
 def _timezone(engine: Engine, settings: Settings) -> str:
-    try:
-        migrations.require_current(engine)
-    except DatabaseNotReady:
-        return "not checked: the database is not migrated"
     written, wanted = migrations.written_timezone(engine), str(settings.timezone)
     if written != wanted:
         raise SettingError(
@@ -269,11 +282,8 @@ def _timezone(engine: Engine, settings: Settings) -> str:
     return f"the database counts its days in {written}"
 
 
+@_on_our_tables
 def _decisions(engine: Engine) -> str:
-    try:
-        migrations.require_current(engine)
-    except DatabaseNotReady:
-        return "not checked: the database is not migrated"
     with engine.connect() as connection:
         teams = queries.statement(_SQL, "undecidable").execute(connection, {}).all()
     if teams:
@@ -293,11 +303,8 @@ def _decisions(engine: Engine) -> str:
     return "somebody may decide every open task"
 
 
+@_on_our_tables
 def _business_dates(engine: Engine, settings: Settings) -> str:
-    try:
-        migrations.require_current(engine)
-    except DatabaseNotReady:
-        return "not checked: the database is not migrated"
     found = window.look(engine, settings)
     if found.real:
         return f"today is {found.today}; what cannot be taken back is asked about for a later one"
@@ -310,10 +317,11 @@ def _payment_records(engine: Engine, settings: Settings) -> str:
             "not looked at. Recommended: set PREPAID_PAYMENTS_EXPECTED_DAYS, so that after an"
             " outage nobody is reminded or cancelled whose payment has not been delivered yet"
         )
-    try:
-        migrations.require_current(engine)
-    except DatabaseNotReady:
-        return "not checked: the database is not migrated"
+    return _sources(engine, settings)
+
+
+@_on_our_tables
+def _sources(engine: Engine, settings: Settings) -> str:
     silent = dunning.silent_sources(engine, Context.of(settings))
     if silent:
         raise PrepaidError(
