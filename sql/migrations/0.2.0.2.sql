@@ -187,50 +187,6 @@ BEGIN
     RETURN p.service_plan_id;
 END $$;
 
-CREATE OR REPLACE FUNCTION prepaid.assign_record(record bigint, to_invoice text, reason text)
-RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = prepaid, pg_temp AS $$
-DECLARE
-    person text := prepaid.person_who_says_why('assign payments', reason);
-    paid prepaid.transactions;
-    asked prepaid.invoices;
-BEGIN
-    PERFORM take_lock('payment matching');
-    SELECT * INTO paid FROM prepaid.transactions WHERE transaction_id = record FOR UPDATE;
-    SELECT * INTO asked FROM prepaid.invoices WHERE invoice_number = to_invoice;
-    IF paid.transaction_id IS NULL THEN
-        RAISE EXCEPTION 'there is no payment record %', record;
-    ELSIF paid.outcome IS DISTINCT FROM 'parked' THEN
-        RAISE EXCEPTION 'payment record % is %: only a parked one can be assigned', record,
-            coalesce(paid.outcome, 'not judged yet');
-    ELSIF prepaid.record_status(paid.status) <> 'Success' THEN
-        RAISE EXCEPTION 'payment record % says %: only Success pays', record, paid.status;
-    ELSIF asked.invoice_id IS NULL THEN
-        RAISE EXCEPTION 'there is no invoice %', to_invoice;
-    ELSIF asked.status <> 'Open' THEN
-        RAISE EXCEPTION 'invoice % is %: only an open one can be paid', to_invoice, asked.status;
-    ELSIF paid.currency IS DISTINCT FROM asked.currency THEN
-        RAISE EXCEPTION 'payment record % is in %, invoice % in %', record, paid.currency, to_invoice,
-            asked.currency;
-    ELSIF EXISTS (SELECT FROM prepaid.transactions t
-                  WHERE hashtextextended(t.provider_ref, 0) = hashtextextended(paid.provider_ref, 0)
-                    AND t.provider = paid.provider AND t.provider_ref = paid.provider_ref
-                    AND t.provider <> '' AND t.provider_ref <> '' AND t.outcome = 'matched'
-                    AND t.credit_note_id IS NULL) THEN
-        RAISE EXCEPTION 'payment % has paid an invoice already: it pays one only', paid.provider_ref;
-    ELSIF NOT coalesce(paid.amount > 0 AND paid.amount < 'Infinity', false) THEN
-        RAISE EXCEPTION 'payment record % has the amount %: it pays nothing', record, paid.amount;
-    END IF;
-    UPDATE prepaid.transactions
-    SET assigned_by = person, assigned_note = concat_ws(E'\n', assigned_note, reason),
-        invoice_id = asked.invoice_id, outcome = NULL, outcome_reason = NULL
-    WHERE transaction_id = record;
-    INSERT INTO prepaid.audit_log
-        (event, service_plan_id, entity, entity_id, before, detail, actor, run_id, as_of)
-    VALUES ('transaction_assigned', asked.service_plan_id, 'transaction', record, 'parked',
-            format('to invoice %s', to_invoice), person, prepaid.run_id(), prepaid.as_of());
-    PERFORM prepaid.withdraw_own_approvals(ARRAY[asked.service_plan_id]);
-END $$;
-
 CREATE OR REPLACE FUNCTION prepaid.cancel(
     subscription bigint, plan bigint, at_once boolean, on_date date, why text
 ) RETURNS TABLE (service_plan_id bigint, outcome text, ends_on date, credit_note_number text,
