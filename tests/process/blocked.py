@@ -15,6 +15,7 @@ from prepaid_pipeline.people import accounts
 from prepaid_pipeline.process.drain import Drained, drain
 from prepaid_pipeline.settings.load import Settings, load
 from prepaid_pipeline.teams import TEAMS
+from tests.people.test_races import waiting
 from tests.world import World, context
 
 # All that could end the session of a person who has fallen asleep.
@@ -62,15 +63,9 @@ class Owned:
 
     def ready(self, plans: int) -> list[int]:
         """Plans that are paid and approved, to be settled next."""
-        world, before = self.world, self.world.plans()
-        for _ in range(plans):
-            world.due_renewal()
-        opened = [plan for plan in world.open() if plan not in before]
-        for plan in opened:
-            world.record(world.invoice(plan))
-        world.match()
+        opened = waiting(self.world, plans)
         approver = f"approver_{uuid.uuid4().hex[:8]}"
-        tasks = [world.task(plan) for plan in opened]
+        tasks = [self.world.task(plan) for plan in opened]
         accounts.add(self.engine, approver, "finance")
         with connections.acting_as(self.engine, approver) as connection:
             decide = text("SELECT prepaid.decide_tasks(:tasks, 'approved')")
